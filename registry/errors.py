@@ -1,0 +1,28 @@
+"""Errors meant for people, and the search for what they may have meant."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class UserError(Exception):
+    """A mistake the user can mend. Its message names what was wrong and what would be right.
+
+    The command line prints it as one line and exits with code 2; no traceback.
+    """
+
+
+def nearest(name: str, options: Iterable[str], limit: int = 3) -> list[str]:
+    """The options most like `name`, best first; empty when none is close."""
+    return difflib.get_close_matches(name, sorted(options), n=limit, cutoff=0.4)
+
+
+def unknown(what: str, name: str, options: Iterable[str], where: str = "") -> UserError:
+    """The error for a name that is not among `options`: says what was near, or lists all."""
+    options = sorted(options)
+    near = nearest(name, options)
+    hint = f"did you mean {' or '.join(repr(n) for n in near)}?" if near else "none is near;"
+    place = f"{where}: " if where else ""
+    listing = f" (all: {', '.join(options)})" if len(options) <= 12 or not near else ""
+    return UserError(f"{place}unknown {what} {name!r}; {hint}{listing}")

@@ -1,0 +1,116 @@
+"""Rooms: a scene family's YAML describes what its layouts are drawn from; a layout is one furnished room."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+Split = Literal["train", "validation", "test"]
+Colour = tuple[float, float, float]
+
+
+@dataclass(frozen=True)
+class Surface:
+    """A horizontal rectangle that objects can stand on. World metres, z up."""
+
+    name: str
+    """What a person would call it: floor, table, shelf, sill, ..."""
+    x0: float
+    x1: float
+    y0: float
+    y1: float
+    z: float
+    clearance: float
+    """Free height above it, metres (to the next board, or to the ceiling)."""
+
+
+@dataclass(frozen=True)
+class Solid:
+    """An axis-aligned box that objects must not touch: part of a piece of furniture. World metres."""
+
+    x0: float
+    x1: float
+    y0: float
+    y1: float
+    z0: float
+    z1: float
+
+
+@dataclass(frozen=True)
+class Piece:
+    """One piece of furniture: its type (a builder's name), place and look."""
+
+    type: str
+    x: float
+    y: float
+    z: float
+    """Centre of its footprint, and the height of its underside, metres."""
+    width: float
+    depth: float
+    height: float
+    """Size along world x, y, z, metres."""
+    colour: Colour
+    accent: Colour
+    texture: str | None
+    options: tuple[tuple[str, Any], ...] = ()
+    """Further facts of the type, e.g. the number of shelf boards."""
+
+
+@dataclass(frozen=True)
+class CameraPose:
+    """Pinhole camera. `eye` metres; heading 0 looks along +y, positive turns to the right; radians."""
+
+    eye: tuple[float, float, float]
+    heading: float
+    pitch: float
+    """Positive looks up, radians."""
+    fov_deg: float
+    """Full vertical (and horizontal: images are square) field of view, degrees."""
+
+
+@dataclass(frozen=True)
+class Light:
+    """A point light and an ambient level."""
+
+    position: tuple[float, float, float]
+    intensity: float
+    ambient: float
+    colour: Colour
+
+
+@dataclass(frozen=True)
+class Finish:
+    """Look of floor or walls: colour and texture."""
+
+    colour: Colour
+    texture: str | None
+
+
+@dataclass(frozen=True)
+class Layout:
+    """One furnished room, camera and light; what a backend needs to build it. Drawn by `draw_layout`."""
+
+    family: str
+    index: int
+    split: Split
+    x0: float
+    x1: float
+    y0: float
+    y1: float
+    height: float
+    """The room's inner bounds, metres. The camera may stand outside (an open fourth wall)."""
+    stage: tuple[float, float, float, float]
+    """x0, x1, y0, y1 of the floor plan within which objects may be placed, metres."""
+    pieces: tuple[Piece, ...]
+    surfaces: tuple[Surface, ...]
+    """The floor first. Rectangles already shrunk to where an object's centre may stand."""
+    solids: tuple[Solid, ...]
+    floor: Finish
+    walls: Finish
+    camera: CameraPose
+    light: Light
+
+    @property
+    def key(self) -> str:
+        """Name of the layout, e.g. `kitchen/3`."""
+        return f"{self.family}/{self.index}"
