@@ -1,0 +1,180 @@
+"""Object kinds as geometry: a YAML file of `registry/objects` becomes a tuple of meshes with a surface each."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cache
+from typing import Annotated, Any, Literal, assert_never
+
+import numpy as np
+import rls3_registry
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from rls3_registry.errors import UserError, nearest
+
+from rls3_gym.backends.embedded import primitives
+from rls3_gym.backends.embedded.mesh import Mesh, Part
+
+TOLERANCE = 0.02
+"""How far `radius` and `height` of a file may be from those of its parts, as a share."""
+
+_Vector = tuple[float, float, float]
+_Point = tuple[float, float]
+_Unit = Annotated[float, Field(ge=0, le=1)]
+_Positive = Annotated[float, Field(gt=0)]
+_Segments = Annotated[int, Field(ge=3, le=64)]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class _Placed(_Strict):
+    """What every part says besides its shape: where it is, and what its surface looks like."""
+
+    translate: _Vector = (0.0, 0.0, 0.0)
+    rotate_deg: _Vector = (0.0, 0.0, 0.0)
+    scale: float | _Vector = 1.0
+    around: Annotated[int, Field(ge=1, le=32)] = 1
+    """So many copies, evenly about the object's z axis."""
+    colour: tuple[_Unit, _Unit, _Unit]
+    texture: str | None = None
+    specular: _Unit = 0.1
+
+
+class _Lathe(_Placed):
+    shape: Literal["lathe"]
+    profile: tuple[_Point, ...]
+    segments: _Segments = 20
+    smooth: bool = True
+
+
+class _Cylinder(_Placed):
+    shape: Literal["cylinder"]
+    radius: _Positive
+    height: _Positive
+    top_radius: Annotated[float, Field(ge=0)] | None = None
+    segments: _Segments = 20
+
+
+class _Sphere(_Placed):
+    shape: Literal["sphere"]
+    radii: tuple[_Positive, _Positive, _Positive]
+    segments: _Segments = 16
+
+
+class _Box(_Placed):
+    shape: Literal["box"]
+    size: tuple[_Positive, _Positive, _Positive]
+
+
+class _Torus(_Placed):
+    shape: Literal["torus"]
+    radius: _Positive
+    tube_radius: _Positive
+    arc_deg: _Point = (0.0, 360.0)
+    plane: primitives.Plane = "xy"
+    segments: _Segments = 16
+
+
+class _Tube(_Placed):
+    shape: Literal["tube"]
+    points: tuple[_Vector, ...]
+    radius: _Positive | tuple[_Positive, ...]
+    segments: _Segments = 10
+
+
+_AnyPart = _Lathe | _Cylinder | _Sphere | _Box | _Torus | _Tube
+
+
+class _ObjectSpec(_Strict):
+    name: Annotated[str, Field(min_length=1)]
+    """What a person would say."""
+    held_out: bool
+    """Never trained on: kept for the test set of unseen kinds."""
+    radius: _Positive
+    """Of the footprint with handles and all, metres."""
+    height: _Positive
+    """Metres."""
+    parts: Annotated[tuple[Annotated[_AnyPart, Field(discriminator="shape")], ...], Field(min_length=1)]
+
+
+def build_object(spec: Mapping[str, Any], where: str = "object") -> tuple[Part, ...]:
+    """The meshes of an object kind, standing on z = 0 about the z axis, metres.
+
+    Parts that look alike come back as one. Raises `UserError`, beginning with `where`, for a spec that breaks
+    the rules: an unknown or missing key, a wrong value, or a radius or height that its parts do not have.
+    """
+    try:
+        checked = _ObjectSpec.model_validate(spec)
+    except ValidationError as error:
+        raise UserError(f"{where}: {_explain(error)}") from error
+    surfaces: dict[tuple[_Vector, str | None, float], list[Mesh]] = {}
+    for number, part in enumerate(checked.parts):
+        try:
+            meshes = _meshes(part)
+        except ValueError as error:
+            raise UserError(f"{where}: parts.{number}: {error}") from error
+        surfaces.setdefault((part.colour, part.texture, part.specular), []).extend(meshes)
+    parts = tuple(Part(primitives.join(meshes), *surface) for surface, meshes in surfaces.items())
+    _check_size(checked, parts, where)
+    return parts
+
+
+@cache
+def load_object(name: str) -> tuple[Part, ...]:
+    """The meshes of a registered kind by its name, e.g. `small pot`. Raises `UserError` for an unknown one."""
+    slug = name.replace(" ", "_")
+    return build_object(rls3_registry.load("objects", slug), str(rls3_registry.path_of("objects", slug)))
+
+
+def _meshes(part: _AnyPart) -> list[Mesh]:
+    mesh = primitives.transform(_mesh(part), part.translate, part.rotate_deg, part.scale)
+    turns = [360.0 * i / part.around for i in range(part.around)]
+    return [primitives.transform(mesh, rotate_deg=(0.0, 0.0, turn)) for turn in turns]
+
+
+def _mesh(part: _AnyPart) -> Mesh:
+    match part:
+        case _Lathe():
+            return primitives.lathe(part.profile, part.segments, part.smooth)
+        case _Cylinder():
+            return primitives.cylinder(part.radius, part.height, part.top_radius, part.segments)
+        case _Sphere():
+            return primitives.sphere(part.radii, part.segments)
+        case _Box():
+            return primitives.box(part.size)
+        case _Torus():
+            return primitives.torus(part.radius, part.tube_radius, part.arc_deg, part.plane, part.segments)
+        case _Tube():
+            return primitives.tube(part.points, part.radius, part.segments)
+        case _:
+            assert_never(part)
+
+
+def _check_size(spec: _ObjectSpec, parts: tuple[Part, ...], where: str) -> None:
+    """Placement trusts `radius` and `height`, so a file that gets them wrong is an error."""
+    vertices = np.concatenate([part.mesh.vertices for part in parts])
+    radius, height = float(np.hypot(vertices[:, 0], vertices[:, 1]).max()), float(vertices[:, 2].max())
+    if vertices[:, 2].min() < -1e-5:
+        raise UserError(f"{where}: parts reach {-vertices[:, 2].min():.4f} m below z = 0; move them up")
+    if not radius - 1e-5 <= spec.radius <= radius * (1 + TOLERANCE):
+        raise UserError(f"{where}: radius is {spec.radius} m but the parts reach {radius:.4f} m from the z axis")
+    if abs(spec.height - height) > TOLERANCE * height:
+        raise UserError(f"{where}: height is {spec.height} m but the parts are {height:.4f} m high")
+
+
+def _explain(error: ValidationError) -> str:
+    """The first mistake that pydantic found, as `key.path: what is wrong`."""
+    first = error.errors()[0]
+    place = ".".join(str(key) for key in first["loc"])
+    if first["type"] != "extra_forbidden":
+        return f"{place}: {first['msg']}"
+    known = _ObjectSpec if len(first["loc"]) == 1 else _SHAPES[str(first["loc"][2])]
+    near = nearest(str(first["loc"][-1]), known.model_fields)
+    hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(known.model_fields)}"
+    return f"{place}: unknown key; {hint}"
+
+
+_SHAPES: dict[str, type[_Placed]] = {
+    "lathe": _Lathe, "cylinder": _Cylinder, "sphere": _Sphere, "box": _Box, "torus": _Torus, "tube": _Tube,
+}  # fmt: skip

@@ -1,0 +1,150 @@
+"""Which kind stands where in which room, and whether an edit of that is feasible.
+
+Distances are metres, world frame, z up. An object's position is the centre of its base.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from math import hypot
+
+import numpy as np
+
+from rls3_gym.scene.camera import CameraFrame, FloatArray
+from rls3_gym.scene.catalog import Catalog, ObjectKind, load_catalog
+from rls3_gym.scene.rooms import Layout, Solid, Surface
+
+SLOTS = 3
+"""Number of active objects in a scene (the paper's three)."""
+VIEW_LIMIT = 0.97
+"""An object's base and top must project within this share of the half picture."""
+
+
+class Reason(StrEnum):
+    """Why an edit gives no sample. The last four are known only after rendering or captioning."""
+
+    OUTSIDE_ROOM = "outside_room"
+    NO_SUPPORT = "no_support"
+    OVERLAPS_FURNITURE = "overlaps_furniture"
+    OVERLAPS_OBJECT = "overlaps_object"
+    OUT_OF_VIEW = "out_of_view"
+    HIDDEN = "hidden"
+    TOO_SMALL = "too_small"
+    AMBIGUOUS = "ambiguous"
+    HELD_OUT = "held_out"
+
+
+@dataclass(frozen=True)
+class ActiveObject:
+    """An object in the scene: its kind's name, the centre of its base, and its yaw in radians."""
+
+    kind: str
+    position: tuple[float, float, float]
+    yaw: float
+
+
+@dataclass(frozen=True)
+class Arrangement:
+    """A layout and the objects in its slots (three once the stage is set)."""
+
+    layout: Layout
+    objects: tuple[ActiveObject, ...]
+
+    @property
+    def key(self) -> str:
+        """Identity of the scene for split checks: layout, kinds and positions to the millimetre (no yaw)."""
+        parts = [self.layout.key] + sorted(
+            f"{o.kind}@{o.position[0]:.3f},{o.position[1]:.3f},{o.position[2]:.3f}" for o in self.objects
+        )
+        return hashlib.sha256("|".join(parts).encode()).hexdigest()[:20]
+
+    def camera_positions(self) -> FloatArray:
+        """(slots, 3) base centres in the gravity-aligned camera frame, metres."""
+        return CameraFrame(self.layout.camera).to_camera(np.array([o.position for o in self.objects]))
+
+
+@dataclass(frozen=True)
+class Edit:
+    """What an action means: put an object of `kind` into `slot` at (x, y), on one of the surfaces there."""
+
+    slot: int
+    kind: str
+    x: float
+    y: float
+    level: float
+    """0..1: which of the surfaces at (x, y), by height: 0 the lowest, 1 the highest."""
+    yaw: float
+
+
+@dataclass(frozen=True)
+class Placement:
+    """The outcome of an edit: the new arrangement, or the reason why there is none."""
+
+    arrangement: Arrangement | None
+    reason: Reason | None = None
+
+    @property
+    def feasible(self) -> bool:
+        return self.reason is None
+
+
+def surfaces_at(layout: Layout, x: float, y: float) -> list[Surface]:
+    """The surfaces whose rectangle holds (x, y), by height."""
+    return sorted((s for s in layout.surfaces if s.x0 <= x <= s.x1 and s.y0 <= y <= s.y1), key=lambda s: s.z)
+
+
+def place(arrangement: Arrangement, edit: Edit, catalog: Catalog | None = None) -> Placement:
+    """Check support, room bounds, furniture, the other objects and the camera's view; no pixels needed."""
+    layout = arrangement.layout
+    kind = (catalog or load_catalog())[edit.kind]
+    x0, x1, y0, y1 = layout.stage
+    if not (x0 <= edit.x <= x1 and y0 <= edit.y <= y1):
+        return Placement(None, Reason.OUTSIDE_ROOM)
+    candidates = surfaces_at(layout, edit.x, edit.y)
+    if not candidates:
+        return Placement(None, Reason.NO_SUPPORT)
+    surface = candidates[min(int(edit.level * len(candidates)), len(candidates) - 1)]
+    thing = ActiveObject(edit.kind, (edit.x, edit.y, surface.z), edit.yaw)
+    reason = check(arrangement, edit.slot, thing, kind)
+    if reason is None and kind.height > surface.clearance:
+        reason = Reason.OVERLAPS_FURNITURE
+    if reason is not None:
+        return Placement(None, reason)
+    objects = list(arrangement.objects)
+    objects[edit.slot : edit.slot + 1] = [thing]
+    return Placement(replace(arrangement, objects=tuple(objects)))
+
+
+def check(arrangement: Arrangement, slot: int, thing: ActiveObject, kind: ObjectKind) -> Reason | None:
+    """The rules an object at a given position must meet in `slot` of `arrangement`; None when all hold."""
+    x, y, z = thing.position
+    layout = arrangement.layout
+    if not (layout.x0 + kind.radius <= x <= layout.x1 - kind.radius and y <= layout.y1 - kind.radius):
+        return Reason.OUTSIDE_ROOM
+    if any(_touches(solid, kind, x, y, z) for solid in layout.solids):
+        return Reason.OVERLAPS_FURNITURE
+    catalog = load_catalog()
+    for other_slot, other in enumerate(arrangement.objects):
+        if other_slot == slot:
+            continue
+        other_kind = catalog[other.kind]
+        apart = hypot(x - other.position[0], y - other.position[1]) >= kind.radius + other_kind.radius
+        above = z >= other.position[2] + other_kind.height or other.position[2] >= z + kind.height
+        if not (apart or above):
+            return Reason.OVERLAPS_OBJECT
+    corners = np.array([[x, y, z], [x, y, z + kind.height]])
+    seen = CameraFrame(layout.camera).project(corners)
+    if (seen[:, 2] <= 0.1).any() or (np.abs(seen[:, :2]) > VIEW_LIMIT).any():
+        return Reason.OUT_OF_VIEW
+    return None
+
+
+def _touches(solid: Solid, kind: ObjectKind, x: float, y: float, z: float) -> bool:
+    """Whether the cylinder around an object reaches into a solid (1 mm of contact is standing on it)."""
+    if z >= solid.z1 - 1e-3 or z + kind.height <= solid.z0 + 1e-3:
+        return False
+    dx = max(solid.x0 - x, 0.0, x - solid.x1)
+    dy = max(solid.y0 - y, 0.0, y - solid.y1)
+    return hypot(dx, dy) < kind.radius

@@ -1,0 +1,61 @@
+"""The catalogue of object kinds, as far as scenes need them: name, footprint and height."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+
+import rls3_registry
+from rls3_registry.errors import UserError, unknown
+
+
+@dataclass(frozen=True)
+class ObjectKind:
+    """One kind of object. `radius` of the footprint and `height` in metres."""
+
+    name: str
+    slug: str
+    """The registry name: `objects/<slug>.yaml`."""
+    radius: float
+    height: float
+    held_out: bool
+    """Never generated in training; kept for the `test_unseen_kinds` set."""
+
+
+@dataclass(frozen=True)
+class Catalog:
+    """All object kinds, sorted by name; `training` is the container an agent draws from."""
+
+    kinds: tuple[ObjectKind, ...]
+
+    @property
+    def training(self) -> tuple[ObjectKind, ...]:
+        return tuple(k for k in self.kinds if not k.held_out)
+
+    @property
+    def held_out(self) -> tuple[ObjectKind, ...]:
+        return tuple(k for k in self.kinds if k.held_out)
+
+    def __getitem__(self, name: str) -> ObjectKind:
+        for kind in self.kinds:
+            if kind.name == name:
+                return kind
+        raise unknown("object kind", name, (k.name for k in self.kinds))
+
+
+@cache
+def load_catalog() -> Catalog:
+    """The catalogue of all registered kinds. Raises `UserError` for a YAML file without the needed keys."""
+    kinds = []
+    for slug in rls3_registry.names("objects"):
+        spec = rls3_registry.load("objects", slug)
+        try:
+            kind = ObjectKind(
+                str(spec["name"]), slug, float(spec["radius"]), float(spec["height"]), bool(spec["held_out"])
+            )
+        except KeyError as error:
+            raise UserError(f"objects/{slug}.yaml: key {error.args[0]!r} is missing") from error
+        except (TypeError, ValueError) as error:
+            raise UserError(f"objects/{slug}.yaml: {error}") from error
+        kinds.append(kind)
+    return Catalog(tuple(sorted(kinds, key=lambda k: k.name)))

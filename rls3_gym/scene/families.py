@@ -1,0 +1,180 @@
+"""Scene families as YAML: the ranges and choices from which layouts are drawn, checked by pydantic."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+
+import rls3_registry
+from rls3_gym.scene.furniture import TYPES
+from rls3_gym.scene.splits import SplitSizes
+from rls3_registry.errors import UserError, nearest, unknown
+
+
+def _pair(value: Any) -> Any:
+    return (value, value) if isinstance(value, int | float) else value
+
+
+def _ordered(value: tuple[float, float]) -> tuple[float, float]:
+    if value[0] > value[1]:
+        raise ValueError(f"a range goes from low to high, not {value[0]} to {value[1]}")
+    return value
+
+
+Range = Annotated[tuple[float, float], BeforeValidator(_pair), AfterValidator(_ordered)]
+"""A uniform range [low, high]; a single number stands for itself."""
+Share = Annotated[float, Field(ge=0, le=1)]
+ColourSpec = tuple[Share, Share, Share]
+
+
+class Strict(BaseModel):
+    """Unknown keys are errors; loaded families never change."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class RoomSpec(Strict):
+    """The room's inner size, and where in it objects may stand. Metres."""
+
+    half_width: Range
+    back: Range
+    front: float
+    height: Range
+    stage_half_width: Range
+    stage_front: Range
+    wall_gap: float
+    """Between the back of the stage and the back wall."""
+
+
+class FinishSpec(Strict):
+    """Look of floor or walls."""
+
+    colour: ColourSpec
+    texture: str | None = None
+
+
+class CameraSpec(Strict):
+    """Eye in metres, angles in degrees."""
+
+    x: Range
+    y: Range
+    z: Range
+    heading_deg: Range
+    pitch_deg: Range
+    fov_deg: float
+
+
+class LightSpec(Strict):
+    """The point light (metres) and the ambient level."""
+
+    x: Range
+    y: Range
+    z: Range
+    intensity: Range
+    ambient: Range
+    colour: ColourSpec
+
+
+class PieceSpec(Strict):
+    """One way to fill a slot with a piece of furniture. Metres; every list is a choice."""
+
+    type: str
+    share: Share = 1.0
+    """How often this one is chosen for its slot; what the shares leave to 1 is an empty slot."""
+    against: Literal["back", "left", "right"] | None = None
+    """The wall it stands against; then the coordinate across that wall is a gap to it."""
+    at: str | None = None
+    """An earlier slot: x and y are offsets from that piece's centre; without it, no piece."""
+    facing: Literal["front", "back", "left", "right"] | None = None
+    x: Range = (0.0, 0.0)
+    y: Range = (0.0, 0.0)
+    z: Range = (0.0, 0.0)
+    width: Range
+    depth: Range
+    height: Range
+    colours: Annotated[tuple[ColourSpec, ...], Field(min_length=1)]
+    accents: Annotated[tuple[ColourSpec, ...], Field(min_length=1)] = ((0.5, 0.48, 0.45),)
+    textures: Annotated[tuple[str | None, ...], Field(min_length=1)] = (None,)
+    options: dict[str, Annotated[tuple[Any, ...], Field(min_length=1)]] = {}
+
+    @model_validator(mode="after")
+    def _known(self) -> PieceSpec:
+        if self.type not in TYPES:
+            raise ValueError(str(unknown("furniture type", self.type, TYPES)))
+        for name in self.options:
+            if name not in TYPES[self.type].options:
+                raise ValueError(str(unknown(f"option of a {self.type}", name, TYPES[self.type].options)))
+        return self
+
+
+class RoomFamily(Strict):
+    """One scene family: what its layouts are drawn from."""
+
+    name: str
+    display: str
+    """The name a person reads."""
+    splits: dict[Literal["train", "validation", "test"], Annotated[int, Field(ge=1)]]
+    """Layouts per split; their sum is the number of layouts."""
+    mirrored: Share
+    """How often a layout is drawn with left and right exchanged."""
+    room: RoomSpec
+    floors: Annotated[tuple[FinishSpec, ...], Field(min_length=1)]
+    walls: Annotated[tuple[FinishSpec, ...], Field(min_length=1)]
+    camera: CameraSpec
+    light: LightSpec
+    pieces: dict[str, Annotated[tuple[PieceSpec, ...], Field(min_length=1)]]
+    """Slots in the order they are filled; each holds one of its variants, or nothing."""
+
+    @property
+    def sizes(self) -> SplitSizes:
+        return SplitSizes(**{str(split): count for split, count in self.splits.items()})
+
+    @model_validator(mode="after")
+    def _consistent(self) -> RoomFamily:
+        if len(self.splits) != 3:
+            raise ValueError("splits: give all of train, validation and test")
+        seen: set[str] = set()
+        for slot, variants in self.pieces.items():
+            if sum(v.share for v in variants) > 1.0 + 1e-9:
+                raise ValueError(f"pieces.{slot}: the shares add up to more than 1")
+            for variant in variants:
+                if variant.at is not None and variant.at not in seen:
+                    raise ValueError(str(unknown("earlier slot", variant.at, seen, f"pieces.{slot}.at")))
+            seen.add(slot)
+        return self
+
+
+def read_family(path: Path, name: str) -> RoomFamily:
+    """Read and check one family file. Raises `UserError` naming the file and every wrong key."""
+    content = rls3_registry.load_file(path)
+    try:
+        return RoomFamily.model_validate({"name": name, **content})
+    except ValidationError as error:
+        problems = []
+        for problem in error.errors():
+            place = ".".join(str(step) for step in problem["loc"])
+            message = problem["msg"].removeprefix("Value error, ")
+            if problem["type"] == "extra_forbidden":
+                message = "unknown key" + _near_key(str(problem["loc"][-1]))
+            problems.append(f"{place}: {message}" if place else message)
+        raise UserError(f"{path}: " + "; ".join(problems)) from error
+
+
+def _near_key(key: str) -> str:
+    models = (RoomFamily, RoomSpec, FinishSpec, CameraSpec, LightSpec, PieceSpec)
+    near = nearest(key, {name for model in models for name in model.model_fields})
+    return f"; did you mean {' or '.join(repr(n) for n in near)}?" if near else ""
+
+
+@cache
+def load_family(name: str) -> RoomFamily:
+    """The registered family of that exact name. Raises `UserError` for an unknown name or a bad file."""
+    return read_family(rls3_registry.path_of("rooms", name), name)
+
+
+def family_names() -> tuple[str, ...]:
+    """Names of all registered scene families, sorted."""
+    return rls3_registry.names("rooms")
