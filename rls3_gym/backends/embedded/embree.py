@@ -1,0 +1,73 @@
+"""The door to Intel Embree: triangle scenes, closest hits and shadow queries on numpy arrays."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rls3_gym.backends.embedded.mesh import Float32, Int32
+from rls3_registry.errors import UserError
+
+try:
+    from embreex.mesh_construction import TriangleMesh
+    from embreex.rtcore_scene import EmbreeScene
+except ImportError as error:
+    raise UserError(
+        f"the embedded backend needs the package embreex, which does not import here ({error}): it has wheels for "
+        "Linux x86-64, macOS arm64 and Windows; `pip install embreex` on one of those, or choose another backend"
+    ) from error
+
+
+@dataclass(frozen=True, eq=False)
+class Hits:
+    """Closest hits of n rays, for the rays that hit: all arrays have one entry per hit, ordered by `rays`."""
+
+    rays: NDArray[np.intp]
+    """(h,) which rays hit anything."""
+    distance: Float32
+    """(h,) metres along the ray."""
+    triangle: Int32
+    """(h,) index into the scene's faces."""
+    u: Float32
+    v: Float32
+    """(h,) barycentric weights of the triangle's second and third corner."""
+    normal: Float32
+    """(3, h) geometric normal, neither unit length nor turned to the viewer."""
+
+
+class TriangleScene:
+    """A set of triangles that rays can be cast at. Points and directions are (3, n) float32, metres.
+
+    Embree's robust mode is on: no ray slips between two triangles that share an edge, and what a ray meets does not
+    depend on which other triangles are in the scene. That is what lets objects be traced one at a time.
+    """
+
+    def __init__(self, vertices: Float32, faces: Int32) -> None:
+        """`vertices` (n, 3) float32 metres, `faces` (m, 3) int32."""
+        self._scene = EmbreeScene(robust=True)
+        self._mesh = TriangleMesh(self._scene, np.ascontiguousarray(vertices), np.ascontiguousarray(faces))
+
+    def closest(self, origin: Float32, directions: Float32) -> Hits:
+        """What n rays from one `origin` (3,) along unit `directions` (3, n) meet first."""
+        found = self._scene.run(_repeated(origin, directions), directions.T, output=1)
+        triangle = found["primID"]
+        rays = np.flatnonzero(triangle != -1)
+        return Hits(
+            rays=rays,
+            distance=found["tfar"][rays],
+            triangle=triangle[rays],
+            u=found["u"][rays],
+            v=found["v"][rays],
+            normal=np.ascontiguousarray(found["Ng"][rays].T),
+        )
+
+    def blocks(self, origin: Float32, directions: Float32, distances: Float32) -> NDArray[np.bool_]:
+        """(n,) whether anything lies within `distances` (n,) of `origin` (3,) along unit `directions` (3, n)."""
+        found = self._scene.run(_repeated(origin, directions), directions.T, dists=distances, query="OCCLUDED")
+        return np.asarray(found) != -1
+
+
+def _repeated(origin: Float32, directions: Float32) -> Float32:
+    return np.broadcast_to(origin, (directions.shape[1], 3))

@@ -1,0 +1,180 @@
+"""How a surface point looks: its colour and texture, the point light on it, and the step from light to sRGB bytes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rls3_gym.backends.embedded.embree import Hits
+from rls3_gym.backends.embedded.mesh import Float32, Int32, Part
+from rls3_gym.scene.rooms import Light
+from rls3_registry.errors import UserError, unknown
+
+TEXTURE_SIZE = 256
+_SHADOW_OFFSET = np.float32(1e-3)
+"""Metres by which a point is lifted off its surface before the light is asked whether it sees the point."""
+_BYTE_STEPS = 4096
+
+UInt8 = NDArray[np.uint8]
+
+
+def to_linear(srgb: NDArray[np.floating]) -> Float32:
+    """sRGB values in 0..1 as linear light, float32."""
+    value = np.asarray(srgb, np.float64)
+    return np.where(value <= 0.04045, value / 12.92, ((value + 0.055) / 1.055) ** 2.4).astype(np.float32)
+
+
+def _srgb_table() -> UInt8:
+    light = np.arange(_BYTE_STEPS + 1) / _BYTE_STEPS
+    srgb = np.where(light <= 0.0031308, light * 12.92, 1.055 * light ** (1 / 2.4) - 0.055)
+    return (srgb * 255.0 + 0.5).astype(np.uint8)
+
+
+_LINEAR_OF_BYTE = to_linear(np.arange(256) / 255.0)
+_BYTE_OF_LINEAR = _srgb_table()
+
+
+def to_bytes(light: Float32) -> UInt8:
+    """Linear light (any shape, >= 0) as sRGB bytes; light above 1 is white."""
+    steps = np.minimum(light, np.float32(1.0)) * np.float32(_BYTE_STEPS)
+    return _BYTE_OF_LINEAR.take(steps.astype(np.int32))
+
+
+def dot(a: Float32, b: Float32) -> Float32:
+    """(n,) scalar products of (3, n) vectors. Written out: BLAS may round differently with other thread counts."""
+    return a[0] * b[0] + a[1] * b[1] + a[2] * b[2]
+
+
+class Textures:
+    """The textures of a backend, stacked so that one gather serves pixels of many surfaces."""
+
+    def __init__(self, images: Mapping[str, UInt8]) -> None:
+        side = TEXTURE_SIZE
+        for name, image in images.items():
+            if image.shape != (side, side, 3) or image.dtype != np.uint8:
+                raise UserError(
+                    f"texture {name!r} is {image.dtype} {image.shape}; it must be uint8 ({side}, {side}, 3)"
+                )
+        white = np.full((1, side, side, 3), 255, np.uint8)
+        stack = np.concatenate([white, *(image[None] for image in images.values())])
+        self._texels = np.ascontiguousarray(stack.reshape(-1, 3))
+        self._index = {name: i + 1 for i, name in enumerate(images)}
+
+    def layer(self, name: str | None) -> int:
+        """Which image of the stack a part's texture is; None is plain white."""
+        if name is None:
+            return 0
+        if name not in self._index:
+            raise unknown("texture", name, self._index)
+        return self._index[name]
+
+    def look_up(self, layer: Int32, u: Float32, v: Float32) -> Float32:
+        """Linear colour (3, n) of the nearest texel; `u` runs along columns, `v` along rows, both in repeats."""
+        column = np.floor(u * np.float32(TEXTURE_SIZE)).astype(np.int32) & (TEXTURE_SIZE - 1)
+        row = np.floor(v * np.float32(TEXTURE_SIZE)).astype(np.int32) & (TEXTURE_SIZE - 1)
+        texel = self._texels.take((layer * TEXTURE_SIZE + row) * TEXTURE_SIZE + column, axis=0)
+        return _LINEAR_OF_BYTE.take(texel.T)
+
+
+@dataclass(frozen=True, eq=False)
+class Surfaces:
+    """Triangles of several parts as one soup, with what shading needs of each."""
+
+    vertices: Float32
+    """(n, 3) metres."""
+    faces: Int32
+    """(m, 3)."""
+    corners: Float32
+    """(3, 5, m): of each corner of each triangle, its normal (3) and its texture coordinates (2)."""
+    part: Int32
+    """(m,) which part a triangle belongs to."""
+    colour: Float32
+    """(3, parts) linear."""
+    specular: Float32
+    """(parts,)."""
+    textures: tuple[str | None, ...]
+    """Name of each part's texture."""
+
+    @staticmethod
+    def of(parts: Sequence[Part]) -> Surfaces:
+        """Merge `parts` (at least one)."""
+        meshes = [part.mesh for part in parts]
+        starts = np.cumsum([0] + [len(mesh.vertices) for mesh in meshes])
+        faces = np.concatenate([mesh.faces + start for mesh, start in zip(meshes, starts, strict=False)])
+        attributes = np.concatenate([np.concatenate([mesh.normals, mesh.uv], axis=1) for mesh in meshes])
+        return Surfaces(
+            vertices=np.concatenate([mesh.vertices for mesh in meshes]).astype(np.float32),
+            faces=faces.astype(np.int32),
+            corners=np.ascontiguousarray(attributes[faces].transpose(1, 2, 0), np.float32),
+            part=np.repeat(np.arange(len(parts)), [len(mesh.faces) for mesh in meshes]).astype(np.int32),
+            colour=np.ascontiguousarray(to_linear(np.array([part.colour for part in parts])).T),
+            specular=np.array([part.specular for part in parts], np.float32),
+            textures=tuple(part.texture for part in parts),
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Lit:
+    """Light that n points send to the eye, split by what a shadow takes away, and the points as the light sees them."""
+
+    ambient: Float32
+    """(3, n) linear light that stays in shadow."""
+    direct: Float32
+    """(3, n) linear light of the point light, diffuse and specular, if nothing stands in between."""
+    from_light: Float32
+    """(3, n) unit directions from the light to the points."""
+    range: Float32
+    """(n,) metres from the light to the points."""
+
+
+class Shader:
+    """One light and one eye on surfaces of any scene."""
+
+    def __init__(self, eye: Float32, light: Light, textures: Textures) -> None:
+        self.eye = eye
+        self.light = np.array(light.position, np.float32)
+        self._colour = np.array(light.colour, np.float32)[:, None]
+        self._intensity = np.float32(light.intensity)
+        self._ambient = np.float32(light.ambient)
+        self._textures = textures
+
+    def shade(self, surfaces: Surfaces, hits: Hits, rays: Float32) -> Lit:
+        """Light at `hits` (of h of some rays) on `surfaces`; `rays` (3, h) are the directions of those that hit.
+
+        Light is `albedo * (ambient * (0.7 + 0.3 n_z) + intensity * max(n.l, 0) / (1 + d^2) * colour)`, and the
+        specular strength times Blinn-Phong's lobe times the light's colour.
+        """
+        one = np.float32(1.0)
+        a, b, c = surfaces.corners.take(hits.triangle, axis=2)
+        there = a * (one - hits.u - hits.v) + b * hits.u + c * hits.v
+        facing = hits.normal * (np.copysign(one, -dot(hits.normal, rays)) / np.sqrt(dot(hits.normal, hits.normal)))
+        normal = there[:3]
+        # Interpolated normals follow the side that is seen, whichever way the triangle is wound.
+        normal *= np.copysign(one, dot(normal, facing)) / np.sqrt(dot(normal, normal))
+        point = self.eye[:, None] + rays * hits.distance + facing * _SHADOW_OFFSET
+        from_light = point - self.light[:, None]
+        squared = dot(from_light, from_light)
+        distance = np.sqrt(squared)
+        from_light /= distance
+        part = surfaces.part.take(hits.triangle)
+        albedo = surfaces.colour.take(part, axis=1)
+        layers = np.array([self._textures.layer(name) for name in surfaces.textures], np.int32)
+        if layers.any():
+            albedo *= self._textures.look_up(layers.take(part), there[3], there[4])
+        cosine = np.maximum(-dot(normal, from_light), np.float32(0.0))
+        diffuse = cosine * self._intensity / (one + squared)
+        gloss = surfaces.specular.take(part) * _lobe(normal, -from_light - rays) * (cosine > 0)
+        ambient = albedo * (self._ambient * (np.float32(0.7) + np.float32(0.3) * normal[2]))
+        return Lit(ambient, (albedo * diffuse + gloss) * self._colour, from_light, distance)
+
+
+def _lobe(normal: Float32, half: Float32) -> Float32:
+    """Blinn-Phong highlight with exponent 48, (n,); `half` (3, n) is not normalised."""
+    cosine2 = np.maximum(dot(normal, half), np.float32(0.0)) ** 2 / np.maximum(dot(half, half), np.float32(1e-12))
+    cosine4 = cosine2 * cosine2
+    cosine8 = cosine4 * cosine4
+    cosine16 = cosine8 * cosine8
+    return cosine16 * cosine16 * cosine16
