@@ -1,0 +1,66 @@
+# `make` alone lists what can be made. Every target makes the virtual environment it needs; nothing is done by hand.
+
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+
+VENV ?= .venv
+BIN := $(VENV)/bin
+PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c requirements/constraints.txt
+
+# The first Python that is new enough; `make PYTHON=/path/to/python3.12 ...` chooses another.
+NEW_ENOUGH := import sys; sys.exit(sys.version_info < (3, 11))
+PYTHON ?= $(or $(shell for p in python3 python3.11 python3.12 python3.13 python3.14; do \
+	$$p -c '$(NEW_ENOUGH)' 2>/dev/null && echo $$p && break; done),python3)
+
+# Small models are fastest on few threads; a machine with many cores would otherwise spend its time on waiting.
+export OMP_NUM_THREADS ?= 2
+export OPENBLAS_NUM_THREADS ?= 1
+# Tests and figures need neither a display nor the network.
+OFFLINE := SDL_VIDEODRIVER=dummy MPLBACKEND=Agg HF_HUB_OFFLINE=1
+
+.PHONY: help quickstart install test test-all lint format bench clean
+
+help:  ## list the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
+
+quickstart: $(VENV)/.quickstart  ## install what the main job needs and run it: SB3 SAC against the embedded VLM
+	$(BIN)/rls3 run quickstart
+
+install: $(VENV)/.install  ## install everything but the extras unity and rllib
+
+test: lint  ## lint, then the quick tests (under ten minutes on two cores)
+	$(OFFLINE) $(BIN)/python -m pytest
+
+test-all: lint  ## lint, then all tests, the slow ones too
+	$(OFFLINE) $(BIN)/python -m pytest -m "slow or not slow"
+
+lint: $(VENV)/.install  ## ruff, mypy, import-linter
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	@mkdir -p build/typing && ln -sfn ../../agents build/typing/rls3_agents && ln -sfn ../../registry build/typing/rls3_registry
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(VENV)/.install  ## let ruff rewrite the files
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(VENV)/.install  ## measure the tracer, a step of the environment, a round of fine-tuning
+	set -e; for file in benchmarks/*.py; do echo "== $$file"; $(OFFLINE) $(BIN)/python $$file; done
+
+clean:  ## remove the virtual environment and all that was built
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+
+$(BIN)/python:
+	@$(PYTHON) -c '$(NEW_ENOUGH)' || { \
+	  echo "rls3_gym needs Python 3.11 or newer, but '$(PYTHON)' is $$($(PYTHON) --version 2>&1). Name another: make PYTHON=python3.12 $(MAKECMDGOALS)" >&2; exit 2; }
+	$(PYTHON) -m venv $(VENV)
+
+# The stamps make a repeated call quick; a changed list of requirements installs again.
+$(VENV)/.quickstart: pyproject.toml requirements/constraints.txt | $(BIN)/python
+	$(PIP_INSTALL) -e ".[sb3,bench]"
+	@touch $@
+
+$(VENV)/.install: pyproject.toml requirements/constraints.txt | $(BIN)/python
+	$(PIP_INSTALL) -e ".[sb3,tianshou,pettingzoo,paligemma,bench,render,dev]"
+	@touch $@ $(VENV)/.quickstart
