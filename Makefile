@@ -58,9 +58,11 @@ $(BIN)/python:
 
 # The stamps make a repeated call quick; a changed list of requirements installs again.
 $(VENV)/.quickstart: pyproject.toml requirements/constraints.txt | $(BIN)/python
+	@echo "Installing into $(VENV): a minute or two."
 	$(PIP_INSTALL) -e ".[sb3,bench]"
 	@touch $@
 
 $(VENV)/.install: pyproject.toml requirements/constraints.txt | $(BIN)/python
+	@echo "Installing into $(VENV): a minute or three."
 	$(PIP_INSTALL) -e ".[sb3,tianshou,pettingzoo,paligemma,bench,render,dev]"
 	@touch $@ $(VENV)/.quickstart

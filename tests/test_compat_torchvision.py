@@ -1,4 +1,4 @@
-"""torchvision can be imported whichever build of torch stands beside it, and the shim is idle where nothing is wrong."""
+"""torchvision can be imported whichever torch stands beside it, and the shim is idle where nothing is wrong."""
 
 from __future__ import annotations
 
