@@ -65,8 +65,8 @@ class TriangleScene:
 
     def blocks(self, origin: Float32, directions: Float32, distances: Float32) -> NDArray[np.bool_]:
         """(n,) whether anything lies within `distances` (n,) of `origin` (3,) along unit `directions` (3, n)."""
-        found = self._scene.run(_repeated(origin, directions), directions.T, dists=distances, query="OCCLUDED")
-        return np.asarray(found) != -1
+        found: Int32 = self._scene.run(_repeated(origin, directions), directions.T, dists=distances, query="OCCLUDED")
+        return np.not_equal(found, -1)
 
 
 def _repeated(origin: Float32, directions: Float32) -> Float32:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -15,6 +16,8 @@ from rls3_gym.backends.embedded.shading import Lit, Shader, Surfaces
 from rls3_gym.backends.embedded.static_layer import StaticLayer
 
 Indices = NDArray[np.intp]
+
+_CORNERS = np.array(list(itertools.product((False, True), repeat=3)))
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,9 +55,7 @@ class Movable:
     def box_corners(self) -> Float32:
         """(8, 3) world corners of the object's bounding box."""
         low, high = self.geometry.low, self.geometry.high
-        ends = np.array([[low[0], high[0]], [low[1], high[1]], [low[2], high[2]]], np.float32)
-        grid = np.stack(np.meshgrid(*ends, indexing="ij"), axis=-1)
-        return self._to_world(grid.reshape(8, 3))
+        return self._to_world(np.where(_CORNERS, high, low))
 
     def _to_world(self, points: Float32) -> Float32:
         x, y = self._turned(points[:, 0], points[:, 1])
@@ -113,8 +114,9 @@ class MovableLayer:
         """Trace `movable` inside its screen box and its light cone."""
         surfaces = movable.surfaces()
         scene = TriangleScene(surfaces.vertices, surfaces.faces)
-        cone = LightCone(movable.box_corners(), shader.light)
-        y0, y1, x0, x1 = camera.screen_box(movable.box_corners(), static.rays.shape[1])
+        corners = movable.box_corners()
+        cone = LightCone(corners, shader.light)
+        y0, y1, x0, x1 = camera.screen_box(corners, static.rays.shape[1])
         rays = static.rays[:, y0:y1, x0:x1].reshape(3, -1)
         hits = scene.closest(camera.eye, rays)
         row, rest = np.divmod(hits.rays, max(1, (x1 - x0) * static.samples))

@@ -39,13 +39,21 @@ _BYTE_OF_LINEAR = _srgb_table()
 
 def to_bytes(light: Float32) -> UInt8:
     """Linear light (any shape, >= 0) as sRGB bytes; light above 1 is white."""
-    steps = np.minimum(light, np.float32(1.0)) * np.float32(_BYTE_STEPS)
-    return _BYTE_OF_LINEAR.take(steps.astype(np.int32))
+    steps: Int32 = (np.minimum(light, np.float32(1.0)) * np.float32(_BYTE_STEPS)).astype(np.int32)
+    return _BYTE_OF_LINEAR.take(steps)
 
 
 def dot(a: Float32, b: Float32) -> Float32:
     """(n,) scalar products of (3, n) vectors. Written out: BLAS may round differently with other thread counts."""
-    return a[0] * b[0] + a[1] * b[1] + a[2] * b[2]
+    product: Float32 = a[0] * b[0] + a[1] * b[1] + a[2] * b[2]
+    return product
+
+
+def _unit(vectors: Float32, towards: Float32) -> Float32:
+    """(3, n) vectors at unit length, each turned about where it points away from its `towards` (3, n)."""
+    length: Float32 = np.maximum(np.sqrt(dot(vectors, vectors)), np.float32(1e-12))
+    length[dot(vectors, towards) < 0] *= -1
+    return vectors / length
 
 
 class Textures:
@@ -76,7 +84,8 @@ class Textures:
         column = np.floor(u * np.float32(TEXTURE_SIZE)).astype(np.int32) & (TEXTURE_SIZE - 1)
         row = np.floor(v * np.float32(TEXTURE_SIZE)).astype(np.int32) & (TEXTURE_SIZE - 1)
         texel = self._texels.take((layer * TEXTURE_SIZE + row) * TEXTURE_SIZE + column, axis=0)
-        return _LINEAR_OF_BYTE.take(texel.T)
+        colour: Float32 = _LINEAR_OF_BYTE.take(texel.T)
+        return colour
 
 
 @dataclass(frozen=True, eq=False)
@@ -150,31 +159,31 @@ class Shader:
         one = np.float32(1.0)
         a, b, c = surfaces.corners.take(hits.triangle, axis=2)
         there = a * (one - hits.u - hits.v) + b * hits.u + c * hits.v
-        facing = hits.normal * (np.copysign(one, -dot(hits.normal, rays)) / np.sqrt(dot(hits.normal, hits.normal)))
-        normal = there[:3]
+        facing = _unit(hits.normal, -rays)
         # Interpolated normals follow the side that is seen, whichever way the triangle is wound.
-        normal *= np.copysign(one, dot(normal, facing)) / np.sqrt(dot(normal, normal))
+        normal = _unit(there[:3], facing)
         point = self.eye[:, None] + rays * hits.distance + facing * _SHADOW_OFFSET
         from_light = point - self.light[:, None]
         squared = dot(from_light, from_light)
-        distance = np.sqrt(squared)
+        distance: Float32 = np.sqrt(squared)
         from_light /= distance
         part = surfaces.part.take(hits.triangle)
         albedo = surfaces.colour.take(part, axis=1)
         layers = np.array([self._textures.layer(name) for name in surfaces.textures], np.int32)
         if layers.any():
             albedo *= self._textures.look_up(layers.take(part), there[3], there[4])
-        cosine = np.maximum(-dot(normal, from_light), np.float32(0.0))
-        diffuse = cosine * self._intensity / (one + squared)
-        gloss = surfaces.specular.take(part) * _lobe(normal, -from_light - rays) * (cosine > 0)
-        ambient = albedo * (self._ambient * (np.float32(0.7) + np.float32(0.3) * normal[2]))
+        cosine: Float32 = np.maximum(-dot(normal, from_light), np.float32(0.0))
+        diffuse: Float32 = cosine * self._intensity / (one + squared)
+        gloss: Float32 = surfaces.specular.take(part) * _lobe(normal, -from_light - rays) * (cosine > 0)
+        ambient: Float32 = albedo * (self._ambient * (np.float32(0.7) + np.float32(0.3) * normal[2]))
         return Lit(ambient, (albedo * diffuse + gloss) * self._colour, from_light, distance)
 
 
 def _lobe(normal: Float32, half: Float32) -> Float32:
     """Blinn-Phong highlight with exponent 48, (n,); `half` (3, n) is not normalised."""
-    cosine2 = np.maximum(dot(normal, half), np.float32(0.0)) ** 2 / np.maximum(dot(half, half), np.float32(1e-12))
-    cosine4 = cosine2 * cosine2
-    cosine8 = cosine4 * cosine4
-    cosine16 = cosine8 * cosine8
-    return cosine16 * cosine16 * cosine16
+    cosine: Float32 = np.maximum(dot(normal, half), np.float32(0.0))
+    power: Float32 = cosine * cosine / np.maximum(dot(half, half), np.float32(1e-12))
+    for _ in range(3):
+        power = power * power
+    cubed: Float32 = power * power * power
+    return cubed

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from rls3_registry.errors import UserError
 
 from rls3_gym.backends.embedded import plain_trace
 from rls3_gym.backends.embedded.camera import Camera
@@ -21,6 +20,7 @@ from rls3_gym.backends.embedded.movable_layer import Movable, MovableLayer, Obje
 from rls3_gym.backends.embedded.shading import Shader, Textures, UInt8
 from rls3_gym.backends.embedded.static_layer import STATIC_IDS, StaticLayer, resolve
 from rls3_gym.scene.rooms import CameraPose, Light
+from rls3_registry.errors import UserError
 
 __all__ = ["STATIC_IDS", "Movable", "ObjectGeometry", "Traced", "Tracer", "prepare_object"]
 
