@@ -88,6 +88,8 @@ class PieceSpec(Strict):
     """The wall it stands against; then the coordinate across that wall is a gap to it."""
     at: str | None = None
     """An earlier slot: x and y are offsets from that piece's centre; without it, no piece."""
+    like: str | None = None
+    """An earlier slot whose colours and texture this piece takes over, where that slot is filled."""
     facing: Literal["front", "back", "left", "right"] | None = None
     x: Range = (0.0, 0.0)
     y: Range = (0.0, 0.0)
@@ -141,8 +143,9 @@ class RoomFamily(Strict):
             if sum(v.share for v in variants) > 1.0 + 1e-9:
                 raise ValueError(f"pieces.{slot}: the shares add up to more than 1")
             for variant in variants:
-                if variant.at is not None and variant.at not in seen:
-                    raise ValueError(str(unknown("earlier slot", variant.at, seen, f"pieces.{slot}.at")))
+                for key, other in (("at", variant.at), ("like", variant.like)):
+                    if other is not None and other not in seen:
+                        raise ValueError(str(unknown("earlier slot", other, seen, f"pieces.{slot}.{key}")))
             seen.add(slot)
         return self
 

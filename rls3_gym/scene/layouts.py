@@ -72,7 +72,11 @@ def _draw_pieces(rng: np.random.Generator, family: RoomFamily, room: tuple[float
             if ticket < 0:
                 anchor = placed.get(spec.at) if spec.at else None
                 if spec.at is None or anchor is not None:
-                    placed[slot] = _draw_piece(rng, spec, room, anchor)
+                    piece = _draw_piece(rng, spec, room, anchor)
+                    if spec.like in placed:
+                        model = placed[spec.like]
+                        piece = replace(piece, colour=model.colour, accent=model.accent, texture=model.texture)
+                    placed[slot] = piece
                 break
     return tuple(placed.values())
 
