@@ -7,12 +7,12 @@ from functools import cache
 from typing import Annotated, Any, Literal, assert_never
 
 import numpy as np
-import rls3_registry
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from rls3_registry.errors import UserError, nearest
 
+import rls3_registry
 from rls3_gym.backends.embedded import primitives
 from rls3_gym.backends.embedded.mesh import Mesh, Part
+from rls3_registry.errors import UserError, nearest
 
 TOLERANCE = 0.02
 """How far `radius` and `height` of a file may be from those of its parts, as a share."""

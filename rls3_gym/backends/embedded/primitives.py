@@ -33,16 +33,13 @@ def lathe(profile: Sequence[Vector], segments: int = 20, smooth: bool = True) ->
         raise ValueError("a lathe needs (radius, z) points with radius >= 0, and at least 3 segments")
     starts, ends = _band_normals(points)
     turn = np.linspace(0.0, 2 * np.pi, segments + 1)
-    cos, sin = np.cos(turn), np.sin(turn)
     along = np.concatenate([[0.0], np.cumsum(np.linalg.norm(np.diff(points, axis=0), axis=1))])
     along /= along[-1]
     bands = []
     for i in range(len(points) - 1):
         rim, tilt = points[i : i + 2], np.stack([starts[i], ends[i]])
-        vertices = np.stack([np.outer(cos, rim[:, 0]), np.outer(sin, rim[:, 0]), np.tile(rim[:, 1], (len(turn), 1))], -1)
-        normals = np.stack([np.outer(cos, tilt[:, 0]), np.outer(sin, tilt[:, 0]), np.tile(tilt[:, 1], (len(turn), 1))], -1)
         uv = np.stack(np.meshgrid(turn / (2 * np.pi), along[i : i + 2], indexing="ij"), -1)
-        bands.append(_grid(vertices, normals, uv))
+        bands.append(_grid(_turned(rim, turn), _turned(tilt, turn), uv))
     mesh = join(bands)
     return mesh if smooth else _faceted(mesh)
 
@@ -103,7 +100,7 @@ def tube(points: Sequence[Vector], radius: float | Vector, segments: int = 10) -
     Raises `ValueError` for fewer than two different points or a list of radii that does not fit them.
     """
     path = np.asarray(points, np.float64)
-    radii = np.broadcast_to(np.asarray(radius, np.float64), (len(path),)) if np.ndim(radius) == 0 else np.asarray(radius)
+    radii = np.full(len(path), radius) if np.ndim(radius) == 0 else np.asarray(radius, np.float64)
     steps = np.diff(path, axis=0)
     length = np.linalg.norm(steps, axis=1)
     if len(path) < 2 or radii.shape != (len(path),) or length.min() <= 0:
@@ -115,11 +112,16 @@ def tube(points: Sequence[Vector], radius: float | Vector, segments: int = 10) -
     slope = np.diff(radii) / length
     slope = np.concatenate([slope[:1], (slope[:-1] + slope[1:]) / 2, slope[-1:]])
     rings, normals = [], []
-    for point, tangent, r, lean in zip(path, tangents, radii, slope, strict=True):
+    # At a bend a ring is cut across at half the angle, so it is longer on the bend's plane (at most twice).
+    bends = _unit(np.concatenate([np.zeros((1, 3)), np.diff(forward, axis=0), np.zeros((1, 3))]))
+    half_cos = np.concatenate([[1.0], (forward[1:] * tangents[1:-1]).sum(1), [1.0]])
+    stretches = 1 / np.maximum(half_cos, 0.5) - 1
+    rows = zip(path, tangents, bends, stretches, radii, slope, strict=True)
+    for point, tangent, bend, stretch, r, lean in rows:
         # Carrying the side vector along the path keeps the pipe from twisting at its bends.
         side = _unit(side - tangent * (side @ tangent))
         around = np.outer(np.cos(turn), side) + np.outer(np.sin(turn), np.cross(tangent, side))
-        rings.append(point + r * around)
+        rings.append(point + r * (around + np.outer(around @ bend, bend) * stretch))
         normals.append(_unit(around - lean * tangent))
     along = np.linspace(0, 1, len(path))
     uv = np.stack(np.meshgrid(along, turn / (2 * np.pi), indexing="ij"), -1)
@@ -179,6 +181,13 @@ def _grid(vertices: _Float, normals: _Float, uv: _Float) -> Mesh:
     )
 
 
+def _turned(points: _Float, angles: _Float) -> _Float:
+    """(radius, z) pairs (n, 2) turned to every angle: (len(angles), n, 3)."""
+    radius, z = points.T
+    heights = np.tile(z, (len(angles), 1))
+    return np.stack([np.outer(np.cos(angles), radius), np.outer(np.sin(angles), radius), heights], -1)
+
+
 def _band_normals(points: _Float) -> tuple[_Float, _Float]:
     """Normals (radius, z) at the start and at the end of each piece of a lathe's profile."""
     step = np.diff(points, axis=0)
@@ -230,5 +239,7 @@ def _rotation(angles_deg: Vector) -> _Float:
 
 
 def _unit(vectors: ArrayLike) -> _Float:
-    array = np.asarray(vectors, np.float64)
-    return np.asarray(array / np.maximum(np.linalg.norm(array, axis=-1, keepdims=True), 1e-12))
+    array: _Float = np.asarray(vectors, np.float64)
+    lengths: _Float = np.linalg.norm(array, axis=-1, keepdims=True)
+    unit: _Float = array / np.maximum(lengths, 1e-12)
+    return unit

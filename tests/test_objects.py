@@ -1,0 +1,157 @@
+"""Object kinds: every registered file is sound, says its true size, and has a name that captions can carry."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import numpy as np
+import pytest
+
+import rls3_registry
+from rls3_gym.backends.embedded import primitives
+from rls3_gym.backends.embedded.mesh import Mesh
+from rls3_gym.backends.embedded.objects import build_object, load_object
+from rls3_gym.scene.captions import describe, parse
+from rls3_gym.scene.relations import RELATIONS
+from rls3_registry.errors import UserError
+
+SLUGS = rls3_registry.names("objects")
+SPECS = {slug: rls3_registry.load("objects", slug) for slug in SLUGS}
+NAMES = [spec["name"] for spec in SPECS.values()]
+PAPER = {
+    "green cup", "small pot", "purple bowl", "orange plate", "blue vase", "yellow bowl", "blender", "wine bottle",
+    "bird sculpture",
+}  # fmt: skip
+
+
+def assert_sound(mesh: Mesh) -> None:
+    """Unit normals that look the way their triangles face, faces that exist and have an area."""
+    assert mesh.vertices.dtype == mesh.normals.dtype == mesh.uv.dtype == np.float32
+    assert mesh.faces.dtype == np.int32
+    assert np.isfinite(mesh.vertices).all() and np.isfinite(mesh.uv).all()
+    assert mesh.faces.min() >= 0 and mesh.faces.max() < len(mesh.vertices)
+    corners = mesh.vertices[mesh.faces].astype(np.float64)
+    facing = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
+    assert (np.linalg.norm(facing, axis=1) > 0).all()
+    used = mesh.normals[mesh.faces]
+    np.testing.assert_allclose(np.linalg.norm(used, axis=-1), 1.0, atol=1e-4)
+    assert (np.einsum("fi,fki->fk", facing, used) > 0).all()
+
+
+def volume(mesh: Mesh) -> float:
+    """What a closed mesh encloses; negative when it is turned inside out."""
+    a, b, c = mesh.vertices[mesh.faces].astype(np.float64).transpose(1, 0, 2)
+    return float((a * np.cross(b, c)).sum() / 6)
+
+
+@pytest.mark.parametrize("slug", SLUGS)
+def test_a_kind_is_sound_and_as_large_as_its_file_says(slug: str) -> None:
+    spec = SPECS[slug]
+    parts = load_object(spec["name"])
+    assert spec["name"].replace(" ", "_") == slug
+    for part in parts:
+        assert_sound(part.mesh)
+    vertices = np.concatenate([part.mesh.vertices for part in parts])
+    radius = np.hypot(vertices[:, 0], vertices[:, 1]).max()
+    assert vertices[:, 2].min() == pytest.approx(0.0, abs=2e-3)
+    assert radius <= spec["radius"] <= 1.02 * radius
+    assert spec["height"] == pytest.approx(vertices[:, 2].max(), rel=0.02)
+    assert 0.10 <= spec["radius"] <= 0.19 and 0.10 <= spec["height"] <= 0.42
+    assert sum(len(part.mesh.faces) for part in parts) <= 3000
+
+
+def test_parts_that_look_alike_are_one_mesh() -> None:
+    for name in NAMES:
+        surfaces = [(part.colour, part.texture, part.specular) for part in load_object(name)]
+        assert len(surfaces) == len(set(surfaces))
+
+
+def test_names_can_be_told_apart_and_parsed() -> None:
+    assert len(set(NAMES)) == len(NAMES)
+    for name in NAMES:
+        assert name == name.strip().lower() and "," not in name and "." not in name
+        assert not {"a", "an", "the", "is", "and", "of", "to", "in"} & set(name.split())
+        for other in NAMES:
+            if other != name:
+                assert not other.startswith(name) and not other.endswith(name)
+                assert parse(describe(name, RELATIONS[0], other)).kind_b == other
+
+
+def test_the_papers_kinds_and_enough_others_are_there() -> None:
+    held_out = {spec["name"] for spec in SPECS.values() if spec["held_out"]}
+    trainable = set(NAMES) - held_out
+    assert trainable >= PAPER
+    assert len(trainable) >= 24 and len(held_out) >= 4
+    known = {word for name in trainable for word in name.split()}
+    for name in held_out:
+        assert set(name.split()) <= known, f"{name} has a word that no trainable kind teaches"
+
+
+def test_an_unknown_kind_names_the_nearest() -> None:
+    with pytest.raises(UserError, match="blue_vase"):
+        load_object("blue vaze")
+
+
+def _spec() -> dict[str, Any]:
+    return copy.deepcopy(SPECS["yellow_bowl"])
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda s: s.update(heigth=0.2), r"file: heigth: unknown key; did you mean 'height'\?"),
+        (lambda s: s.pop("name"), "file: name: Field required"),
+        (lambda s: s["parts"][0].update(profle=[]), r"file: parts.0.lathe.profle: unknown key; did you mean 'profile'"),
+        (lambda s: s["parts"][1].update(shape="ball"), "file: parts.1: .*'ball'.*'sphere'"),
+        (lambda s: s["parts"][1].update(colour=[1, 0, 300]), "file: parts.1.lathe.colour.2: .*less than or equal to 1"),
+        (lambda s: s["parts"][1].update(profile=[[0, 0]]), "file: parts.1: a profile needs"),
+        (lambda s: s["parts"][1].update(scale=-1), "file: parts.1: a scale must be positive"),
+        (lambda s: s.update(parts=[]), "file: parts: "),
+        (lambda s: s.update(radius=0.1), "file: radius is 0.1 m but the parts reach 0.17"),
+        (lambda s: s.update(height=0.3), "file: height is 0.3 m but the parts are 0.15"),
+        (lambda s: s["parts"][0].update(translate=[0, 0, -0.1]), r"file: parts reach 0.1000 m below z = 0"),
+    ],
+)
+def test_a_wrong_file_is_an_error_that_names_the_key(change: Any, message: str) -> None:
+    spec = _spec()
+    change(spec)
+    with pytest.raises(UserError, match=message):
+        build_object(spec, "file")
+
+
+CLOSED = {
+    "lathe": (primitives.lathe([(0, 0), (0.1, 0), (0.1, 0.2), (0, 0.2)], 64), np.pi * 0.01 * 0.2),
+    "pyramid": (primitives.lathe([(0, 0), (0.1, 0), (0, 0.3)], 4, smooth=False), 0.02 * 0.1),
+    "cylinder": (primitives.cylinder(0.1, 0.2, segments=64), np.pi * 0.01 * 0.2),
+    "cone": (primitives.cylinder(0.1, 0.3, top_radius=0, segments=64), np.pi * 0.01 * 0.1),
+    "box": (primitives.box((0.1, 0.2, 0.3)), 0.006),
+    "sphere": (primitives.sphere((0.1, 0.2, 0.3), 64), 4 / 3 * np.pi * 0.006),
+    "torus": (primitives.torus(0.2, 0.05, plane="xz", segments=64), 2 * np.pi**2 * 0.2 * 0.05**2 * 0.9),
+    "tube": (primitives.tube([(0, 0, 0), (0.2, 0, 0), (0.4, 0, 0)], 0.05, 64), np.pi * 0.0025 * 0.4),
+    "bent tube": (primitives.tube([(0, 0, 0), (0, 0.2, 0), (0, 0.2, 0.2)], 0.02, 64), np.pi * 0.0004 * 0.4),
+}
+
+
+@pytest.mark.parametrize("shape", CLOSED)
+def test_a_closed_shape_looks_outwards_and_encloses_its_volume(shape: str) -> None:
+    mesh, expected = CLOSED[shape]
+    assert_sound(mesh)
+    assert volume(mesh) == pytest.approx(expected, rel=0.04)
+
+
+def test_corners_stay_sharp_and_curves_are_smooth() -> None:
+    tin = primitives.cylinder(0.1, 0.2)
+    assert np.allclose(np.sort(np.abs(tin.normals), axis=1)[:, :2].min(axis=1), 0, atol=1e-6)
+    assert np.all((np.abs(tin.normals[:, 2]) < 1e-6) | (np.abs(tin.normals[:, 2]) > 1 - 1e-6))
+    ball = primitives.sphere((0.2, 0.2, 0.2), 24)
+    np.testing.assert_allclose(ball.normals, ball.vertices / 0.2, atol=0.01)
+
+
+def test_transform_scales_then_turns_then_moves() -> None:
+    rod = primitives.transform(
+        primitives.box((1, 1, 1)), translate=(0, 0, 5), rotate_deg=(0, 90, 0), scale=(0.1, 0.2, 3)
+    )
+    assert_sound(rod)
+    np.testing.assert_allclose(rod.vertices.min(0), (0, -0.1, 4.95), atol=1e-6)
+    np.testing.assert_allclose(rod.vertices.max(0), (3, 0.1, 5.05), atol=1e-6)
