@@ -25,11 +25,11 @@ EXPLICIT_NUMPY = {
 """What `numpy.random` offers that keeps no global state."""
 GLOBAL_TORCH = {"manual_seed", "seed", "initial_seed", "set_rng_state", "get_rng_state"}
 """`torch.X` and `torch.random.X` that act on the global generator."""
-MAY_TOUCH_GLOBAL_GENERATORS = {"agents"}
-"""RL libraries draw from torch's and numpy's global generators; only their plugins may seed, save and restore those."""
+MAY_TOUCH_GLOBAL_GENERATORS = {"agents/generators.py"}
+"""RL libraries draw from torch's and numpy's global generators; here, and only here, they are swapped in and out."""
 UNSAFE_MODULES = {"random", "uuid", "secrets", "pickle", "cPickle", "dill", "shelve", "marshal", "cloudpickle"}
 UNSAFE_CALLS = {
-    "yaml.load", "yaml.full_load", "yaml.unsafe_load", "numpy.random.seed", "numpy.random.RandomState", "os.urandom",
+    "yaml.load", "yaml.full_load", "yaml.unsafe_load", "os.urandom",
     "joblib.load", "pandas.read_pickle", "eval", "exec",
 }  # fmt: skip
 
@@ -130,7 +130,7 @@ def _is_constant(node: ast.AST | None, value: bool) -> bool:
 
 @pytest.mark.parametrize("path", SOURCES, ids=identify)
 def test_no_hidden_randomness_and_no_unsafe_loading(path: Path) -> None:
-    free = identify(path).split("/")[0] in MAY_TOUCH_GLOBAL_GENERATORS
+    free = identify(path) in MAY_TOUCH_GLOBAL_GENERATORS
     assert offences(path.read_text(encoding="utf-8"), free) == []
 
 
