@@ -57,7 +57,7 @@ def _unit(vectors: Float32, towards: Float32) -> Float32:
 
 
 class Textures:
-    """The textures of a backend, stacked so that one gather serves pixels of many surfaces."""
+    """Images by name, which surfaces repeat over themselves; the images are shared, not copied."""
 
     def __init__(self, images: Mapping[str, UInt8]) -> None:
         side = TEXTURE_SIZE
@@ -66,24 +66,15 @@ class Textures:
                 raise UserError(
                     f"texture {name!r} is {image.dtype} {image.shape}; it must be uint8 ({side}, {side}, 3)"
                 )
-        white = np.full((1, side, side, 3), 255, np.uint8)
-        stack = np.concatenate([white, *(image[None] for image in images.values())])
-        self._texels = np.ascontiguousarray(stack.reshape(-1, 3))
-        self._index = {name: i + 1 for i, name in enumerate(images)}
+        self._texels = {name: np.ascontiguousarray(image).reshape(-1, 3) for name, image in images.items()}
 
-    def layer(self, name: str | None) -> int:
-        """Which image of the stack a part's texture is; None is plain white."""
-        if name is None:
-            return 0
-        if name not in self._index:
-            raise unknown("texture", name, self._index)
-        return self._index[name]
-
-    def look_up(self, layer: Int32, u: Float32, v: Float32) -> Float32:
+    def look_up(self, name: str, u: Float32, v: Float32) -> Float32:
         """Linear colour (3, n) of the nearest texel; `u` runs along columns, `v` along rows, both in repeats."""
+        if name not in self._texels:
+            raise unknown("texture", name, self._texels)
         column = np.floor(u * np.float32(TEXTURE_SIZE)).astype(np.int32) & (TEXTURE_SIZE - 1)
         row = np.floor(v * np.float32(TEXTURE_SIZE)).astype(np.int32) & (TEXTURE_SIZE - 1)
-        texel = self._texels.take((layer * TEXTURE_SIZE + row) * TEXTURE_SIZE + column, axis=0)
+        texel = self._texels[name].take(row * TEXTURE_SIZE + column, axis=0)
         colour: Float32 = _LINEAR_OF_BYTE.take(texel.T)
         return colour
 
@@ -168,22 +159,28 @@ class Shader:
         distance: Float32 = np.sqrt(squared)
         from_light /= distance
         part = surfaces.part.take(hits.triangle)
-        albedo = surfaces.colour.take(part, axis=1)
-        layers = np.array([self._textures.layer(name) for name in surfaces.textures], np.int32)
-        if layers.any():
-            albedo *= self._textures.look_up(layers.take(part), there[3], there[4])
+        albedo = self._albedo(surfaces, part, there[3], there[4])
         cosine: Float32 = np.maximum(-dot(normal, from_light), np.float32(0.0))
         diffuse: Float32 = cosine * self._intensity / (one + squared)
         gloss: Float32 = surfaces.specular.take(part) * _lobe(normal, -from_light - rays) * (cosine > 0)
         ambient: Float32 = albedo * (self._ambient * (np.float32(0.7) + np.float32(0.3) * normal[2]))
         return Lit(ambient, (albedo * diffuse + gloss) * self._colour, from_light, distance)
 
+    def _albedo(self, surfaces: Surfaces, part: Int32, u: Float32, v: Float32) -> Float32:
+        """Linear colour (3, n) of points on parts `part` (n,), texture included."""
+        albedo = surfaces.colour.take(part, axis=1)
+        for name in sorted({name for name in surfaces.textures if name is not None}):
+            textured = np.array([other == name for other in surfaces.textures])
+            where = np.flatnonzero(textured.take(part))
+            albedo[:, where] *= self._textures.look_up(name, u.take(where), v.take(where))
+        return albedo
+
 
 def _lobe(normal: Float32, half: Float32) -> Float32:
     """Blinn-Phong highlight with exponent 48, (n,); `half` (3, n) is not normalised."""
     cosine: Float32 = np.maximum(dot(normal, half), np.float32(0.0))
-    power: Float32 = cosine * cosine / np.maximum(dot(half, half), np.float32(1e-12))
+    squared_length: Float32 = np.maximum(dot(half, half), np.float32(1e-12))
+    power: Float32 = cosine * cosine / squared_length
     for _ in range(3):
-        power = power * power
-    cubed: Float32 = power * power * power
-    return cubed
+        power *= power
+    return power * power * power

@@ -1,0 +1,108 @@
+"""Time of one capture by the embedded tracer, beside a plain retrace of everything, in a real room.
+
+    python benchmarks/tracer.py [--family kitchen] [--captures 40] [--json FILE]
+
+Two ways to arrive at a capture are timed: `edit` moves one of the three objects, as a step of the environment does;
+`new` moves all three, as a new arrangement does. `plain` puts room and objects in one scene and traces and lights
+every sample again. All times are medians over the same arrangements, in milliseconds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from statistics import median
+
+import numpy as np
+
+import rls3_registry
+from rls3_gym.backends.embedded.furniture_meshes import build_room
+from rls3_gym.backends.embedded.objects import load_object
+from rls3_gym.backends.embedded.textures import texture, texture_names
+from rls3_gym.backends.embedded.tracer import Movable, ObjectGeometry, Traced, Tracer, prepare_object
+from rls3_gym.scene.layouts import draw_layout
+from rls3_gym.scene.rooms import Layout
+
+SETTINGS = ((64, 1), (64, 2), (112, 1), (112, 2), (224, 1), (224, 2))
+"""Image side in pixels, and n for n x n samples per pixel."""
+OBJECTS = 3
+
+
+def stand_somewhere(rng: np.random.Generator, layout: Layout, kinds: list[ObjectGeometry]) -> Movable:
+    """Any kind on any surface of the layout's stage."""
+    surface = layout.surfaces[rng.integers(len(layout.surfaces))]
+    x0, x1, y0, y1 = layout.stage
+    x = rng.uniform(max(surface.x0, x0), max(surface.x0, x0, min(surface.x1, x1)))
+    y = rng.uniform(max(surface.y0, y0), max(surface.y0, y0, min(surface.y1, y1)))
+    return Movable(kinds[rng.integers(len(kinds))], (x, y, surface.z), rng.uniform(-np.pi, np.pi))
+
+
+def arrangements(rng: np.random.Generator, layout: Layout, kinds: list[ObjectGeometry]) -> Iterator[list[Movable]]:
+    """Alternates a wholly new arrangement and the same one with one object moved."""
+    while True:
+        objects = [stand_somewhere(rng, layout, kinds) for _ in range(OBJECTS)]
+        yield objects
+        objects = list(objects)
+        objects[rng.integers(OBJECTS)] = stand_somewhere(rng, layout, kinds)
+        yield objects
+
+
+def milliseconds(trace: Callable[[list[Movable]], Traced], objects: list[Movable]) -> float:
+    """Wall time of one capture."""
+    start = time.perf_counter()
+    trace(objects)
+    return (time.perf_counter() - start) * 1e3
+
+
+def measure(
+    layout: Layout, kinds: list[ObjectGeometry], size: int, supersampling: int, captures: int
+) -> dict[str, float]:
+    """Medians over `captures` arrangements of each sort."""
+    textures = {name: texture(name) for name in texture_names()}
+    start = time.perf_counter()
+    tracer = Tracer(build_room(layout), textures, layout.camera, layout.light, size, supersampling)
+    room = (time.perf_counter() - start) * 1e3
+    scenes = arrangements(np.random.default_rng(0), layout, kinds)
+    for _ in range(4):
+        tracer.trace(next(scenes))
+    new, edit, plain = [], [], []
+    for _ in range(captures):
+        new.append(milliseconds(tracer.trace, next(scenes)))
+        objects = next(scenes)
+        edit.append(milliseconds(tracer.trace, objects))
+        plain.append(milliseconds(tracer.trace_plain, objects))
+    times = {"edit_ms": median(edit), "new_ms": median(new), "plain_ms": median(plain)}
+    return {"size": size, "supersampling": supersampling, "room_ms": room, **times}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--family", default="kitchen", choices=rls3_registry.names("rooms"), help="room family")
+    parser.add_argument("--captures", type=int, default=40, help="arrangements timed per setting")
+    parser.add_argument("--json", type=Path, help="also write the table to this file")
+    options = parser.parse_args()
+    layout = draw_layout(options.family, 0)
+    kinds = [prepare_object(load_object(name)) for name in rls3_registry.names("objects")]
+    print(f"{layout.key}, {OBJECTS} of {len(kinds)} kinds, median ms of {options.captures} captures")
+    print(f"{'image':>10} {'room once':>10} {'edit':>8} {'new':>8} {'plain':>8} {'plain/edit':>11} {'plain/new':>10}")
+    rows = []
+    for size, supersampling in SETTINGS:
+        row = measure(layout, kinds, size, supersampling, options.captures)
+        row["plain_per_edit"] = row["plain_ms"] / row["edit_ms"]
+        row["plain_per_new"] = row["plain_ms"] / row["new_ms"]
+        rows.append(row)
+        print(
+            f"{size:>4} px {supersampling}x{supersampling} {row['room_ms']:>9.1f} {row['edit_ms']:>8.2f} "
+            f"{row['new_ms']:>8.2f} {row['plain_ms']:>8.1f} {row['plain_per_edit']:>11.1f} {row['plain_per_new']:>10.1f}"
+        )
+    if options.json:
+        options.json.write_text(json.dumps({"layout": layout.key, "objects": OBJECTS, "rows": rows}, indent=2) + "\n")
+    full = next(row for row in rows if (row["size"], row["supersampling"]) == (224, 1))
+    print(f"ratio at 224 px, 1 sample: {full['plain_per_edit']:.1f}")
+
+
+if __name__ == "__main__":
+    main()
