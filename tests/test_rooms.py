@@ -47,9 +47,7 @@ def _spots(room: Layout, surface: int, count: int = 60) -> list[tuple[float, flo
 def _in_view(room: Layout, points: np.ndarray) -> np.ndarray:
     """Which points (n, 3) fall inside the picture."""
     heading, pitch = room.camera.heading, room.camera.pitch
-    forward = np.array(
-        [math.sin(heading) * math.cos(pitch), math.cos(heading) * math.cos(pitch), math.sin(pitch)]
-    )
+    forward = np.array([math.sin(heading) * math.cos(pitch), math.cos(heading) * math.cos(pitch), math.sin(pitch)])
     right = np.array([math.cos(heading), -math.sin(heading), 0.0])
     up = np.cross(right, forward)
     offset = points - np.array(room.camera.eye)
@@ -195,7 +193,7 @@ def test_a_wrong_key_or_value_is_named_with_its_file(
     for key in keys[:-1]:
         place = place[key]
     place[keys[-1]] = value
-    kitchen_file.write_text(yaml.safe_dump(content), encoding="utf-8")
+    kitchen_file.write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
     with pytest.raises(UserError, match=expected) as caught:
         read_family(kitchen_file, "kitchen")
     assert str(kitchen_file) in str(caught.value)

@@ -11,9 +11,9 @@ from typing import TypeVar
 
 import numpy as np
 
-from rls3_gym.scene.families import PieceSpec, RoomFamily, family_names, load_family
+from rls3_gym.scene.families import FinishSpec, PieceSpec, RoomFamily, family_names, load_family
 from rls3_gym.scene.furniture import solids_of, surfaces_of
-from rls3_gym.scene.rooms import CameraPose, Finish, Layout, Light, Piece, Solid, Split, Surface
+from rls3_gym.scene.rooms import CameraPose, Colour, Finish, Layout, Light, Piece, Solid, Split, Surface
 from rls3_registry.errors import UserError
 
 __all__ = ["draw_layout", "family_names", "layouts", "load_family"]
@@ -24,6 +24,8 @@ MIN_SIDE = 0.08
 """Shortest side of a surface's rectangle of centres, metres."""
 MIN_FREE_FLOOR = 0.4
 """Least share of the stage's floor plan without anything standing on it."""
+TINT = 0.05
+"""Every colour's channels are varied by up to this share of their value."""
 ATTEMPTS = 200
 _WALL_FACING = {"back": "front", "left": "right", "right": "left"}
 _FACING_MIRRORED = {"front": "front", "back": "back", "left": "right", "right": "left"}
@@ -37,6 +39,16 @@ def _uniform(rng: np.random.Generator, bounds: tuple[float, float]) -> float:
 
 def _choose(rng: np.random.Generator, options: Sequence[T]) -> T:
     return options[int(rng.integers(len(options)))]
+
+
+def _tinted(rng: np.random.Generator, colours: Sequence[Colour]) -> Colour:
+    r, g, b = np.clip(np.array(_choose(rng, colours)) * rng.uniform(1 - TINT, 1 + TINT, 3), 0.0, 1.0)
+    return float(r), float(g), float(b)
+
+
+def _finish(rng: np.random.Generator, options: Sequence[FinishSpec]) -> Finish:
+    spec = _choose(rng, options)
+    return Finish(_tinted(rng, (spec.colour,)), spec.texture)
 
 
 def _draw_piece(
@@ -58,7 +70,7 @@ def _draw_piece(
     facing = spec.facing or _WALL_FACING.get(spec.against or "", "front")
     options = {name: _choose(rng, values) for name, values in spec.options.items()}
     options["facing"] = facing
-    colour, accent = _choose(rng, spec.colours), _choose(rng, spec.accents)
+    colour, accent = _tinted(rng, spec.colours), _tinted(rng, spec.accents)
     texture = _choose(rng, spec.textures)
     return Piece(spec.type, x, y, z, width, depth, height, colour, accent, texture, tuple(options.items()))
 
@@ -156,7 +168,7 @@ def _attempt(rng: np.random.Generator, spec: RoomFamily, index: int) -> Layout |
     height = _uniform(rng, spec.room.height)
     reach = _uniform(rng, spec.room.stage_half_width)
     stage = (-reach, reach, _uniform(rng, spec.room.stage_front), back - spec.room.wall_gap)
-    floor, walls = _choose(rng, spec.floors), _choose(rng, spec.walls)
+    floor, walls = _finish(rng, spec.floors), _finish(rng, spec.walls)
     pieces = _draw_pieces(rng, spec, (-half, half, back))
     if rng.random() < spec.mirrored:
         pieces = tuple(_mirror(piece) for piece in pieces)
@@ -175,8 +187,7 @@ def _attempt(rng: np.random.Generator, spec: RoomFamily, index: int) -> Layout |
         family=spec.name, index=index, split=spec.sizes.of(index),
         x0=-half, x1=half, y0=spec.room.front, y1=back, height=height, stage=stage,
         pieces=pieces, surfaces=surfaces, solids=solids,
-        floor=Finish(floor.colour, floor.texture), walls=Finish(walls.colour, walls.texture),
-        camera=camera, light=light,
+        floor=floor, walls=walls, camera=camera, light=light,
     )  # fmt: skip
 
 
