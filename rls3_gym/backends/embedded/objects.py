@@ -43,7 +43,7 @@ class _Placed(_Strict):
 
 class _Lathe(_Placed):
     shape: Literal["lathe"]
-    profile: tuple[_Point, ...]
+    profile: Annotated[tuple[_Point, ...], Field(min_length=2)]
     segments: _Segments = 20
     smooth: bool = True
 
@@ -78,7 +78,7 @@ class _Torus(_Placed):
 
 class _Tube(_Placed):
     shape: Literal["tube"]
-    points: tuple[_Vector, ...]
+    points: Annotated[tuple[_Vector, ...], Field(min_length=2)]
     radius: _Positive | tuple[_Positive, ...]
     segments: _Segments = 10
 

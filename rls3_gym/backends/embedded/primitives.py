@@ -221,10 +221,11 @@ def _flat(normal: _Float, count: int) -> tuple[_Float, _Float]:
 
 def _distinct(points: _Float) -> _Float:
     """Points without repeats of the one before. Raises `ValueError` when fewer than two are left."""
-    keep = np.concatenate([[True], np.linalg.norm(np.diff(points, axis=0), axis=1) > 1e-9])
-    if points.ndim != 2 or keep.sum() < 2:
+    keep = np.append(True, np.abs(np.diff(points, axis=0)).max(axis=1, initial=0.0) > 1e-9)
+    if keep.sum() < 2:
         raise ValueError("a profile needs at least two different points")
-    return points[keep]
+    distinct: _Float = points[keep]
+    return distinct
 
 
 def _rotation(angles_deg: Vector) -> _Float:
