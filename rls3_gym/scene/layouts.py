@@ -24,8 +24,8 @@ MIN_SIDE = 0.08
 """Shortest side of a surface's rectangle of centres, metres."""
 MIN_FREE_FLOOR = 0.4
 """Least share of the stage's floor plan without anything standing on it."""
-TINT = 0.05
-"""Every colour's channels are varied by up to this share of their value."""
+TINT = (0.06, 0.012)
+"""Colours are varied by up to these shares of their value: in brightness, and in each channel on its own."""
 ATTEMPTS = 200
 _WALL_FACING = {"back": "front", "left": "right", "right": "left"}
 _FACING_MIRRORED = {"front": "front", "back": "back", "left": "right", "right": "left"}
@@ -42,7 +42,8 @@ def _choose(rng: np.random.Generator, options: Sequence[T]) -> T:
 
 
 def _tinted(rng: np.random.Generator, colours: Sequence[Colour]) -> Colour:
-    r, g, b = np.clip(np.array(_choose(rng, colours)) * rng.uniform(1 - TINT, 1 + TINT, 3), 0.0, 1.0)
+    bright, hue = rng.uniform(-TINT[0], TINT[0]), rng.uniform(-TINT[1], TINT[1], 3)
+    r, g, b = np.clip(np.array(_choose(rng, colours)) * (1 + bright) * (1 + hue), 0.0, 1.0)
     return float(r), float(g), float(b)
 
 

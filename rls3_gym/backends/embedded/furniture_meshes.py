@@ -71,7 +71,8 @@ def _sofa(kit: Kit) -> None:
     kit.add(cushion((*back[:4], 0.05, s.h), 0.28), p.colour, p.texture, 0.0)
     for arm in (left, right):
         kit.add(cushion((*arm[:4], 0.04, arm[5]), 0.3, 10), p.colour, p.texture, 0.0)
-    kit.boxes([(seat[0] + 0.05, seat[1] - 0.05, seat[2] + 0.03, seat[3] - 0.05, 0.05, s.h * 0.54 - 0.015)], shade(p.colour, 0.9))
+    base = (seat[0] + 0.05, seat[1] - 0.05, seat[2] + 0.03, seat[3] - 0.05, 0.05, s.h * 0.54 - 0.015)
+    kit.boxes([base], shade(p.colour, 0.9))
     seats = int(s.options.get("seats", 2))
     x0, x1, z0 = left[1], right[0], s.h * 0.34
     step = (x1 - x0) / seats
@@ -81,8 +82,8 @@ def _sofa(kit: Kit) -> None:
         kit.add(cushion(front, 0.16, 12), shade(p.colour, 1.06), p.texture, 0.0)
         rest = (a + 0.01, a + step - 0.01, back[2] - 0.03, back[2] + 0.09, s.h * 0.56, s.h * 0.97)
         kit.add(cushion(rest, 0.35, 10), shade(p.colour, 1.06), p.texture, 0.0)
-    feet = [(x, x + 0.04, y, y + 0.04, 0.0, 0.06) for x in (-s.w / 2 + 0.04, s.w / 2 - 0.08) for y in (-s.d / 2 + 0.04, s.d / 2 - 0.08)]
-    kit.boxes(feet, p.accent)
+    corners = [(x, y) for x in (-s.w / 2 + 0.04, s.w / 2 - 0.08) for y in (-s.d / 2 + 0.04, s.d / 2 - 0.08)]
+    kit.boxes([(x, x + 0.04, y, y + 0.04, 0.0, 0.06) for x, y in corners], p.accent)
 
 
 def _bed(kit: Kit) -> None:
@@ -138,7 +139,9 @@ def _counter(kit: Kit) -> None:
         # Flat, so that objects can stand anywhere on the counter; the tap is at the wall.
         kit.boxes([(-0.22, 0.22, -y + 0.07, y - 0.12, s.h, s.h + 0.002)], (0.5, 0.51, 0.53), None, 0.5)
         kit.boxes([(-0.19, 0.19, -y + 0.1, y - 0.15, s.h, s.h + 0.003)], (0.3, 0.31, 0.33), None, 0.3)
-        kit.boxes([(-0.012, 0.012, y - 0.06, y - 0.04, s.h, s.h + 0.24), (-0.012, 0.012, y - 0.16, y - 0.04, s.h + 0.22, s.h + 0.24)], STEEL, None, 0.6)  # noqa: E501
+        pipe = (-0.012, 0.012, y - 0.06, y - 0.04, s.h, s.h + 0.24)
+        spout = (-0.012, 0.012, y - 0.16, y - 0.04, s.h + 0.22, s.h + 0.24)
+        kit.boxes([pipe, spout], STEEL, None, 0.6)
 
 
 def _stove(kit: Kit) -> None:
@@ -156,7 +159,8 @@ def _stove(kit: Kit) -> None:
     doors = [(-x + 0.06, x - 0.06)] if not s.options.get("range") else [(-x + 0.03, -0.015), (0.015, x - 0.03)]
     for a, b in doors:
         if s.options.get("range"):
-            kit.boxes([(a, b, -y - 0.015, -y, 0.1, h * 0.42), (a, b, -y - 0.015, -y, h * 0.46, h - 0.13)], shade(p.colour, 1.08), None, 0.4)  # noqa: E501
+            leaves = [(a, b, -y - 0.015, -y, 0.1, h * 0.42), (a, b, -y - 0.015, -y, h * 0.46, h - 0.13)]
+            kit.boxes(leaves, shade(p.colour, 1.08), None, 0.4)
         else:
             kit.boxes([(a, b, -y - 0.01, -y, 0.16, h - 0.2)], DARK, None, 0.5)
         kit.boxes([(a, b, -y - 0.045, -y - 0.025, h - 0.17, h - 0.15)], STEEL, None, 0.6)
@@ -211,14 +215,16 @@ def _window(kit: Kit) -> None:
 
 
 def _fireplace(kit: Kit) -> None:
-    p, s = kit.piece, kit.size
+    p = kit.piece
     (x0, x1, y0, y1, _, z1), mantel = _solids(kit)
     wide, tall = (x1 - x0) * 0.27, z1 * 0.62
-    kit.boxes([(x0, -wide, y0, y1, 0.0, z1), (wide, x1, y0, y1, 0.0, z1), (-wide, wide, y0, y1, tall, z1)], p.colour, p.texture or "brick")  # noqa: E501
+    breast = [(x0, -wide, y0, y1, 0.0, z1), (wide, x1, y0, y1, 0.0, z1), (-wide, wide, y0, y1, tall, z1)]
+    kit.boxes(breast, p.colour, p.texture)
     kit.boxes([(-wide, wide, y1 - 0.05, y1, 0.0, tall), (-wide, wide, y0 + 0.01, y1, 0.0, 0.03)], (0.1, 0.09, 0.09))
     kit.boxes([mantel], p.accent, "wood", 0.1)
     for k, x in enumerate((-wide * 0.4, wide * 0.1, wide * 0.4)):
-        log = transform(cylinder(0.035, wide * 0.9, segments=8), (x - wide * 0.45, y0 + 0.08, 0.07 + 0.02 * k), (0.0, 90.0, 8.0 * k))
+        place = (x - wide * 0.45, y0 + 0.08, 0.07 + 0.02 * k)
+        log = transform(cylinder(0.035, wide * 0.9, segments=8), place, (0.0, 90.0, 8.0 * k))
         kit.add(log, (0.36, 0.25, 0.17))
     flame = lathe([(0.0, 0.0), (0.05, 0.04), (0.035, 0.12), (0.0, 0.24)], 10)
     for x, size in ((-0.06, 0.85), (0.05, 1.0), (0.0, 1.2)):
@@ -230,8 +236,10 @@ def _fridge(kit: Kit) -> None:
     x, y = s.w / 2, s.d / 2
     kit.boxes([s.block(0.03)], p.colour, None, 0.35)
     split = s.h * 0.36
-    kit.boxes([(-x + 0.006, x - 0.006, -y - 0.02, -y, 0.05, split - 0.008), (-x + 0.006, x - 0.006, -y - 0.02, -y, split + 0.008, s.h - 0.01)], shade(p.colour, 1.05), None, 0.35)  # noqa: E501
-    kit.boxes([(-x + 0.05, -x + 0.08, -y - 0.06, -y - 0.02, a, b) for a, b in ((split - 0.3, split - 0.05), (split + 0.05, split + 0.45))], p.accent, None, 0.6)  # noqa: E501
+    doors = ((0.05, split - 0.008), (split + 0.008, s.h - 0.01))
+    kit.boxes([(-x + 0.006, x - 0.006, -y - 0.02, -y, a, b) for a, b in doors], shade(p.colour, 1.05), None, 0.35)
+    handles = ((split - 0.3, split - 0.05), (split + 0.05, split + 0.45))
+    kit.boxes([(-x + 0.05, -x + 0.08, -y - 0.06, -y - 0.02, a, b) for a, b in handles], p.accent, None, 0.6)
 
 
 def _hood(kit: Kit) -> None:
@@ -251,7 +259,8 @@ def _pendant(kit: Kit) -> None:
     p, s = kit.piece, kit.size
     r = s.w / 2
     shade_height = r * 0.9
-    kit.add(lathe([(r, 0.0), (r * 0.35, shade_height), (0.02, shade_height + 0.02), (0.0, shade_height + 0.02)], 24), p.colour, None, 0.2)
+    profile = [(r, 0.0), (r * 0.35, shade_height), (0.02, shade_height + 0.02), (0.0, shade_height + 0.02)]
+    kit.add(lathe(profile, 24), p.colour, None, 0.2)
     kit.add(sphere((0.05, 0.05, 0.05), 12).moved(z=0.05), (1.0, 0.95, 0.8), None, 0.0)
     kit.add(cylinder(0.008, s.h, segments=6).moved(z=shade_height), DARK)
 
@@ -328,7 +337,8 @@ def _shell(room: Layout) -> list[Part]:
     front = y0 - 1.0
     board, out = 0.07, 0.012
     walls = [(x0 - t, x1 + t, y1, y1 + t, 0.0, h), (x0 - t, x0, front, y1, 0.0, h), (x1, x1 + t, front, y1, 0.0, h)]
-    skirting = [(x0, x1, y1 - out, y1, 0.0, board), (x0, x0 + out, front, y1, 0.0, board), (x1 - out, x1, front, y1, 0.0, board)]
+    footprints = ((x0, x1, y1 - out, y1), (x0, x0 + out, front, y1), (x1 - out, x1, front, y1))
+    skirting = [(*footprint, 0.0, board) for footprint in footprints]
     parts = [Part(slab((x0 - t, x1 + t, front, y1 + t, -t, 0.0)), room.floor.colour, room.floor.texture, 0.08)]
     parts += [Part(slab(wall), room.walls.colour, room.walls.texture, 0.0) for wall in walls]
     return parts + [Part(slab(box), WHITE, None, 0.05) for box in skirting]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import numpy as np
+from numpy.typing import NDArray
 
 from rls3_gym.backends.embedded.mesh import Mesh, Part
 from rls3_gym.backends.embedded.primitives import join, transform
@@ -45,8 +46,8 @@ def cushion(box: Box, roundness: float = 0.35, across: int = 14) -> Mesh:
     tilt = np.linspace(-np.pi / 2, np.pi / 2, across + 1)
     t, p = np.meshgrid(turn, tilt)
 
-    def power(value: np.ndarray, exponent: float) -> np.ndarray:
-        return np.sign(value) * np.abs(value) ** exponent
+    def power(value: NDArray[np.float64], exponent: float) -> NDArray[np.float64]:
+        return np.asarray(np.sign(value) * np.abs(value) ** exponent)
 
     directions = np.stack([np.cos(p) * np.cos(t), np.cos(p) * np.sin(t), np.sin(p)], -1)
     e = roundness

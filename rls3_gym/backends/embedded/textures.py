@@ -34,7 +34,7 @@ def _noise(seed: int, across: int, down: int) -> Grey:
     fx = np.fft.rfftfreq(SIZE)[None, :] * SIZE / across
     field = np.fft.irfft2(spectrum * np.exp(-(fx**2 + fy**2)), s=(SIZE, SIZE))
     low, high = field.min(), field.max()
-    return (field - low) / (high - low)
+    return np.asarray((field - low) / (high - low))
 
 
 def _cells(rows: int, columns: int, shift: float, joint: float) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
@@ -52,11 +52,11 @@ def _planks(seed: int, rows: int, spread: float, grain: float) -> Grey:
     block, joint = _cells(rows, 2, 0.7 if rows % 2 else 0.5, 0.006)
     tones = 1 - spread * np.random.default_rng(seed).random(block.max() + 1)
     image = tones[block] * (1 - grain * _noise(seed + 1, 3, 40))
-    return np.where(joint, image * 0.72, image)
+    return np.asarray(np.where(joint, image * 0.72, image))
 
 
 def _wood() -> Grey:
-    return 1.06 * (1 - 0.22 * _noise(11, 2, 24) - 0.14 * _noise(12, 4, 60))
+    return np.asarray(1.06 * (1 - 0.22 * _noise(11, 2, 24) - 0.14 * _noise(12, 4, 60)))
 
 
 def _lightwood() -> Grey:
@@ -81,7 +81,7 @@ def _plaster() -> Grey:
 
 def _marble() -> Grey:
     veins = np.abs(_noise(19, 4, 4) + 0.25 * _noise(20, 14, 14) - 0.62)
-    return 0.98 - 0.3 * np.exp(-veins * 22) - 0.05 * _noise(21, 6, 6)
+    return np.asarray(0.98 - 0.3 * np.exp(-veins * 22) - 0.05 * _noise(21, 6, 6))
 
 
 def _fabric() -> Grey:
@@ -103,7 +103,7 @@ def _checker() -> Grey:
 def _gingham() -> Grey:
     u, v = _grid()
     lines = (np.floor(u * 16) % 2) + (np.floor(v * 16) % 2)
-    return 1.0 - 0.17 * lines
+    return np.asarray(1.0 - 0.17 * lines)
 
 
 def _knit() -> Grey:
@@ -144,7 +144,7 @@ def _parquet() -> Grey:
     square = (np.floor(u * 4) * 4 + np.floor(v * 4)).astype(np.int64)
     tones = 1 - 0.2 * np.random.default_rng(29).random(256)
     image = tones[square * 16 + stave % 16] * np.where(turned, 1.0, 0.9)
-    return np.where(np.abs(along - np.round(along)) < 0.06, image * 0.8, image)
+    return np.asarray(np.where(np.abs(along - np.round(along)) < 0.06, image * 0.8, image))
 
 
 def _wallpaper() -> Grey:
