@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 from rls3_gym.backends.base import Frame
 from rls3_gym.scene.arrangement import Arrangement
 from rls3_gym.scene.captions import Change, Negative, describe, negatives
-from rls3_gym.scene.relations import Relation, relation
+from rls3_gym.scene.relations import RELATIONS, Relation, Term, relation
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,3 +71,39 @@ def make_sample(arrangement: Arrangement, frame: Frame, slot_a: int, slot_b: int
         kind_b=kind_b,
         provenance=facts | provenance,
     )
+
+
+def encode_samples(samples: Sequence[Sample]) -> dict[str, Any]:
+    """Samples as plain data for a checkpoint: one uint8 array (n, size, size, 3) and JSON-ready rows."""
+    rows = [
+        {
+            "caption": s.caption,
+            "negatives": [[n.caption, n.change.value, None if n.term is None else int(n.term)] for n in s.negatives],
+            "relation": s.relation.index,
+            "kind_a": s.kind_a,
+            "kind_b": s.kind_b,
+            "provenance": s.provenance,
+        }
+        for s in samples
+    ]
+    rgb = np.stack([s.rgb for s in samples]) if samples else np.zeros((0, 0, 0, 3), np.uint8)
+    return {"rgb": rgb, "rows": rows}
+
+
+def decode_samples(state: Mapping[str, Any]) -> list[Sample]:
+    """The inverse of `encode_samples`."""
+    return [
+        Sample(
+            rgb=np.ascontiguousarray(rgb, dtype=np.uint8),
+            caption=row["caption"],
+            negatives=tuple(
+                Negative(caption, Change(change), None if term is None else Term(term))
+                for caption, change, term in row["negatives"]
+            ),
+            relation=RELATIONS[row["relation"]],
+            kind_a=row["kind_a"],
+            kind_b=row["kind_b"],
+            provenance=dict(row["provenance"]),
+        )
+        for rgb, row in zip(np.asarray(state["rgb"]), state["rows"], strict=True)
+    ]

@@ -20,6 +20,10 @@ SLOTS = 3
 """Number of active objects in a scene (the paper's three)."""
 VIEW_LIMIT = 0.97
 """An object's base and top must project within this share of the half picture."""
+RELEASE_HEIGHT = 1.6
+"""Metres above the floor from which an object is let go at level 1."""
+OVERHANG = 0.5
+"""Share of its footprint radius by which an object may reach over the edge of the furniture it stands on."""
 
 
 class Reason(StrEnum):
@@ -74,7 +78,8 @@ class Edit:
     x: float
     y: float
     level: float
-    """0..1: which of the surfaces at (x, y), by height: 0 the lowest, 1 the highest."""
+    """0..1: from how high the object is let go, as a share of `RELEASE_HEIGHT`: it comes to rest on the highest
+    surface at (x, y) that is not higher and has room for it."""
     yaw: float
 
 
@@ -90,9 +95,23 @@ class Placement:
         return self.reason is None
 
 
-def surfaces_at(layout: Layout, x: float, y: float) -> list[Surface]:
-    """The surfaces whose rectangle holds (x, y), by height."""
-    return sorted((s for s in layout.surfaces if s.x0 <= x <= s.x1 and s.y0 <= y <= s.y1), key=lambda s: s.z)
+def surfaces_at(layout: Layout, kind: ObjectKind, x: float, y: float) -> list[Surface]:
+    """The surfaces that would carry an object of `kind` at (x, y), by height, whatever stands in the way."""
+
+    def carries(s: Surface) -> bool:
+        inset = (1 - OVERHANG) * kind.radius if s.z > 0 else 0.0  # the floor goes on beyond the stage
+        return s.x0 + inset <= x <= s.x1 - inset and s.y0 + inset <= y <= s.y1 - inset
+
+    return sorted((s for s in layout.surfaces if carries(s)), key=lambda s: s.z)
+
+
+def free_surfaces_at(layout: Layout, kind: ObjectKind, x: float, y: float) -> list[Surface]:
+    """Those of `surfaces_at` on which an object of `kind` has room between the furniture."""
+    return [
+        s
+        for s in surfaces_at(layout, kind, x, y)
+        if kind.height <= s.clearance and not any(_touches(solid, kind, x, y, s.z) for solid in layout.solids)
+    ]
 
 
 def place(arrangement: Arrangement, edit: Edit, catalog: Catalog | None = None) -> Placement:
@@ -102,14 +121,15 @@ def place(arrangement: Arrangement, edit: Edit, catalog: Catalog | None = None) 
     x0, x1, y0, y1 = layout.stage
     if not (x0 <= edit.x <= x1 and y0 <= edit.y <= y1):
         return Placement(None, Reason.OUTSIDE_ROOM)
-    candidates = surfaces_at(layout, edit.x, edit.y)
-    if not candidates:
+    reachable = [s for s in surfaces_at(layout, kind, edit.x, edit.y) if s.z <= edit.level * RELEASE_HEIGHT]
+    if not reachable:
         return Placement(None, Reason.NO_SUPPORT)
-    surface = candidates[min(int(edit.level * len(candidates)), len(candidates) - 1)]
+    free = [s for s in free_surfaces_at(layout, kind, edit.x, edit.y) if s in reachable]
+    if not free:
+        return Placement(None, Reason.OVERLAPS_FURNITURE)
+    surface = free[-1]
     thing = ActiveObject(edit.kind, (edit.x, edit.y, surface.z), edit.yaw)
     reason = check(arrangement, edit.slot, thing, kind)
-    if reason is None and kind.height > surface.clearance:
-        reason = Reason.OVERLAPS_FURNITURE
     if reason is not None:
         return Placement(None, reason)
     objects = list(arrangement.objects)

@@ -37,6 +37,7 @@ class Change(StrEnum):
     SECTOR = "sector"  # the horizontal terms moved to another sector
     VERTICAL = "vertical"  # a vertical term added, dropped or turned, against the scene
     SWAPPED = "swapped"  # the two objects change places
+    OBJECT = "object"  # an object named that isn't in the scene (presence captions)
 
 
 @dataclass(frozen=True)

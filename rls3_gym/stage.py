@@ -1,0 +1,191 @@
+"""A stage: one room with its active objects, camera and backend. An edit goes in, a captioned sample or a
+reason why there is none comes out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.random import Generator
+
+from rls3_gym.backends.base import Frame, SceneBackend
+from rls3_gym.sample import Sample, make_sample
+from rls3_gym.scene.arrangement import SLOTS, ActiveObject, Arrangement, Edit, Reason, place
+from rls3_gym.scene.catalog import load_catalog
+from rls3_gym.scene.layouts import draw_layout, layouts
+from rls3_gym.scene.proposals import container, edit_for_relation, random_arrangement, random_edit
+from rls3_gym.scene.relations import Relation, margin_deg
+from rls3_gym.scene.rooms import Layout, Split
+from rls3_registry.errors import UserError
+
+_SCENE_TRIES = 60
+_RELATION_TRIES = 6
+
+
+@dataclass(frozen=True)
+class FeasibilityRules:
+    """What a sample must meet beyond geometry."""
+
+    min_visible: float = 0.5
+    """Share of an object's own pixels that must be seen."""
+    min_pixels: int = 8
+    """Pixels of an object that must be seen, in a 64-pixel picture (scaled with the picture's area)."""
+    reject_ambiguous: bool = True
+    """Refuse pairs near a sector boundary: a sampler must not earn reward by being unreadable."""
+    ambiguity_margin_deg: float = 4.0
+    """How near is ambiguous, degrees."""
+
+    def visibility(self, frame: Frame, slot: int) -> Reason | None:
+        """Why the object in `slot` can't be seen well enough; None when it can."""
+        if frame.visible[slot] < self.min_visible:
+            return Reason.HIDDEN
+        if frame.pixels[slot] * (64 / frame.rgb.shape[0]) ** 2 < self.min_pixels:
+            return Reason.TOO_SMALL
+        return None
+
+
+@dataclass(frozen=True, eq=False)
+class Outcome:
+    """What an edit gave: a sample, or the reason why not."""
+
+    sample: Sample | None
+    reason: Reason | None
+    frame: Frame | None
+
+
+class Stage:
+    """One active scene. Generators are handed in; the stage holds no randomness of its own."""
+
+    def __init__(
+        self,
+        backend: SceneBackend,
+        *,
+        families: Sequence[str],
+        split: Split = "train",
+        kinds: Sequence[str] | None = None,
+        rules: FeasibilityRules = FeasibilityRules(),
+        held_out: frozenset[str] = frozenset(),
+    ) -> None:
+        """`families` are cycled; `kinds` defaults to the training kinds; scenes in `held_out` are refused."""
+        self.backend = backend
+        self.families = tuple(families)
+        self.kinds = tuple(kinds) if kinds is not None else tuple(k.name for k in load_catalog().training)
+        self.rules = rules
+        self.held_out = held_out
+        self._layouts: dict[str, list[Layout]] = {
+            family: [room for room in layouts(split) if room.family == family] for family in self.families
+        }
+        for family, found in self._layouts.items():
+            if not found:
+                raise UserError(f"room family {family!r} has no layout in split {split!r}")
+        self._scenes = 0
+        self._arrangement: Arrangement | None = None
+        self._frame: Frame | None = None
+
+    @property
+    def arrangement(self) -> Arrangement:
+        """The current arrangement. Raises `RuntimeError` before the first `set_scene`."""
+        if self._arrangement is None:
+            raise RuntimeError("no scene is set; call set_scene first")
+        return self._arrangement
+
+    @property
+    def frame(self) -> Frame:
+        """The picture of the current arrangement (captured when first asked for)."""
+        if self._frame is None:
+            self.backend.apply(self.arrangement)
+            self._frame = self.backend.capture()
+        return self._frame
+
+    def set_scene(self, rng: Generator) -> Arrangement:
+        """Go to the next family of the cycle: a random layout of the split, three random objects in sight.
+
+        Raises `UserError` naming the layout when no such scene is found.
+        """
+        rooms = self._layouts[self.families[self._scenes % len(self.families)]]
+        layout = rooms[int(rng.integers(len(rooms)))]
+        self._scenes += 1
+        for attempt in range(_SCENE_TRIES):
+            arrangement = random_arrangement(rng, layout, self.kinds)
+            if attempt == 0:
+                self.backend.reset(arrangement, seed=layout.index)
+            self.backend.apply(arrangement)
+            frame = self.backend.capture()
+            if all(self.rules.visibility(frame, slot) is None for slot in range(SLOTS)):
+                self._arrangement, self._frame = arrangement, frame
+                return arrangement
+        raise UserError(
+            f"room {layout.key}: no feasible scene in {_SCENE_TRIES} tries: objects are always hidden or too small; "
+            "loosen min_visible or min_pixels, or mend the room's YAML"
+        )
+
+    def try_edit(self, edit: Edit, rng: Generator, reference_slot: int | None = None) -> Outcome:
+        """Carry out an edit and caption the edited object against another active one.
+
+        The reference is `reference_slot`, or drawn from those in sight and not ambiguous. The arrangement
+        changes only when there is a sample.
+        """
+        placement = place(self.arrangement, edit)
+        if placement.arrangement is None:
+            return Outcome(None, placement.reason, None)
+        arrangement = placement.arrangement
+        if arrangement.key in self.held_out:
+            return Outcome(None, Reason.HELD_OUT, None)
+        self.backend.apply(arrangement)
+        frame = self.backend.capture()
+        reference = self._reference(frame, edit.slot, reference_slot, rng)
+        if isinstance(reference, Reason):
+            return Outcome(None, reason=reference, frame=None)
+        self._arrangement, self._frame = arrangement, frame
+        return Outcome(make_sample(arrangement, frame, edit.slot, reference), None, frame)
+
+    def random_edit(self, rng: Generator) -> Edit:
+        """An edit drawn uniformly: what a uniform `box` action means."""
+        return random_edit(rng, self.arrangement, self.kinds)
+
+    def relation_edit(self, rng: Generator, slot: int, wanted: Relation) -> tuple[Edit, int] | None:
+        """An edit that puts a random kind into `slot`, in `wanted` to another slot, and that slot; or None."""
+        others = [s for s in range(SLOTS) if s != slot]
+        for _ in range(_RELATION_TRIES):
+            reference = others[int(rng.integers(len(others)))]
+            options = container(self.arrangement, slot, self.kinds)
+            kind = options[int(rng.integers(len(options)))]
+            margin = self.rules.ambiguity_margin_deg if self.rules.reject_ambiguous else 0.0
+            edit = edit_for_relation(rng, self.arrangement, slot, reference, wanted, kind, margin)
+            if edit is not None:
+                return edit, reference
+        return None
+
+    def _reference(self, frame: Frame, slot: int, wanted: int | None, rng: Generator) -> int | Reason:
+        hidden = self.rules.visibility(frame, slot)
+        if hidden is not None:
+            return hidden
+        others = [s for s in range(SLOTS) if s != slot] if wanted is None else [wanted]
+        seen = [s for s in others if self.rules.visibility(frame, s) is None]
+        if not seen:
+            return Reason.HIDDEN
+        clear = [s for s in seen if not self.is_ambiguous(frame, slot, s)] if self.rules.reject_ambiguous else seen
+        if not clear:
+            return Reason.AMBIGUOUS
+        return clear[int(rng.integers(len(clear)))]
+
+    def is_ambiguous(self, frame: Frame, slot_a: int, slot_b: int) -> bool:
+        """Whether the pair's relation is within the ambiguity margin of another one."""
+        offset = frame.positions[slot_a].astype(np.float64) - frame.positions[slot_b].astype(np.float64)
+        return not offset.any() or margin_deg(offset) < self.rules.ambiguity_margin_deg
+
+    def state(self) -> dict[str, Any]:
+        """JSON-ready: the scene cycle's position and the current arrangement."""
+        objects = [[o.kind, list(o.position), o.yaw] for o in self.arrangement.objects]
+        layout = self.arrangement.layout
+        return {"scenes": self._scenes, "family": layout.family, "layout": layout.index, "objects": objects}
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        """The inverse of `state`; the picture is taken anew and is the same."""
+        self._scenes = int(state["scenes"])
+        objects = tuple(ActiveObject(kind, (p[0], p[1], p[2]), yaw) for kind, p, yaw in state["objects"])
+        self._arrangement = Arrangement(draw_layout(state["family"], state["layout"]), objects)
+        self._frame = None
+        self.backend.reset(self._arrangement, seed=self._arrangement.layout.index)

@@ -1,0 +1,167 @@
+"""An open_clip model with what the adapter needs of it: pixels in, embeddings out, and a part that stays frozen."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from rls3_gym._compat import torchvision as torchvision_compat
+from rls3_gym.vlm.tokenizer import CompactTokenizer
+from rls3_registry.errors import UserError, unknown
+
+VOCABULARY_FILE = "vocabulary.json"
+CONFIG_FILE = "open_clip_config.json"
+WEIGHTS_FILE = "open_clip_model.safetensors"
+
+
+class ClipModel:
+    """A CLIP, its tokenizer and its picture normalisation."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        tokenizer: Callable[[Sequence[str]], Tensor],
+        image_size: int,
+        mean: Sequence[float],
+        std: Sequence[float],
+    ) -> None:
+        self.model = model
+        self.tokenizer = tokenizer
+        self.image_size = image_size
+        self._mean = torch.tensor(mean).view(1, 3, 1, 1)
+        self._std = torch.tensor(std).view(1, 3, 1, 1)
+        self.frozen_depth = 0
+        """0: no part of the image tower is frozen as a whole; 1: its stem; 2: all of it."""
+
+    def set_trainable(self, patterns: Sequence[str]) -> list[tuple[str, nn.Parameter]]:
+        """Freeze all parameters but those matching a pattern; raises `UserError` for one that matches none."""
+        named = list(self.model.named_parameters())
+        for pattern in patterns:
+            if not any(fnmatchcase(name, pattern) for name, _ in named):
+                groups = sorted({".".join(name.split(".")[:2]) + ".*" for name, _ in named if "." in name})
+                raise unknown("parameter pattern in finetune.train", pattern, groups)
+        for name, parameter in named:
+            parameter.requires_grad_(any(fnmatchcase(name, pattern) for pattern in patterns))
+        trainable = [(name, p) for name, p in named if p.requires_grad]
+        if not trainable:
+            raise UserError("finetune.train: no parameter is left to train")
+        visual = [name for name, _ in trainable if name.startswith("visual.")]
+        if not visual:
+            self.frozen_depth = 2
+        elif hasattr(self._trunk, "forward_stem") and not any(n.startswith("visual.trunk.stem.") for n in visual):
+            self.frozen_depth = 1
+        else:
+            self.frozen_depth = 0
+        return trainable
+
+    @property
+    def _trunk(self) -> Any:
+        return getattr(self.model.visual, "trunk", self.model.visual)
+
+    def freeze_statistics(self) -> None:
+        """Keep batch norms at their pre-trained statistics: a round's few pictures would distort them."""
+        for module in self.model.modules():
+            if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                module.eval()
+
+    def pixels(self, pictures: Sequence[NDArray[np.uint8]]) -> Tensor:
+        """Pictures (h, w, 3) uint8 -> (n, 3, size, size) float32, resized where needed and normalised."""
+        x = torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).float() / 255
+        if x.shape[-1] != self.image_size or x.shape[-2] != self.image_size:
+            size = (self.image_size, self.image_size)
+            x = F.interpolate(x, size=size, mode="bicubic", antialias=True, align_corners=False).clamp(0, 1)
+        return (x - self._mean) / self._std
+
+    def frozen_features(self, pixels: Tensor) -> Tensor:
+        """What the frozen part makes of pictures; input of `embed_features`."""
+        if self.frozen_depth == 2:
+            return self.model.encode_image(pixels)  # type: ignore[no-any-return, operator]
+        self._trunk.stem.eval()
+        return self._trunk.forward_stem(pixels)  # type: ignore[no-any-return]
+
+    def embed_features(self, features: Tensor) -> Tensor:
+        """Image embeddings (n, d), not normalised, from what `FeatureCache.of` gives."""
+        if self.frozen_depth == 2:
+            return features
+        if self.frozen_depth == 1:
+            return self._trunk.forward_head(features)  # type: ignore[no-any-return]
+        return self.model.encode_image(features)  # type: ignore[no-any-return, operator]
+
+    def embed_texts(self, captions: Sequence[str]) -> Tensor:
+        """Text embeddings (n, d), not normalised."""
+        ids = self.tokenizer(captions)
+        if isinstance(self.tokenizer, CompactTokenizer):
+            ids = ids[:, : int((ids != 0).sum(1).max())]  # causal text tower: padding behind the end changes nothing
+        return self.model.encode_text(ids)  # type: ignore[no-any-return, operator]
+
+
+def open_clip_module() -> Any:
+    """open_clip, imported late and with the torchvision shim in place."""
+    torchvision_compat.install()
+    import open_clip
+
+    import rls3_gym.vlm.scene_tower  # noqa: F401  registers the tower with timm
+
+    return open_clip
+
+
+def load_folder(folder: Path) -> ClipModel:
+    """A model from a folder with open_clip's config and safetensors weights (its `local-dir` format).
+
+    A `vocabulary.json` beside them means the compact tokenizer. Raises `UserError` for a folder that is none.
+    """
+    open_clip = open_clip_module()
+    for needed in (CONFIG_FILE, WEIGHTS_FILE):
+        if not (folder / needed).is_file():
+            raise UserError(f"{folder}: is not an open_clip model folder ({needed} is missing)")
+    try:
+        config = json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))
+        model = open_clip.create_model(f"local-dir:{folder}")
+        tokenizer: Callable[[Sequence[str]], Tensor]
+        if (folder / VOCABULARY_FILE).is_file():
+            length = config["model_cfg"]["text_cfg"]["context_length"]
+            tokenizer = CompactTokenizer.load(folder / VOCABULARY_FILE, length)
+        else:
+            tokenizer = open_clip.get_tokenizer(f"local-dir:{folder}")
+        preprocess = config["preprocess_cfg"]
+        size = int(config["model_cfg"]["vision_cfg"]["image_size"])
+        return ClipModel(model, tokenizer, size, preprocess["mean"], preprocess["std"])
+    except (OSError, ValueError, KeyError, RuntimeError, TypeError) as error:
+        raise UserError(f"{folder}: cannot be loaded as an open_clip model ({_first_line(error)})") from error
+    except Exception as error:  # safetensors has an exception type of its own, outside the usual ones
+        if type(error).__name__ != "SafetensorError":
+            raise
+        raise UserError(f"{folder / WEIGHTS_FILE}: is not readable as safetensors ({_first_line(error)})") from error
+
+
+def load_named(model_name: str, pretrained: str | None, quick_gelu: bool) -> ClipModel:
+    """A model of open_clip's own table, e.g. `ViT-B-32`, with weights from a local file or a tag it can fetch."""
+    open_clip = open_clip_module()
+    known = open_clip.list_models()
+    if model_name not in known:
+        raise unknown("open_clip model", model_name, known)
+    if pretrained and ("/" in pretrained or pretrained.endswith((".pt", ".pth", ".bin", ".safetensors"))):
+        if not Path(pretrained).is_file():
+            raise UserError(f"checkpoint {pretrained}: there is no such file")
+    try:
+        model = open_clip.create_model(model_name, pretrained=pretrained, force_quick_gelu=quick_gelu)
+    except Exception as error:  # unpickling and hub failures come as many types; all mean "these weights do not load"
+        raise UserError(f"open_clip model {model_name} with weights {pretrained!r}: {_first_line(error)}") from error
+    visual = model.visual
+    size = visual.image_size[0] if isinstance(visual.image_size, tuple) else visual.image_size
+    mean = getattr(visual, "image_mean", None) or open_clip.OPENAI_DATASET_MEAN
+    std = getattr(visual, "image_std", None) or open_clip.OPENAI_DATASET_STD
+    return ClipModel(model, open_clip.get_tokenizer(model_name), int(size), mean, std)
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
