@@ -24,6 +24,9 @@ MIN_SIDE = 0.08
 """Shortest side of a surface's rectangle of centres, metres."""
 MIN_FREE_FLOOR = 0.4
 """Least share of the stage's floor plan without anything standing on it."""
+MIN_SURFACES = 4
+"""With the floor; and at `MIN_HEIGHTS` clearly different heights."""
+MIN_HEIGHTS = 3
 TINT = (0.06, 0.012)
 """Colours are varied by up to these shares of their value: in brightness, and in each channel on its own."""
 ATTEMPTS = 200
@@ -148,8 +151,8 @@ def _distinct_heights(surfaces: Sequence[Surface]) -> int:
 def draw_layout(family: str, index: int) -> Layout:
     """Layout `index` of a family; depends on nothing but the two and the family's file.
 
-    Draws until the furniture does not intersect, leaves enough free floor and offers surfaces at three
-    heights or more. Raises `UserError` for an unknown family, an index it has not, or ranges that
+    Draws until the furniture does not intersect, leaves enough free floor and offers enough surfaces
+    at enough heights. Raises `UserError` for an unknown family, an index it has not, or ranges that
     never fit together.
     """
     spec = load_family(family)
@@ -182,7 +185,9 @@ def _attempt(rng: np.random.Generator, spec: RoomFamily, index: int) -> Layout |
     solids = tuple(solid for group in groups for solid in group)
     tops = [surface for piece in pieces for surface in surfaces_of(piece, height)]
     surfaces = (Surface("floor", *stage, 0.0, height), *_usable(tops, solids, stage))
-    if _distinct_heights(surfaces) < 3 or _free_floor(solids, stage) < MIN_FREE_FLOOR:
+    if len(surfaces) < MIN_SURFACES or _distinct_heights(surfaces) < MIN_HEIGHTS:
+        return None
+    if _free_floor(solids, stage) < MIN_FREE_FLOOR:
         return None
     return Layout(
         family=spec.name, index=index, split=spec.sizes.of(index),
