@@ -96,7 +96,8 @@ def main() -> None:
         rows.append(row)
         print(
             f"{size:>4} px {supersampling}x{supersampling} {row['room_ms']:>9.1f} {row['edit_ms']:>8.2f} "
-            f"{row['new_ms']:>8.2f} {row['plain_ms']:>8.1f} {row['plain_per_edit']:>11.1f} {row['plain_per_new']:>10.1f}"
+            f"{row['new_ms']:>8.2f} {row['plain_ms']:>8.1f} {row['plain_per_edit']:>11.1f} "
+            f"{row['plain_per_new']:>10.1f}"
         )
     if options.json:
         options.json.write_text(json.dumps({"layout": layout.key, "objects": OBJECTS, "rows": rows}, indent=2) + "\n")

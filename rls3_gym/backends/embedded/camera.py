@@ -65,12 +65,15 @@ class Camera:
 
         Half open, one pixel wider than needed on each side, cut to the image; empty where the hull is out of view.
         """
-        image, depth = self.project(corners)
+        offset = corners - self.eye
+        depth = offset @ self._axis
         if depth.max() <= 0.0:
             return 0, 0, 0, 0
         if depth.min() < NEAR:
             return 0, size, 0, size
-        low = np.floor((image.min(axis=0) + 1.0) / 2.0 * size) - 1
-        high = np.ceil((image.max(axis=0) + 1.0) / 2.0 * size) + 1
-        (x0, y0), (x1, y1) = np.clip([low, high], 0, size).astype(int).tolist()
-        return y0, max(y0, y1), x0, max(x0, x1)
+        half = size / 2.0
+        x = offset @ self._right * (half / self._half) / depth + half
+        y = offset @ self._up * (-half / self._half) / depth + half
+        x0, x1 = (min(max(int(end), 0), size) for end in (x.min() - 1.0, x.max() + 2.0))
+        y0, y1 = (min(max(int(end), 0), size) for end in (y.min() - 1.0, y.max() + 2.0))
+        return y0, y1, x0, x1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +13,7 @@ from rls3_registry.errors import UserError
 
 try:
     from embreex.mesh_construction import TriangleMesh
+    from embreex.rtcore import EmbreeDevice
     from embreex.rtcore_scene import EmbreeScene
 except ImportError as error:
     raise UserError(
@@ -46,7 +48,7 @@ class TriangleScene:
 
     def __init__(self, vertices: Float32, faces: Int32) -> None:
         """`vertices` (n, 3) float32 metres, `faces` (m, 3) int32."""
-        self._scene = EmbreeScene(robust=True)
+        self._scene = EmbreeScene(device=_device(), robust=True)
         self._mesh = TriangleMesh(self._scene, np.ascontiguousarray(vertices), np.ascontiguousarray(faces))
 
     def closest(self, origin: Float32, directions: Float32) -> Hits:
@@ -69,5 +71,12 @@ class TriangleScene:
         return np.not_equal(found, -1)
 
 
+@cache
+def _device() -> EmbreeDevice:
+    """One Embree device for all scenes of the process; a scene would otherwise start its own."""
+    return EmbreeDevice()
+
+
 def _repeated(origin: Float32, directions: Float32) -> Float32:
-    return np.broadcast_to(origin, (directions.shape[1], 3))
+    """`origin` as (n, 3) without a copy; `np.broadcast_to` does the same several times slower."""
+    return np.ndarray((directions.shape[1], 3), np.float32, origin, strides=(0, origin.itemsize))

@@ -70,9 +70,9 @@ class LightCone:
     """The cone, seen from the light, that holds an object; a little wider than its bounding ball."""
 
     def __init__(self, corners: Float32, light: Float32) -> None:
-        centre = corners.mean(axis=0)
-        self._radius = float(np.linalg.norm(corners - centre, axis=1).max()) * 1.001 + 1e-4
-        offset = centre - light
+        diagonal = corners[-1] - corners[0]
+        self._radius = float(np.linalg.norm(diagonal)) / 2.0 * 1.001 + 1e-4
+        offset = corners[0] + diagonal / 2.0 - light
         self._distance = float(np.linalg.norm(offset))
         inside = self._distance <= self._radius
         self._half_angle = np.pi if inside else float(np.arcsin(self._radius / self._distance))
