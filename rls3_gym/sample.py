@@ -33,6 +33,26 @@ class Sample:
     provenance: dict[str, Any]
     """JSON-ready: scene key, layout, family, split, objects with poses, slots of the pair, offset, visibility, ..."""
 
+    def __eq__(self, other: object) -> bool:
+        """Samples are equal when they show and say the same, whoever made them."""
+        if self is other:
+            return True
+        if not isinstance(other, Sample):
+            return NotImplemented
+        return (
+            self.caption == other.caption
+            and self.negatives == other.negatives
+            and self.provenance == other.provenance
+            and np.array_equal(self.rgb, other.rgb)
+        )
+
+    def __hash__(self) -> int:
+        return hash((self.scene_key, self.caption))
+
+    def __deepcopy__(self, memo: Mapping[int, Any]) -> Sample:
+        # Nobody changes a sample, and RL libraries copy every info dictionary they are given.
+        return self
+
     @property
     def scene_key(self) -> str:
         """Identity of the scene, checked against the held-out sets."""

@@ -1,0 +1,25 @@
+"""The table of environment ids. Registering twice does nothing the second time."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gymnasium
+
+ENTRY_POINT = "rls3_gym.envs.scene_env:RLS3SceneEnv"
+
+ENV_IDS: dict[str, dict[str, Any]] = {
+    "RLS3Scene-v0": {},
+    "RLS3SceneFrozen-v0": {"finetune": False},
+    "RLS3SceneMultiDiscrete-v0": {"action_view": "multi_discrete"},
+    "RLS3SceneRelation-v0": {"action_view": "relation"},
+    "RLS3ScenePixels-v0": {"observation": "pixels"},
+}
+"""Every id and the arguments it fixes; any of them can be given to `gymnasium.make` all the same."""
+
+
+def register_envs() -> None:
+    """Register the ids that are not registered yet."""
+    for env_id, kwargs in ENV_IDS.items():
+        if env_id not in gymnasium.registry:
+            gymnasium.register(id=env_id, entry_point=ENTRY_POINT, kwargs=kwargs)
