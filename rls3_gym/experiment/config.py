@@ -1,0 +1,257 @@
+"""An experiment as YAML: every key is checked, an unknown one is an error that says what was near."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+import rls3_registry
+from rls3_gym.rewards import DEFAULT_EXTRINSIC
+from rls3_registry.errors import UserError, nearest
+
+_STRICT = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
+_EXPONENT = re.compile(r"[+-]?\d+(\.\d*)?[eE][+-]?\d+")
+
+Positive = Annotated[int, Field(ge=1)]
+Share = Annotated[float, Field(gt=0.0, le=1.0)]
+Names = Annotated[tuple[str, ...], Field(min_length=1, strict=False)]
+
+
+class RulesConfig(BaseModel):
+    """What a sample must meet beyond geometry; see `rls3_gym.stage.FeasibilityRules`."""
+
+    model_config = _STRICT
+
+    min_visible: Annotated[float, Field(ge=0.0, le=1.0)] = 0.5
+    """Share of an object's own pixels that must be seen."""
+    min_pixels: Annotated[int, Field(ge=0)] = 8
+    """Pixels of an object that must be seen, in a 64-pixel picture."""
+    reject_ambiguous: bool = True
+    """Refuse pairs near a sector boundary."""
+    ambiguity_margin_deg: Annotated[float, Field(ge=0.0, lt=22.5)] = 4.0
+    """How near is ambiguous, degrees."""
+
+
+class EnvironmentConfig(BaseModel):
+    """Arguments of `RLS3SceneEnv`; the VLM stands in its own section."""
+
+    model_config = _STRICT
+
+    backend: str = "embedded"
+    """World that shows the scenes."""
+    families: Names | None = None
+    """Room families cycled over the episodes; all registered ones when left out."""
+    T: Positive = 32
+    """Steps of an episode."""
+    E: Positive = 77
+    """Episodes of a round: how many until the VLM is fine-tuned."""
+    eta: Share = 0.25
+    """Share of an episode's samples that enters fine-tuning."""
+    extrinsic: str = DEFAULT_EXTRINSIC
+    """Name of the reward for what the VLM gets wrong."""
+    intrinsic_feasible: float = 0.0
+    """Reward of a step that gives a sample."""
+    intrinsic_infeasible: float | dict[str, float] = -0.1
+    """Reward of a step that gives none; one number, or numbers by reason."""
+    action_view: Literal["box", "multi_discrete", "relation"] | None = None
+    """How an edit is spelt as an action; the agent's best when left out."""
+    observation: Literal["state", "pixels", "dict"] = "state"
+    """What the agent sees."""
+    image_size: Annotated[int, Field(ge=16, le=512)] = 64
+    """Side of the square pictures, pixels."""
+    finetune: bool = True
+    """Off: the VLM is scored but never taught."""
+    early_stopping: Positive | None = None
+    """Stop after so many rounds in a row without better validation accuracy; never when left out."""
+    rules: RulesConfig = RulesConfig()
+    """When a sample is feasible."""
+
+
+class VLMConfig(BaseModel):
+    """The VLM that learns."""
+
+    model_config = _STRICT
+
+    name: str = "tiny"
+    """Registered name, or the path of a VLM's YAML file."""
+    finetune: dict[str, Any] = {}
+    """Fine-tune settings that differ from those of the VLM's own file."""
+
+
+class AgentConfig(BaseModel):
+    """The sampler. `agent: sb3/sac` is short for `agent: {name: sb3/sac}`."""
+
+    model_config = _STRICT
+
+    name: str
+    """Registered name, or `module:Class` of a plugin."""
+    settings: dict[str, Any] = {}
+    """Settings that differ from those of the agent's own file."""
+
+
+class BudgetConfig(BaseModel):
+    """When the run is over: at the first of the two that is reached."""
+
+    model_config = _STRICT
+
+    n_generated: Positive | None = None
+    """Valid samples generated."""
+    rounds: Positive | None = None
+    """Fine-tunings done."""
+
+    @model_validator(mode="after")
+    def _limited(self) -> BudgetConfig:
+        if self.n_generated is None and self.rounds is None:
+            raise ValueError("needs n_generated (valid samples), rounds (fine-tunings), or both")
+        return self
+
+
+class EvaluationConfig(BaseModel):
+    """How the VLM is measured on the way."""
+
+    model_config = _STRICT
+
+    sets: Names = ("test", "test_natural")
+    """Held-out sets; the first one is shown while the run goes on."""
+    every: Positive = 1
+    """Rounds from one evaluation to the next; before the first and after the last round always."""
+
+
+class ExperimentConfig(BaseModel):
+    """All that decides what a run does."""
+
+    model_config = _STRICT
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+    """Name of the experiment: part of its run directory's name. A file's own name when left out."""
+    description: str = ""
+    """One line for `rls3 list`."""
+    environment: EnvironmentConfig = EnvironmentConfig()
+    vlm: VLMConfig = VLMConfig()
+    agent: AgentConfig
+    budget: BudgetConfig
+    evaluation: EvaluationConfig = EvaluationConfig()
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
+    """Fixes everything that is drawn: scenes, agent, the share that trains, the order of training."""
+    output: str = "runs"
+    """Folder that holds the run directories, relative to where the command is run."""
+    images_per_round: Annotated[int, Field(ge=0)] = 24
+    """Sample pictures kept of each round; of all samples the captions and verdicts are kept."""
+    threads: Positive | None = None
+    """CPU threads that torch uses; torch's own choice when left out. Another number may change last digits."""
+
+    @model_validator(mode="after")
+    def _ends(self) -> ExperimentConfig:
+        if not self.environment.finetune and self.budget.n_generated is None:
+            raise ValueError("without fine-tuning there are no rounds: give budget.n_generated")
+        return self
+
+    @field_validator("vlm", "agent", mode="before")
+    @classmethod
+    def _name_alone(cls, value: Any) -> Any:
+        return {"name": value} if isinstance(value, str) else value
+
+    def to_yaml(self) -> str:
+        """The resolved experiment; loading it gives an equal one."""
+        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+def load_config(source: str, changes: Sequence[str] = (), seed: int | None = None) -> ExperimentConfig:
+    """Read an experiment by registered name or by file, with `--set` changes (`a.b=c`) and seed applied.
+
+    Raises `UserError`: one line that names file, key and what would be right.
+    """
+    path = experiment_path(source)
+    content = rls3_registry.load_file(path)
+    for change in changes:
+        _apply(content, change)
+    if seed is not None:
+        content["seed"] = seed
+    return parse_config({"name": path.stem, **content}, where=str(path))
+
+
+def experiment_path(source: str) -> Path:
+    """The YAML file of a registered experiment, or the file that was named."""
+    if source.endswith((".yaml", ".yml")) or Path(source).is_file():
+        return Path(source)
+    return rls3_registry.path_of("experiments", source)
+
+
+def parse_config(content: Mapping[str, Any], where: str) -> ExperimentConfig:
+    """Check a mapping; `where` names its origin in errors. Raises `UserError` for the first thing wrong."""
+    try:
+        return ExperimentConfig.model_validate(_numbers(content))
+    except ValidationError as error:
+        raise UserError(f"{where}: {_describe(error)}") from error
+
+
+def _numbers(value: Any) -> Any:
+    """Turn `1e-3` into a number: YAML 1.1 takes an exponent without a decimal point for text."""
+    if isinstance(value, Mapping):
+        return {key: _numbers(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_numbers(item) for item in value]
+    return float(value) if isinstance(value, str) and _EXPONENT.fullmatch(value) else value
+
+
+def _apply(content: dict[str, Any], change: str) -> None:
+    """Carry out one `a.b=c`."""
+    path, separator, text = change.partition("=")
+    keys = path.strip().split(".")
+    if not separator or not all(keys):
+        raise UserError(f"--set {change}: must look like key=value or section.key=value")
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise UserError(f"--set {change}: the value is not valid YAML") from error
+    node = content
+    for i, key in enumerate(keys[:-1]):
+        child = node.get(key)
+        if i == 0 and key in ("agent", "vlm") and isinstance(child, str):
+            child = {"name": child}
+        if child is None:
+            child = {}
+        if not isinstance(child, dict):
+            raise UserError(f"--set {change}: {'.'.join(keys[: i + 1])} is a value, it has no keys of its own")
+        node[key] = child = dict(child)
+        node = child
+    node[keys[-1]] = value
+
+
+def _describe(error: ValidationError) -> str:
+    """The first problem of a validation in one line, unknown keys first: they are often the cause of the rest."""
+    problems = sorted(error.errors(), key=lambda p: p["type"] != "extra_forbidden")
+    problem = problems[0]
+    key = ".".join(str(step) for step in problem["loc"]) or "the experiment"
+    if problem["type"] == "extra_forbidden":
+        message = f"unknown key {key!r}{_near_keys(problem['loc'])}"
+    elif problem["type"] == "missing":
+        message = f"{key}: is missing"
+    else:
+        said = problem["msg"].removeprefix("Value error, ").replace("Input should", "should")
+        if problem["type"] in ("model_type", "dict_type"):
+            said = "should be a mapping of keys to values"
+        elif problem["type"] in ("tuple_type", "too_short"):
+            said = "should be a list with at least one entry"
+        got = problem["input"]
+        given = f", not {got!r}" if isinstance(got, int | float | str | None) else ""
+        message = f"{key}: {said}{given}"
+    more = len(problems) - 1
+    return message + (f" (and {more} more)" if more else "")
+
+
+def _near_keys(location: tuple[int | str, ...]) -> str:
+    """`; did you mean ...? (all: ...)` for a key that its section does not know."""
+    model: type[BaseModel] = ExperimentConfig
+    for step in location[:-1]:
+        annotation = model.model_fields[str(step)].annotation
+        assert isinstance(annotation, type) and issubclass(annotation, BaseModel)
+        model = annotation
+    near = nearest(str(location[-1]), model.model_fields)
+    hint = f"; did you mean {' or '.join(repr(name) for name in near)}?" if near else ";"
+    return f"{hint} (keys here: {', '.join(model.model_fields)})"

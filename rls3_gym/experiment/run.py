@@ -1,0 +1,165 @@
+"""One run: from an experiment's configuration to a run directory with metrics, samples, checkpoints and a report."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import gymnasium
+import torch
+from rich.console import Console
+
+from rls3_agents.base import SamplerAgent
+from rls3_agents.loading import make_agent
+from rls3_gym.envs.scene_env import RLS3SceneEnv
+from rls3_gym.evaluation.report import write_report
+from rls3_gym.experiment.checkpoint import Checkpoint, load_checkpoint
+from rls3_gym.experiment.config import ExperimentConfig, load_config
+from rls3_gym.experiment.directory import RunDirectory, write_text
+from rls3_gym.experiment.interrupt import graceful_stop
+from rls3_gym.experiment.measure import Measurer
+from rls3_gym.experiment.monitor import MonitoredEnv, RunMonitor
+from rls3_gym.experiment.progress import RunProgress
+from rls3_gym.experiment.provenance import command_line, describe_environment
+from rls3_gym.stage import FeasibilityRules
+from rls3_registry.errors import UserError
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """How a run ended."""
+
+    directory: Path
+    report: Path | None
+    """The report page; None when the run was stopped early."""
+
+    @property
+    def stopped(self) -> bool:
+        return self.report is None
+
+
+def start(config: ExperimentConfig, console: Console, arguments: Sequence[str], out: Path | None = None) -> RunResult:
+    """Carry out an experiment in a new run directory (`out`, or the next free one under the experiment's output).
+
+    `arguments` of the command line are written down. Raises `UserError` for a name or value nobody knows, before
+    anything is written.
+    """
+    parts = _build(config)
+    if out is not None:
+        directory = RunDirectory.create(out)
+    else:
+        agent = config.agent.name.rsplit(":")[-1].replace("/", "-").removesuffix(".yaml")
+        directory = RunDirectory.create_next(Path(config.output), f"{config.name}-{agent}-seed{config.seed}")
+    write_text(directory.config, config.to_yaml())
+    write_text(directory.command, command_line(arguments))
+    write_text(directory.environment, describe_environment())
+    return _carry_out(config, directory, parts, None, console)
+
+
+def resume(config: ExperimentConfig, path: Path, console: Console, arguments: Sequence[str]) -> RunResult:
+    """Continue the run in `path` from its newest checkpoint; rows written after it are dropped and come again.
+
+    Raises `UserError` when there is nothing to continue, or when `config` is not the one the run began with.
+    """
+    directory = RunDirectory.open(path)
+    checkpoint = load_checkpoint(directory.checkpoints)
+    _check_same(checkpoint.state["config"], config.model_dump(mode="json"), path)
+    if directory.report.exists():
+        raise UserError(f"{path}: the run is complete (it has a report); there is nothing to continue")
+    parts = _build(config)
+    write_text(directory.command, directory.command.read_text(encoding="utf-8") + command_line(arguments))
+    return _carry_out(config, directory, parts, checkpoint, console)
+
+
+def config_of(path: Path, changes: Sequence[str] = (), seed: int | None = None) -> ExperimentConfig:
+    """The configuration a run began with."""
+    return load_config(str(RunDirectory.open(path).config), changes, seed)
+
+
+@dataclass(frozen=True)
+class _Parts:
+    """What a run is made of, built and checked before anything is written."""
+
+    agent: SamplerAgent
+    env: RLS3SceneEnv
+    measurer: Measurer
+
+
+def _build(config: ExperimentConfig) -> _Parts:
+    if config.threads is not None:
+        torch.set_num_threads(config.threads)
+    agent = make_agent(config.agent.name, config.seed, config.agent.settings)
+    arguments = config.environment.model_dump(exclude={"rules"})
+    arguments["action_view"] = _action_view(config, agent)
+    rules = FeasibilityRules(**config.environment.rules.model_dump())
+    env = RLS3SceneEnv(vlm=config.vlm.name, finetune_settings=config.vlm.finetune or None, rules=rules, **arguments)
+    measurer = Measurer(config.evaluation.sets, config.environment.image_size)
+    measurer.load()
+    return _Parts(agent, env, measurer)
+
+
+def _action_view(config: ExperimentConfig, agent: SamplerAgent) -> str:
+    wanted = config.environment.action_view
+    if wanted is None:
+        return agent.action_views[0]
+    if wanted not in agent.action_views:
+        raise UserError(
+            f"environment.action_view: agent {config.agent.name!r} can't act through {wanted!r}; "
+            f"it can through {', '.join(agent.action_views)}"
+        )
+    return wanted
+
+
+def _carry_out(
+    config: ExperimentConfig, directory: RunDirectory, parts: _Parts, checkpoint: Checkpoint | None, console: Console
+) -> RunResult:
+    env, agent = parts.env, parts.agent
+    by_samples = config.budget.n_generated
+    total = by_samples or config.budget.rounds or 0
+    with RunProgress(console, total, "samples" if by_samples else "rounds") as progress:
+        progress.note(f"{config.name}: {config.agent.name} chooses samples for {config.vlm.name}, in {directory.path}")
+        saved: Mapping[str, Any] | None = None
+        if checkpoint is not None:
+            saved = checkpoint.state["monitor"]
+            env.load_state(checkpoint.state["environment"])
+            agent.load(checkpoint.agent)
+        monitor = RunMonitor(config, directory, env, parts.measurer, progress, saved)
+        watched = MonitoredEnv(env, monitor, config.seed if checkpoint is None else None)
+
+        def make_env() -> gymnasium.Env[Any, Any]:
+            return watched
+
+        def ask() -> None:
+            progress.note("stopping: saving at the next safe point (Ctrl-C again: end now, keep the last checkpoint)")
+            monitor.ask_to_stop()
+
+        try:
+            with graceful_stop(ask):
+                agent.learn(make_env, monitor)
+            monitor.finish()
+        finally:
+            monitor.close()
+            watched.close()
+        if not monitor.complete:
+            return RunResult(directory.path, None)
+        progress.note("writing the report")
+        return RunResult(directory.path, write_report(directory.path))
+
+
+def _check_same(begun: Mapping[str, Any], now: Mapping[str, Any], path: Path) -> None:
+    was, is_ = _flat(begun), _flat(now)
+    for key in [*was, *is_]:
+        if was.get(key) != is_.get(key):
+            raise UserError(
+                f"{path}: {key} was {was.get(key)!r} when the run began and is {is_.get(key)!r} now; "
+                "a run continues only as it began"
+            )
+
+
+def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
+    return flat

@@ -1,0 +1,132 @@
+"""What the command line prints: lists of what exists by name, and tables of accuracies."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+import rls3_registry
+from rls3_agents.loading import load_spec, plugins
+from rls3_gym.registration import ENV_IDS
+from rls3_gym.scene.catalog import load_catalog
+from rls3_gym.scene.families import load_family
+
+Rows = list[dict[str, Any]]
+
+
+def _ids() -> Rows:
+    return [{"id": name, "arguments": arguments} for name, arguments in ENV_IDS.items()]
+
+
+def _agents() -> Rows:
+    named = [(name, load_spec(name)) for name in rls3_registry.names("agents")]
+    rows = [{"name": name, "plugin": spec.plugin, "description": spec.description} for name, spec in named]
+    used = {spec.plugin for _, spec in named}
+    others = [point for name, point in sorted(plugins().items()) if name not in used]
+    return rows + [{"name": p.name, "plugin": p.value, "description": "installed plugin"} for p in others]
+
+
+def _vlms() -> Rows:
+    specs = {name: rls3_registry.load("vlms", name) for name in rls3_registry.names("vlms")}
+    return [{"name": n, "model": s.get("model"), "description": s.get("description", "")} for n, s in specs.items()]
+
+
+def _experiments() -> Rows:
+    from rls3_gym.experiment.config import load_config
+
+    configs = [load_config(name) for name in rls3_registry.names("experiments")]
+    return [{"name": c.name, "agent": c.agent.name, "vlm": c.vlm.name, "description": c.description} for c in configs]
+
+
+def _rooms() -> Rows:
+    families = {name: load_family(name).sizes for name in rls3_registry.names("rooms")}
+    return [
+        {"name": name, "train": s.train, "validation": s.validation, "test": s.test} for name, s in families.items()
+    ]
+
+
+def _objects() -> Rows:
+    return [
+        {"name": kind.name, "file": f"objects/{kind.slug}.yaml", "held_out": kind.held_out}
+        for kind in load_catalog().kinds
+    ]
+
+
+SECTIONS: dict[str, Callable[[], Rows]] = {
+    "ids": _ids,
+    "agents": _agents,
+    "vlms": _vlms,
+    "experiments": _experiments,
+    "rooms": _rooms,
+    "objects": _objects,
+}
+"""What `rls3 list` can list: one row per name, JSON-ready."""
+
+
+def listing(section: str, rows: Rows) -> Table:
+    """A section of `rls3 list`."""
+    table = Table(title=section, title_justify="left")
+    for column in rows[0] if rows else ():
+        table.add_column(column.replace("_", " "))
+    for row in rows:
+        table.add_row(*(_cell(value) for value in row.values()))
+    return table
+
+
+def print_summary(console: Console, summary: Mapping[str, Any]) -> None:
+    """Accuracy before and after a run, by term and by complexity, for each evaluation set; and where the report is."""
+    for name, entry in summary["sets"].items():
+        before, after = entry["before"], entry["after"]
+        title = f"pairwise accuracy on {name} ({after['n']:,} items) after {summary['n_trained']:,} trained samples"
+        table = Table(title=title, title_justify="left")
+        for column in ("", "before", "after", "change"):
+            table.add_column(column, justify="left" if not column else "right")
+        for label, was, now in _pairs(before, after):
+            table.add_row(label, _share(was), _share(now), _points(was, now))
+        console.print(table)
+    console.print(f"report: {summary['report']}", soft_wrap=True, highlight=False)
+
+
+def print_evaluation(console: Console, result: Mapping[str, Any]) -> None:
+    """The accuracies of one VLM on one set."""
+    table = Table(title=f"{result['vlm']} ({result['vlm_digest']}) on {result['set']}", title_justify="left")
+    table.add_column("")
+    table.add_column("accuracy", justify="right")
+    table.add_row("object presence", _share(result["presence_accuracy"]))
+    for label, value in _accuracies(result).items():
+        table.add_row(label, _share(value))
+    table.caption = f"{result['n']:,} items, pairwise chance 50 %"
+    console.print(table)
+
+
+def _pairs(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[tuple[str, float | None, float | None]]:
+    was = _accuracies(before)
+    return [(label, was.get(label), value) for label, value in _accuracies(after).items()]
+
+
+def _accuracies(row: Mapping[str, Any]) -> dict[str, float | None]:
+    return {
+        "all terms": row["pairwise_accuracy"],
+        **row["by_term"],
+        **{f"{n}-term captions": value for n, value in row["by_complexity"].items()},
+        "strict (against every negative)": row["strict_accuracy"],
+    }
+
+
+def _share(value: float | None) -> str:
+    return "-" if value is None else f"{value:.1%}"
+
+
+def _points(was: float | None, now: float | None) -> str:
+    return "" if was is None or now is None else f"{100 * (now - was):+.1f}"
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key}={item}" for key, item in value.items())
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return ", ".join(str(item) for item in value)
+    return {True: "yes", False: "no"}.get(value, str(value)) if isinstance(value, bool) else str(value)
