@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import re
 import sys
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -216,6 +217,21 @@ SCENE_MAY_IMPORT = {"numpy", "pydantic", "yaml", "rls3_registry", "rls3_gym"}
 def test_the_scene_is_numpy_and_yaml_only(path: Path) -> None:
     roots = {name.split(".")[0] for _, name in imports(ast.parse(path.read_text(encoding="utf-8")))}
     assert roots - set(sys.stdlib_module_names) <= SCENE_MAY_IMPORT
+
+
+def test_every_module_has_its_floor() -> None:
+    """import-linter checks only the modules that its layers name."""
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["importlinter"][
+        "contracts"
+    ]
+    (floors,) = (contract["layers"] for contract in contracts if contract["type"] == "layers")
+    named = set(re.findall(r"rls3_\w+(?:\.\w+)?", " ".join(floors)))
+    modules = {
+        f"rls3_gym.{path.stem}"
+        for path in PACKAGES["rls3_gym"].iterdir()
+        if (path.suffix == ".py" and path.stem != "__init__") or (path / "__init__.py").exists()
+    }
+    assert modules | {"rls3_agents", "rls3_registry"} == named
 
 
 def sections() -> list[str]:

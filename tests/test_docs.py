@@ -1,0 +1,207 @@
+"""What the documents show is true: commands exist, snippets run, examples work."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import typer
+import yaml
+
+import rls3_registry
+from rls3_gym.cli import app
+from rls3_gym.experiment.config import load_config, parse_config
+
+ROOT = Path(__file__).resolve().parent.parent
+DOCUMENTS = [
+    "README.md",
+    "CONTRIBUTING.md",
+    *sorted(p.relative_to(ROOT).as_posix() for p in (ROOT / "docs").glob("*.md")),
+]
+FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+LABEL = re.compile(r"^# file: (\S+)\n")
+LINK = re.compile(r"!?\[[^\]]*\]\(([^)#:]+)\)")
+
+
+def text(document: str) -> str:
+    return (ROOT / document).read_text(encoding="utf-8")
+
+
+def blocks(document: str, language: str) -> list[str]:
+    return [body for found, body in FENCE.findall(text(document)) if found == language]
+
+
+def labelled(document: str) -> dict[str, str]:
+    """Name -> content of the blocks that begin with `# file: NAME`."""
+    found = {}
+    for _, body in FENCE.findall(text(document)):
+        if label := LABEL.match(body):
+            found[label[1]] = body[label.end() :]
+    return found
+
+
+def commands(document: str, program: str) -> list[str]:
+    """Uses of a program, in shell blocks and in inline code."""
+    lines = [line.split("#")[0] for block in blocks(document, "bash") for line in block.splitlines()]
+    lines += re.findall(r"`([^`\n]+)`", FENCE.sub("", text(document)).replace("\n", " "))
+    parts = (part.strip() for line in lines for part in line.split("&&"))
+    return sorted({part for part in parts if part == program or part.startswith(program + " ")})
+
+
+def python(code: str, cwd: Path) -> str:
+    done = subprocess.run([sys.executable, "-c", code], cwd=cwd, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_make_targets_exist(document: str) -> None:
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
+    for command in commands(document, "make"):
+        assert {word for word in command.split()[1:] if "=" not in word} <= targets, command
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_rls3_commands_parse(document: str) -> None:
+    known = typer.main.get_command(app).commands  # type: ignore[attr-defined]
+    for command in commands(document, "rls3"):
+        _, *words = shlex.split(command)
+        if not words or words[0] == "...":
+            continue
+        assert words[0] in known, command
+        parameters = known[words[0]].make_context(words[0], [w.replace("DIR", ".") for w in words[1:]]).params
+        changes = [c for c in parameters.get("set_") or [] if not c.endswith(".yaml")]
+        if words[0] == "run" and parameters["experiment"] is not None:
+            config = load_config(parameters["experiment"], changes, parameters["seed"])
+            assert config.agent.name in rls3_registry.names("agents"), command
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_links_lead_somewhere(document: str) -> None:
+    for target in LINK.findall(text(document)):
+        assert (ROOT / document).parent.joinpath(target).exists(), target
+
+
+def test_the_readme_names_every_target_a_stranger_needs() -> None:
+    assert {"make quickstart", "make test", "make help"} <= set(commands("README.md", "make"))
+
+
+def test_the_python_example_of_the_readme_runs(tmp_path: Path) -> None:
+    (example,) = blocks("README.md", "python")
+    out = python(example, tmp_path)
+    assert out.count("the model was right about") == 2
+    assert "The " in out
+
+
+def test_the_experiment_of_the_readme_is_valid() -> None:
+    (example,) = blocks("README.md", "yaml")
+    assert parse_config({"name": "readme", **yaml.safe_load(example)}, "README.md").agent.name == "tianshou/sac"
+
+
+def test_the_readme_lists_every_environment_id() -> None:
+    from rls3_gym.registration import ENV_IDS
+
+    assert set(re.findall(r"^\| `(RLS3\w+-v\d)`", text("README.md"), re.MULTILINE)) == set(ENV_IDS)
+
+
+@pytest.fixture
+def examples(tmp_path: Path) -> Path:
+    """The files of CONTRIBUTING.md, those of the registry in a copy of it."""
+    shutil.copytree(rls3_registry.ROOT, tmp_path / "registry", ignore=shutil.ignore_patterns("__pycache__", "*.py"))
+    for name, content in labelled("CONTRIBUTING.md").items():
+        (tmp_path / name).write_text(content, encoding="utf-8")
+    return tmp_path
+
+
+def test_the_agent_of_contributing_samples(examples: Path) -> None:
+    out = python(
+        """
+import gymnasium
+from pathlib import Path
+from rls3_agents.loading import make_agent
+
+class Monitor:
+    steps = 0
+    @property
+    def done(self):
+        return self.steps >= 12
+    def safe_point(self, agent):
+        self.steps += 1
+
+def make():
+    env = gymnasium.make("rls3_gym:RLS3SceneRelation-v0", T=6, finetune=False)
+    env.reset(seed=3)
+    return env
+
+agent = make_agent("touring.yaml", seed=3)
+agent.learn(make, Monitor())
+agent.save(Path("saved"))
+again = make_agent("touring.yaml", seed=3)
+again.load(Path("saved"))
+print(agent.stride, agent.turn, again.turn)
+""",
+        examples,
+    )
+    assert out.split() == ["5", "60", "60"]
+
+
+def test_the_vlms_of_contributing_load(examples: Path) -> None:
+    out = python(
+        """
+from fnmatch import fnmatch
+from rls3_gym.vlm.loading import load_vlm
+from rls3_registry.errors import UserError
+print(load_vlm("tiny_text.yaml").name)
+try:
+    load_vlm("vit_b_32.yaml")
+except UserError as error:
+    print(error)
+""",
+        examples,
+    )
+    name, refusal = out.strip().splitlines()
+    assert name == "tiny_text.yaml"
+    assert "checkpoints/vit_b_32.pt" in refusal
+
+
+def test_the_object_and_the_room_of_contributing_can_be_shown(examples: Path) -> None:
+    out = python(
+        """
+from pathlib import Path
+import numpy as np
+import rls3_registry
+rls3_registry.ROOT = Path("registry").resolve()
+from rls3_gym.backends.embedded.backend import EmbeddedBackend
+from rls3_gym.scene.layouts import draw_layout
+from rls3_gym.scene.proposals import random_arrangement
+rng = np.random.default_rng(5)
+backend = EmbeddedBackend(image_size=64)
+for index in range(12):
+    layout = draw_layout("study", index)
+    arrangement = random_arrangement(rng, layout, ("red mug", "blender", "football"))
+    backend.reset(arrangement, seed=index)
+    frame = backend.capture()
+    slot = [o.kind for o in arrangement.objects].index("red mug")
+    print(layout.split, int(frame.pixels[slot]))
+""",
+        examples,
+    )
+    rows = [line.split() for line in out.splitlines()]
+    assert [split for split, _ in rows] == ["train"] * 8 + ["validation"] * 2 + ["test"] * 2
+    assert max(int(pixels) for _, pixels in rows) > 20
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", commands("README.md", "rls3"))
+def test_rls3_commands_of_the_readme_run(command: str, tmp_path: Path) -> None:
+    if "--resume" in command or command == "rls3":
+        pytest.skip("needs a run directory; resuming has tests of its own")
+    words = shlex.split(command)[1:]
+    script = Path(sys.executable).parent / "rls3"
+    done = subprocess.run([script, *words], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
