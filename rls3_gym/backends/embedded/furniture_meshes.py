@@ -91,7 +91,8 @@ def _bed(kit: Kit) -> None:
     frame, head, pillow = _solids(kit)
     x0, x1, y0, y1, _, top = frame
     kit.boxes([(x0, x1, y0, y1, 0.08, top * 0.55), head], p.accent, "wood", 0.1)
-    kit.boxes([(x, x + 0.05, y, y + 0.05, 0.0, 0.1) for x in (x0, x1 - 0.05) for y in (y0, y1 - 0.05)], p.accent)
+    legs = [(x, x + 0.05, y, y + 0.05) for x in (x0 + 0.005, x1 - 0.055) for y in (y0 + 0.005, y1 - 0.055)]
+    kit.boxes([(*leg, 0.0, 0.09) for leg in legs], p.accent)  # set in: legs flush with the frame would flicker
     kit.add(cushion((x0 + 0.01, x1 - 0.01, y0 + 0.01, y1 - 0.04, top * 0.45, top - 0.012), 0.12), WHITE, "fabric", 0.0)
     fold = y1 - 0.46
     kit.add(cushion((x0 - 0.015, x1 + 0.015, y0 - 0.015, fold, top * 0.42, top), 0.1), p.colour, p.texture, 0.0)
