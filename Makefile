@@ -54,7 +54,7 @@ clean:  ## remove the virtual environment and all that was built
 $(BIN)/python:
 	@$(PYTHON) -c '$(NEW_ENOUGH)' || { \
 	  echo "rls3_gym needs Python 3.11 or newer, but '$(PYTHON)' is $$($(PYTHON) --version 2>&1). Name another: make PYTHON=python3.12 $(MAKECMDGOALS)" >&2; exit 2; }
-	$(PYTHON) -m venv $(VENV)
+	$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); exit 2; }
 
 # The stamps make a repeated call quick; a changed list of requirements installs again.
 $(VENV)/.quickstart: pyproject.toml requirements/constraints.txt | $(BIN)/python
