@@ -49,9 +49,7 @@ class Term(IntEnum):
     @property
     def sign(self) -> int:
         """Sign of the offset along `axis` for which the term can hold."""
-        return {Term.LEFT: -1, Term.RIGHT: 1, Term.FRONT: -1, Term.BEHIND: 1}.get(
-            self, 1 if self is Term.ABOVE else -1
-        )
+        return {Term.LEFT: -1, Term.RIGHT: 1, Term.FRONT: -1, Term.BEHIND: 1}.get(self, 1 if self is Term.ABOVE else -1)
 
 
 # Sector k, counter-clockwise from "right" (azimuth 0), as the terms it is described with.

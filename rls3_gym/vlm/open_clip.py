@@ -86,7 +86,7 @@ class OpenClipVLM:
 
     def scale(self) -> Tensor:
         """The logit scale, capped."""
-        return self.clip.model.logit_scale.exp().clamp(max=self.settings.max_logit_scale)
+        return self.clip.model.get_parameter("logit_scale").exp().clamp(max=self.settings.max_logit_scale)
 
     # ------------------------------------------------------------------ learning
 
@@ -168,7 +168,7 @@ class OpenClipVLM:
             for group in self._optimiser.param_groups:
                 group["lr"] = s.learning_rate * warmup
             self._optimiser.zero_grad(set_to_none=True)
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss.backward()
             torch.nn.utils.clip_grad_norm_([p for _, p in self._trainable], s.clip_norm)
             self._optimiser.step()
             self._digest = None

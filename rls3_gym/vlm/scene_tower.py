@@ -49,7 +49,8 @@ class TokenBlock(nn.Module):
         qkv = self.qkv(self.norm1(x)).view(n, tokens, 3, self.heads, width // self.heads).permute(2, 0, 3, 1, 4)
         attended = F.scaled_dot_product_attention(qkv[0], qkv[1], qkv[2])
         x = x + self.out(attended.transpose(1, 2).reshape(n, tokens, width))
-        return x + self.mlp(self.norm2(x))
+        x = x + self.mlp(self.norm2(x))
+        return x
 
 
 class SceneTower(nn.Module):
@@ -72,17 +73,20 @@ class SceneTower(nn.Module):
 
     def forward_stem(self, x: Tensor) -> Tensor:
         """(n, 3, 64, 64) -> (n, width, 8, 8): the trunk that fine-tuning may leave frozen and cache."""
-        return self.stem(x)
+        features: Tensor = self.stem(x)
+        return features
 
     def forward_tokens(self, features: Tensor) -> Tensor:
         """Stem features -> (n, 64, width) contextual tokens."""
-        return self.block(features.flatten(2).transpose(1, 2) + self.position)
+        tokens: Tensor = self.block(features.flatten(2).transpose(1, 2) + self.position)
+        return tokens
 
     def forward_pool(self, tokens: Tensor) -> Tensor:
         """Tokens -> (n, num_classes)."""
         key, value = self.key_value(tokens).chunk(2, dim=-1)
         attention = (self.queries @ key.transpose(1, 2) * (2 * 32**-0.5)).softmax(-1)
-        return self.projection((attention @ value).flatten(1))
+        embeddings: Tensor = self.projection((attention @ value).flatten(1))
+        return embeddings
 
     def forward_head(self, features: Tensor) -> Tensor:
         """Stem features -> embeddings."""
@@ -106,7 +110,8 @@ class Stem(nn.Module):
         self.blocks = nn.Sequential(ResidualBlock(48, 64), ResidualBlock(64, width, 2))
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.blocks(self.patches(x) + self.coordinates)
+        features: Tensor = self.blocks(self.patches(x) + self.coordinates)
+        return features
 
 
 @register_model
