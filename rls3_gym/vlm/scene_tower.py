@@ -49,8 +49,8 @@ class TokenBlock(nn.Module):
         qkv = self.qkv(self.norm1(x)).view(n, tokens, 3, self.heads, width // self.heads).permute(2, 0, 3, 1, 4)
         attended = F.scaled_dot_product_attention(qkv[0], qkv[1], qkv[2])
         x = x + self.out(attended.transpose(1, 2).reshape(n, tokens, width))
-        x = x + self.mlp(self.norm2(x))
-        return x
+        tokens_out: Tensor = x + self.mlp(self.norm2(x))
+        return tokens_out
 
 
 class SceneTower(nn.Module):
