@@ -17,7 +17,7 @@ from numpy.random import Generator
 
 from rls3_gym.backends.base import Frame, SceneBackend
 from rls3_gym.evaluation.specs import SETS_FOLDER, ItemSpec, hash_of, rounded, spec_of, write_specs
-from rls3_gym.scene.arrangement import Arrangement, check, place, surfaces_at
+from rls3_gym.scene.arrangement import Arrangement, check, free_surfaces_at, place
 from rls3_gym.scene.catalog import load_catalog
 from rls3_gym.scene.layouts import family_names, layouts
 from rls3_gym.scene.pairs import is_held_out_pair
@@ -199,7 +199,7 @@ def stands(scene: Arrangement) -> bool:
     for slot, thing in enumerate(scene.objects):
         kind = catalog[thing.kind]
         x, y, z = thing.position
-        carried = any(abs(s.z - z) < 1e-3 and kind.height <= s.clearance for s in surfaces_at(scene.layout, x, y))
+        carried = any(abs(s.z - z) < 1e-3 for s in free_surfaces_at(scene.layout, kind, x, y))
         if not carried or check(scene, slot, thing, kind) is not None:
             return False
     return True

@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,7 +28,7 @@ from rls3_gym.evaluation.specs import ItemSpec
 from rls3_gym.sample import Sample, make_sample
 from rls3_gym.scene.captions import Change, Negative
 
-Arrays = dict[str, NDArray[np.generic]]
+Arrays = dict[str, NDArray[Any]]
 _FIELDS = ("rgb", "visible", "pixels", "positions")
 _UNKEPT_IDS = np.empty((0, 0), np.int16)
 _UNKEPT_DEPTH = np.empty((0, 0), np.float32)
@@ -118,7 +119,7 @@ def _keep(path: Path, arrays: Arrays) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".part", delete=False) as part:
-            np.savez(part, **arrays)
+            np.savez(part, allow_pickle=False, **arrays)
         os.replace(part.name, path)
     except OSError:
         return

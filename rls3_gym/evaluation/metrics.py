@@ -1,0 +1,134 @@
+"""How well a VLM tells where things are: accuracy by term and complexity, and the guards against cheating.
+
+All three headline numbers are macro averages: over the items that hold a term, then over the six terms. So they
+weigh terms alike and compare with each other: neither strict nor mirrored accuracy can exceed the pairwise one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rls3_gym.sample import Sample
+from rls3_gym.scene.captions import Change, Negative, describe
+from rls3_gym.scene.relations import BY_TERMS, Relation, Term
+from rls3_gym.vlm.base import VLM
+
+Float = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Accuracy:
+    """Accuracies of one VLM state on one set, 0..1; NaN where no item speaks of it."""
+
+    pairwise: float
+    """The true caption against the caption with one term turned; chance 0.5."""
+    strict: float
+    """The true caption against every hard negative of the item at once."""
+    mirrored: float
+    """All opposites told apart, in the picture and in its mirror image with left and right exchanged in every
+    caption: a VLM that always says "left" earns nothing here."""
+    by_term: dict[str, float]
+    """Pairwise accuracy of each of the six terms."""
+    by_complexity: dict[str, float]
+    """Mean pairwise accuracy of captions with "1", "2" and "3" terms."""
+    worst_term: str
+    """The term with the lowest pairwise accuracy."""
+    n: int
+
+    def as_dict(self) -> dict[str, Any]:
+        """The keys of a metrics row; JSON has no NaN, so a number without items is null."""
+        return {
+            "pairwise_accuracy": _json(self.pairwise),
+            "strict_accuracy": _json(self.strict),
+            "mirrored_accuracy": _json(self.mirrored),
+            "by_term": {term: _json(value) for term, value in self.by_term.items()},
+            "by_complexity": {terms: _json(value) for terms, value in self.by_complexity.items()},
+            "worst_term": self.worst_term,
+            "n": self.n,
+        }
+
+
+def accuracy_table(vlm: VLM, samples: Sequence[Sample]) -> Accuracy:
+    """Score a VLM on relation samples. Raises `ValueError` for none, or for samples without opposites."""
+    if not samples or not all(sample.opposites for sample in samples):
+        raise ValueError("an accuracy table needs samples with opposite captions, at least one")
+    feedback = vlm.evaluate(samples)
+    twin_feedback = vlm.evaluate([mirrored(sample) for sample in samples])
+    turned = np.asarray(feedback.by_term, np.float64)
+    spoken = ~np.isnan(turned)
+    both = (np.asarray(feedback.pairwise) == 1) & (np.asarray(twin_feedback.pairwise) == 1)
+    by_term = _by_term(turned, spoken)
+    complexity = np.array([sample.relation.complexity for sample in samples])
+    pairwise = np.asarray(feedback.pairwise, np.float64)
+    names = [term.name.lower() for term in Term]
+    return Accuracy(
+        pairwise=float(np.nanmean(by_term)),
+        strict=float(np.nanmean(_by_term(feedback.correct[:, None], spoken))),
+        mirrored=float(np.nanmean(_by_term(both[:, None], spoken))),
+        by_term=dict(zip(names, by_term.tolist(), strict=True)),
+        by_complexity={str(terms): _mean(pairwise[complexity == terms]) for terms in (1, 2, 3)},
+        worst_term=names[int(np.nanargmin(by_term))],
+        n=len(samples),
+    )
+
+
+def presence_accuracy(vlm: VLM, samples: Sequence[Sample]) -> float:
+    """Share of presence items whose true caption is preferred to the one that names an absent object; chance 0.5."""
+    return float(np.mean(vlm.evaluate(samples).correct))
+
+
+_twins: WeakKeyDictionary[Sample, Sample] = WeakKeyDictionary()
+
+
+def mirrored(sample: Sample) -> Sample:
+    """The left-right mirrored twin: picture flipped, left and right exchanged in the caption and its opposites.
+
+    Other negatives are left out. The same sample always gives the same object, so that a VLM may cache by identity.
+    """
+    twin = _twins.get(sample)
+    if twin is None:
+        truth = _mirror(sample.relation)
+        opposites = tuple(
+            Negative(describe(sample.kind_a, _turn(truth, term), sample.kind_b), Change.OPPOSITE, term)
+            for term in truth.terms
+        )
+        twin = replace(
+            sample,
+            rgb=np.ascontiguousarray(sample.rgb[:, ::-1]),
+            caption=describe(sample.kind_a, truth, sample.kind_b),
+            negatives=opposites,
+            relation=truth,
+            provenance=sample.provenance | {"mirrored": True},
+        )
+        _twins[sample] = twin
+    return twin
+
+
+def _mirror(relation: Relation) -> Relation:
+    sideways = (Term.LEFT, Term.RIGHT)
+    return BY_TERMS[frozenset(term.opposite if term in sideways else term for term in relation.terms)]
+
+
+def _turn(relation: Relation, turned: Term) -> Relation:
+    return BY_TERMS[frozenset(term.opposite if term is turned else term for term in relation.terms)]
+
+
+def _by_term(values: NDArray[Any], spoken: NDArray[np.bool_]) -> Float:
+    """(n, 6) or (n, 1) values -> (6,) mean over the items that hold the term; NaN for a term of no item."""
+    counts = spoken.sum(axis=0)
+    total = np.where(spoken, values, 0.0).sum(axis=0)
+    return np.where(counts > 0, total / np.maximum(counts, 1), np.nan)
+
+
+def _mean(values: Float) -> float:
+    return float(values.mean()) if len(values) else float("nan")
+
+
+def _json(value: float) -> float | None:
+    return None if np.isnan(value) else value
