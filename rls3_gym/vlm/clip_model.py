@@ -98,10 +98,7 @@ class ClipModel:
 
     def embed_texts(self, captions: Sequence[str]) -> Tensor:
         """Text embeddings (n, d), not normalised."""
-        ids = self.tokenizer(captions)
-        if isinstance(self.tokenizer, CompactTokenizer):
-            ids = ids[:, : int((ids != 0).sum(1).max())]  # causal text tower: padding behind the end changes nothing
-        return self.model.encode_text(ids)  # type: ignore[no-any-return, operator]
+        return self.model.encode_text(self.tokenizer(captions))  # type: ignore[no-any-return, operator]
 
 
 def open_clip_module() -> Any:

@@ -1,0 +1,260 @@
+"""Pre-training the tiny CLIP: the dual loss on presence and location captions, and two auxiliary losses.
+
+The auxiliary heads (which kind stands in which cell of the 8x8 tokens; presence and coordinates of every kind from
+the image embedding) are thrown away afterwards. They make the pictures understood; relation words are taught nothing.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import pickle
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from rls3_gym.vlm.clip_model import ClipModel, open_clip_module
+from rls3_gym.vlm.losses import contrastive_loss, hard_negative_loss
+from rls3_gym.pretraining.captions import CaptionWriter
+from rls3_gym.pretraining.scenes import GRID, IMAGE_SIZE, SceneTable
+from rls3_gym.vlm.tokenizer import CompactTokenizer
+from rls3_registry.errors import UserError
+
+CONTEXT_LENGTH = 24
+EMBED_DIM = 256
+MEAN = STD = (0.5, 0.5, 0.5)
+
+
+@dataclass(frozen=True)
+class PretrainSettings:
+    """What `rls3 pretrain` runs with; written into the model card."""
+
+    scenes_per_layout: int = 500
+    steps: int = 6000
+    batch_size: int = 128
+    learning_rate: float = 1e-3
+    final_learning_rate_share: float = 0.03
+    warmup_steps: int = 100
+    weight_decay: float = 0.02
+    clip_norm: float = 1.0
+    location_share: float = 0.6
+    """Share of a batch with location captions; the rest has presence captions."""
+    cell_weight: float = 1.0
+    """Weight of the per-cell kind loss."""
+    coordinate_weight: float = 1.0
+    """Weight of the presence-and-coordinates loss on the image embedding."""
+    max_logit_scale: float = 60.0
+    threads: int = 2
+    seed: int = 0
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def model_config(vocab_size: int) -> dict[str, Any]:
+    """open_clip's description of the model, as written to `open_clip_config.json`."""
+    return {
+        "model_cfg": {
+            "embed_dim": EMBED_DIM,
+            "custom_text": True,
+            "vision_cfg": {
+                "image_size": IMAGE_SIZE,
+                "timm_model_name": "rls3_scene_tower",
+                "timm_pool": "",
+                "timm_proj": "",
+            },
+            "text_cfg": {
+                "context_length": CONTEXT_LENGTH,
+                "vocab_size": vocab_size,
+                "width": 128,
+                "heads": 4,
+                "layers": 2,
+                "mlp_ratio": 2.0,
+                "no_causal_mask": True,
+            },
+        },
+        "preprocess_cfg": {"mean": list(MEAN), "std": list(STD)},
+    }
+
+
+def new_model(tokenizer: CompactTokenizer, seed: int) -> ClipModel:
+    """The untrained tiny CLIP."""
+    open_clip_module()
+    from open_clip.model import CustomTextCLIP
+
+    config = model_config(tokenizer.vocab_size)["model_cfg"]
+    del config["custom_text"]
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = CustomTextCLIP(**config)
+        # CLIP's small initial embeddings suit its long training; here words must be told apart from the start.
+        nn.init.normal_(model.text.token_embedding.weight, std=0.3)
+        nn.init.normal_(model.text.positional_embedding, std=0.1)
+    return ClipModel(model, tokenizer, IMAGE_SIZE, MEAN, STD)
+
+
+class AuxiliaryHeads(nn.Module):
+    """Linear read-outs that exist during pre-training only."""
+
+    def __init__(self, n_kinds: int, width: int = 128) -> None:
+        super().__init__()
+        self.n_kinds = n_kinds
+        self.cell = nn.Linear(width, n_kinds + 1)
+        self.scene = nn.Linear(EMBED_DIM, 4 * n_kinds)
+
+    def loss(
+        self, tokens: Tensor, embedding: Tensor, cells: Tensor, present: Tensor, places: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Per-cell kind loss and presence-and-coordinates loss.
+
+        `cells` (n, 64) kind index or n_kinds for none; `present` (n, kinds); `places` (n, kinds, 3) scaled.
+        """
+        weight = torch.ones(self.n_kinds + 1)
+        weight[-1] = 0.1
+        by_cell = F.cross_entropy(self.cell(tokens).flatten(0, 1), cells.flatten(), weight=weight)
+        out = self.scene(embedding).view(-1, self.n_kinds, 4)
+        presence = F.binary_cross_entropy_with_logits(out[..., 0], present)
+        squared = ((out[..., 1:] - places) ** 2).mean(-1)
+        return by_cell, presence + 3 * (squared * present).sum() / present.sum()
+
+
+class Targets:
+    """What the auxiliary heads are asked, as tensors over the whole table."""
+
+    def __init__(self, table: SceneTable, n_kinds: int) -> None:
+        n = len(table)
+        cells = np.full((n, GRID * GRID), n_kinds, np.int64)
+        present = np.zeros((n, n_kinds), np.float32)
+        places = np.zeros((n, n_kinds, 3), np.float32)
+        for slot in range(table.kinds.shape[1]):
+            rows = np.flatnonzero(table.kinds[:, slot] >= 0)
+            kinds = table.kinds[rows, slot]
+            cells[rows, table.cells[rows, slot]] = kinds
+            present[rows, kinds] = 1
+            x, z = table.positions[rows, slot, 0], table.positions[rows, slot, 2]
+            places[rows, kinds] = np.stack([1.4 * x, 1.8 * (z - 2.3), 1.8 * (table.heights[rows, slot] - 0.4)], 1)
+        self.cells, self.present, self.places = (torch.from_numpy(a) for a in (cells, present, places))
+
+
+class Pretraining:
+    """A run of pre-training that can be stopped after any step and taken up again."""
+
+    def __init__(
+        self, table: SceneTable, names: Sequence[str], tokenizer: CompactTokenizer, settings: PretrainSettings
+    ) -> None:
+        """Deterministic for a seed and a number of threads. `names`: the training kinds, as the table numbers them."""
+        self.settings = settings
+        self.clip = new_model(tokenizer, settings.seed)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(settings.seed + 1)
+            self._heads = AuxiliaryHeads(len(names))
+        self._table = table
+        self._targets, self._writer = Targets(table, len(names)), CaptionWriter(table, names)
+        self._parameters = [*self.clip.model.parameters(), *self._heads.parameters()]
+        self._optimiser = torch.optim.AdamW(
+            self._parameters, lr=settings.learning_rate, weight_decay=settings.weight_decay
+        )
+        self._rng = np.random.default_rng([settings.seed, 2])
+        self._order: list[int] = []
+        self.step = 0
+        self.losses: dict[str, float] = {}
+        """Running means of the four losses, nats."""
+
+    def advance(self) -> None:
+        """One optimiser step."""
+        s = self.settings
+        rows = self._next_rows()
+        n_location = int(s.batch_size * s.location_share)
+        pairs = [
+            self._writer.location(row, self._rng) if i < n_location else self._writer.presence(row, self._rng)
+            for i, row in enumerate(rows)
+        ]
+        for group in self._optimiser.param_groups:
+            group["lr"] = s.learning_rate * learning_rate_share(self.step, s)
+        self.clip.model.train()
+        parts = self._losses(rows, [true for true, _ in pairs], [false for _, false in pairs])
+        weights = {"cells": s.cell_weight, "scene": s.coordinate_weight}
+        loss = torch.stack([weights.get(name, 1.0) * part for name, part in parts.items()]).sum()
+        self._optimiser.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        torch.nn.utils.clip_grad_norm_(self._parameters, s.clip_norm)
+        self._optimiser.step()
+        self.step += 1
+        for name, part in parts.items():
+            value = part.item()
+            self.losses[name] = 0.98 * self.losses.get(name, value) + 0.02 * value
+
+    def _next_rows(self) -> list[int]:
+        size = self.settings.batch_size
+        if len(self._order) < size:
+            self._order = [int(i) for i in self._rng.permutation(len(self._table))]
+        rows, self._order = self._order[:size], self._order[size:]
+        return rows
+
+    def _losses(self, rows: list[int], captions: list[str], negatives: list[str]) -> dict[str, Tensor]:
+        trunk: Any = self.clip.model.visual.trunk  # type: ignore[union-attr]
+        pixels = self.clip.pixels([self._table.rgb[row] for row in rows])
+        tokens = trunk.forward_tokens(trunk.forward_stem(pixels))
+        embedding = trunk.forward_pool(tokens)
+        images = F.normalize(embedding, dim=-1)
+        texts = F.normalize(self.clip.embed_texts([*captions, *negatives]), dim=-1)
+        true, false = texts[: len(rows)], texts[len(rows) :]
+        ids = np.unique(captions, return_inverse=True)[1]
+        same = torch.from_numpy(ids[:, None] == ids[None, :])
+        log_scale: Any = self.clip.model.logit_scale
+        scale = log_scale.exp().clamp(max=self.settings.max_logit_scale)
+        t = self._targets
+        by_cell, by_scene = self._heads.loss(tokens, embedding, t.cells[rows], t.present[rows], t.places[rows])
+        return {
+            "contrastive": contrastive_loss(images, true, same, scale),
+            "hard_negative": hard_negative_loss(images, true, false, scale),
+            "cells": by_cell,
+            "scene": by_scene,
+        }
+
+    def save(self, path: Path) -> None:
+        """Write all that `load` needs to go on; loadable with `weights_only=True`."""
+        torch.save(
+            {
+                "settings": json.dumps(self.settings.as_dict(), sort_keys=True),
+                "model": self.clip.model.state_dict(),
+                "heads": self._heads.state_dict(),
+                "optimiser": self._optimiser.state_dict(),
+                "order": self._order,
+                "rng": json.dumps(self._rng.bit_generator.state),
+                "step": self.step,
+                "losses": self.losses,
+            },
+            path.with_suffix(".part"),
+        )
+        path.with_suffix(".part").replace(path)
+
+    def load(self, path: Path) -> None:
+        """Continue from what `save` wrote. Raises `UserError` for another run's or an unreadable file."""
+        try:
+            state = torch.load(path, weights_only=True)
+            settings = json.loads(state["settings"])
+        except (OSError, RuntimeError, KeyError, TypeError, pickle.UnpicklingError) as error:
+            raise UserError(f"{path}: is not a checkpoint of `rls3 pretrain`; remove it to start anew") from error
+        if settings != self.settings.as_dict():
+            raise UserError(f"{path}: belongs to a run with other settings; remove it to start anew")
+        self.clip.model.load_state_dict(state["model"])
+        self._heads.load_state_dict(state["heads"])
+        self._optimiser.load_state_dict(state["optimiser"])
+        self._order, self.step, self.losses = state["order"], state["step"], state["losses"]
+        self._rng.bit_generator.state = json.loads(state["rng"])
+
+
+def learning_rate_share(step: int, settings: PretrainSettings) -> float:
+    """Linear warm-up, then a cosine down to the final share."""
+    if step < settings.warmup_steps:
+        return (step + 1) / settings.warmup_steps
+    along = (step - settings.warmup_steps) / max(1, settings.steps - settings.warmup_steps)
+    floor = settings.final_learning_rate_share
+    return floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * along))
