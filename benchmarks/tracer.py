@@ -4,7 +4,8 @@
 
 Two ways to arrive at a capture are timed: `edit` moves one of the three objects, as a step of the environment does;
 `new` moves all three, as a new arrangement does. `plain` puts room and objects in one scene and traces and lights
-every sample again. All times are medians over the same arrangements, in milliseconds.
+every sample again. Times are medians in milliseconds, wall clock and (in brackets) processor time of the process; the
+ratios are of processor time, which a busy machine disturbs less.
 """
 
 from __future__ import annotations
@@ -50,32 +51,37 @@ def arrangements(rng: np.random.Generator, layout: Layout, kinds: list[ObjectGeo
         yield objects
 
 
-def milliseconds(trace: Callable[[list[Movable]], Traced], objects: list[Movable]) -> float:
-    """Wall time of one capture."""
-    start = time.perf_counter()
+def clocked(trace: Callable[[list[Movable]], Traced], objects: list[Movable]) -> tuple[float, float]:
+    """Wall and processor milliseconds of one capture."""
+    wall, cpu = time.perf_counter(), time.process_time()
     trace(objects)
-    return (time.perf_counter() - start) * 1e3
+    return (time.perf_counter() - wall) * 1e3, (time.process_time() - cpu) * 1e3
 
 
 def measure(
     layout: Layout, kinds: list[ObjectGeometry], size: int, supersampling: int, captures: int
 ) -> dict[str, float]:
-    """Medians over `captures` arrangements of each sort."""
+    """Medians over `captures` arrangements of each sort; keys ending in `_cpu` are processor time."""
     textures = {name: texture(name) for name in texture_names()}
     start = time.perf_counter()
     tracer = Tracer(build_room(layout), textures, layout.camera, layout.light, size, supersampling)
-    room = (time.perf_counter() - start) * 1e3
+    row: dict[str, float] = {"size": size, "supersampling": supersampling}
+    row["room"] = (time.perf_counter() - start) * 1e3
     scenes = arrangements(np.random.default_rng(0), layout, kinds)
     for _ in range(4):
         tracer.trace(next(scenes))
-    new, edit, plain = [], [], []
+    times: dict[str, list[tuple[float, float]]] = {"new": [], "edit": []}
+    edited = []
     for _ in range(captures):
-        new.append(milliseconds(tracer.trace, next(scenes)))
-        objects = next(scenes)
-        edit.append(milliseconds(tracer.trace, objects))
-        plain.append(milliseconds(tracer.trace_plain, objects))
-    times = {"edit_ms": median(edit), "new_ms": median(new), "plain_ms": median(plain)}
-    return {"size": size, "supersampling": supersampling, "room_ms": room, **times}
+        times["new"].append(clocked(tracer.trace, next(scenes)))
+        edited.append(next(scenes))
+        times["edit"].append(clocked(tracer.trace, edited[-1]))
+    times["plain"] = [clocked(tracer.trace_plain, objects) for objects in edited]
+    for name, pairs in times.items():
+        row[name], row[f"{name}_cpu"] = (median(clock) for clock in zip(*pairs, strict=True))
+    row["plain_per_edit"] = row["plain_cpu"] / row["edit_cpu"]
+    row["plain_per_new"] = row["plain_cpu"] / row["new_cpu"]
+    return row
 
 
 def main() -> None:
@@ -87,17 +93,17 @@ def main() -> None:
     layout = draw_layout(options.family, 0)
     kinds = [prepare_object(load_object(name)) for name in rls3_registry.names("objects")]
     print(f"{layout.key}, {OBJECTS} of {len(kinds)} kinds, median ms of {options.captures} captures")
-    print(f"{'image':>10} {'room once':>10} {'edit':>8} {'new':>8} {'plain':>8} {'plain/edit':>11} {'plain/new':>10}")
+    print(
+        f"{'image':>10} {'room once':>10} {'edit':>15} {'new':>15} {'plain':>15} {'plain/edit':>11} {'plain/new':>10}"
+    )
     rows = []
     for size, supersampling in SETTINGS:
         row = measure(layout, kinds, size, supersampling, options.captures)
-        row["plain_per_edit"] = row["plain_ms"] / row["edit_ms"]
-        row["plain_per_new"] = row["plain_ms"] / row["new_ms"]
         rows.append(row)
+        cells = [f"{row[name]:.2f} ({row[name + '_cpu']:.2f})" for name in ("edit", "new", "plain")]
         print(
-            f"{size:>4} px {supersampling}x{supersampling} {row['room_ms']:>9.1f} {row['edit_ms']:>8.2f} "
-            f"{row['new_ms']:>8.2f} {row['plain_ms']:>8.1f} {row['plain_per_edit']:>11.1f} "
-            f"{row['plain_per_new']:>10.1f}"
+            f"{size:>4} px {supersampling}x{supersampling} {row['room']:>10.1f} {cells[0]:>15} {cells[1]:>15} "
+            f"{cells[2]:>15} {row['plain_per_edit']:>11.1f} {row['plain_per_new']:>10.1f}"
         )
     if options.json:
         options.json.write_text(json.dumps({"layout": layout.key, "objects": OBJECTS, "rows": rows}, indent=2) + "\n")
