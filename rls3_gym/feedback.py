@@ -17,7 +17,7 @@ _DTYPES = {"correct": np.bool_, "hardest": np.int64}
 def join_feedback(parts: Sequence[Feedback]) -> Feedback:
     """The feedback on several lots of samples as one, in order; of none it has length 0."""
     if not parts:
-        empty = {name: np.zeros(0, _DTYPES.get(name, np.float32)) for name in _NAMES}
+        empty: dict[str, Any] = {name: np.zeros(0, _DTYPES.get(name, np.float32)) for name in _NAMES}
         return Feedback(**(empty | {"by_term": np.zeros((0, 6), np.float32)}))
     return Feedback(**{name: np.concatenate([getattr(part, name) for part in parts]) for name in _NAMES})
 

@@ -46,7 +46,7 @@ def _antonym_matrix() -> Float:
     """(26, 26): row c averages over the cells that cell c turns into when any of its terms are flipped."""
     axes = [frozenset(term.axis for term in relation.terms) for relation in RELATIONS]
     same = np.array([[a == b for b in axes] for a in axes], dtype=np.float64)
-    return same / same.sum(axis=1, keepdims=True)
+    return np.asarray(same / same.sum(axis=1, keepdims=True))
 
 
 ANTONYMS = _antonym_matrix()

@@ -144,7 +144,7 @@ class Scheduler:
         A VLM that always says "left" is right about every left and wrong about every right: the average
         over both does not reward turning that bias round.
         """
-        return self._term_error.values.reshape(3, 2).mean(axis=1)
+        return np.asarray(self._term_error.values.reshape(3, 2).mean(axis=1))
 
     @property
     def complexity_error(self) -> NDArray[np.float64]:
@@ -204,8 +204,8 @@ class Scheduler:
     def _share(self, samples: Sequence[Sample]) -> list[Sample]:
         """A random eta of the samples. A fraction of a sample is drawn for, so that small episodes are not lost."""
         count = math.floor(self.schedule.eta * len(samples) + self.rng.random())
-        chosen = np.sort(self.rng.choice(len(samples), size=count, replace=False)) if count else []
-        return [samples[int(i)] for i in chosen]
+        chosen = self.rng.permutation(len(samples))[:count]
+        return [samples[i] for i in sorted(int(i) for i in chosen)]
 
     def _teach(self) -> tuple[tuple[Sample, ...], FineTuneReport | None]:
         """Fine-tune on the batch and clear it. An empty batch (no feasible sample at all) is no round."""

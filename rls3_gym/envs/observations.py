@@ -58,10 +58,10 @@ class StateView:
 
     def observe(self, stage: Stage, scheduler: Scheduler, step: int) -> NDArray[np.float32]:
         """The vector for the scene as it stands after `step` steps of the episode."""
-        parts = [
+        parts: list[NDArray[np.float64]] = [
             self._of_room(stage.arrangement.layout),
             self._of_objects(stage),
-            [step / scheduler.schedule.T],
+            np.array([step / scheduler.schedule.T]),
             2 * scheduler.axis_error - 1,
             2 * scheduler.complexity_error - 1,
         ]
@@ -104,11 +104,12 @@ class Observer:
         self.kind = kind
         self.state = StateView(kinds)
         pixels = spaces.Box(0, 255, (image_size, image_size, 3), np.uint8)
-        self.space: spaces.Space[Any] = {
+        choices: dict[str, spaces.Space[Any]] = {
             "state": self.state.space,
             "pixels": pixels,
             "dict": spaces.Dict({"state": self.state.space, "pixels": pixels}),
-        }[kind]
+        }
+        self.space = choices[kind]
 
     def observe(self, stage: Stage, scheduler: Scheduler, step: int) -> Any:
         """The observation of the scene as it stands after `step` steps of the episode."""

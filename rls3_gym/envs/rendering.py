@@ -12,7 +12,9 @@ from PIL import Image, ImageDraw, ImageFont
 
 from rls3_gym.backends.base import SceneBackend
 from rls3_gym.backends.loading import load_backend
-from rls3_gym.scene.arrangement import Arrangement
+from rls3_gym.sample import Sample
+from rls3_gym.scene.arrangement import Arrangement, Reason
+from rls3_gym.vlm.base import Feedback
 from rls3_registry.errors import UserError
 
 PICTURE = 320
@@ -32,6 +34,17 @@ class Verdict:
     text: str
     tone: str
     """A key of `COLOURS`."""
+
+
+def describe_step(room: str, sample: Sample | None, reason: Reason | None, feedback: Feedback | None) -> Verdict:
+    """What to write under a step's picture; `feedback` (of length 1) goes with the sample."""
+    if sample is None or feedback is None:
+        return Verdict("", f"{room}: " + ("new scene" if reason is None else f"no sample ({reason.value})"), "neutral")
+    margin = float(feedback.margin[0])
+    if feedback.correct[0]:
+        return Verdict(sample.caption, f"VLM right, margin {margin:.1f}", "right")
+    preferred = sample.negatives[int(feedback.hardest[0])].caption
+    return Verdict(sample.caption, f"VLM wrong ({margin:.1f}): {preferred}", "wrong")
 
 
 class Painter:

@@ -3,28 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Any
 
 import gymnasium
 import numpy as np
 
 from rls3_gym.backends.loading import load_backend
+from rls3_gym.envs.arguments import RENDER_MODES, check_image_size, check_render_mode, find_families, find_vlm
+from rls3_gym.envs.episode import Episode
 from rls3_gym.envs.observations import Observer
-from rls3_gym.envs.rendering import Painter, Verdict, Window
+from rls3_gym.envs.rendering import Painter, Window, describe_step
 from rls3_gym.envs.views import make_view
 from rls3_gym.evaluation.testset import held_out_keys, load_set
-from rls3_gym.feedback import decode_feedback, encode_feedback, join_feedback, split_feedback
 from rls3_gym.rewards import DEFAULT_EXTRINSIC, make_extrinsic, make_intrinsic
-from rls3_gym.sample import Sample, decode_samples, encode_samples
 from rls3_gym.scene.arrangement import Reason
-from rls3_gym.scene.layouts import family_names
 from rls3_gym.scheduler import EarlyStopping, EpisodeOutcome, Schedule, Scheduler
 from rls3_gym.stage import FeasibilityRules, Outcome, Stage
-from rls3_gym.vlm.base import VLM, Feedback
-from rls3_gym.vlm.loading import load_vlm
-from rls3_registry.errors import UserError, unknown
+from rls3_gym.vlm.base import VLM
 
-RENDER_MODES = ("rgb_array", "human")
+_NO_SUCH_EDIT = Outcome(None, Reason.NO_SUPPORT, None)
 
 
 class RLS3SceneEnv(gymnasium.Env[Any, Any]):
@@ -112,7 +109,7 @@ class RLS3SceneEnv(gymnasium.Env[Any, Any]):
     - v0: first version.
     """  # noqa: E501
 
-    metadata: ClassVar[dict[str, Any]] = {"render_modes": list(RENDER_MODES), "render_fps": 8}
+    metadata: dict[str, Any] = {"render_modes": list(RENDER_MODES), "render_fps": 8}
 
     def __init__(
         self,
@@ -138,17 +135,14 @@ class RLS3SceneEnv(gymnasium.Env[Any, Any]):
     ) -> None:
         """See the class. Raises `UserError`, one line, for an argument that is unknown or out of range."""
         schedule = Schedule(T, E, eta, finetune)
-        if isinstance(image_size, bool) or not isinstance(image_size, int) or not 16 <= image_size <= 512:
-            raise UserError(f"image_size must be a whole number of pixels from 16 to 512, not {image_size!r}")
-        if render_mode is not None and render_mode not in RENDER_MODES:
-            raise unknown("render mode", str(render_mode), RENDER_MODES, "render_mode")
-        self.render_mode = render_mode
+        image_size = check_image_size(image_size)
+        self.render_mode = check_render_mode(render_mode)
         self.intrinsic = make_intrinsic(intrinsic_feasible, intrinsic_infeasible)
         self.extrinsic = make_extrinsic(extrinsic, T, lambda: load_set("guide", image_size).samples)
         held_out = held_out_keys() if held_out is None else frozenset(held_out)
         self.stage = Stage(
             load_backend(backend, image_size),
-            families=_known_families(families),
+            families=find_families(families),
             rules=FeasibilityRules() if rules is None else rules,
             held_out=held_out,
         )
@@ -160,14 +154,14 @@ class RLS3SceneEnv(gymnasium.Env[Any, Any]):
         if early_stopping is not None:
             stopping = EarlyStopping(load_set("validation", image_size).samples, early_stopping)
         self.scheduler = Scheduler(
-            _the_vlm(vlm, finetune_settings), schedule, held_out=held_out, early_stopping=stopping
+            find_vlm(vlm, finetune_settings), schedule, held_out=held_out, early_stopping=stopping
         )
+        self._begun = False
+        self._episode = Episode()
+        self._reasons: dict[str, int] = {}
         self._backend_name = backend
         self._painter: Painter | None = None
         self._window: Window | None = None
-        self._begun = False
-        self._reasons: dict[str, int] = {}
-        self._clear_episode()
 
     # ------------------------------------------------------------------ the loop
 
@@ -176,103 +170,71 @@ class RLS3SceneEnv(gymnasium.Env[Any, Any]):
         super().reset(seed=seed)
         if seed is not None or not self._begun:
             self._begin_experiment()
-        self._clear_episode()
+        self._episode = Episode()
         self.stage.set_scene(self.np_random)
-        if self.render_mode == "human":
-            self.render()
+        self._show()
         return self.observation(), self._info(0.0, 0.0, None)
 
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
         """One step of the loop: decode, place, capture, caption, pay; at the episode's end ask the VLM, and after
         E episodes teach it."""
-        if not self._begun or self._step >= self.scheduler.schedule.T:
+        episode, scheduler = self._episode, self.scheduler
+        if not self._begun or episode.step >= scheduler.schedule.T:
             raise gymnasium.error.ResetNeeded("the episode is over (or none was begun): call reset() before step()")
         decoded = self.action_view.decode(action, self.stage, self.np_random)
-        if decoded is None:
-            outcome = Outcome(None, Reason.NO_SUPPORT, None)
-        else:
-            edit, reference = decoded
-            outcome = self.stage.try_edit(edit, self.np_random, reference)
-        self._step += 1
-        self.scheduler.count_step(outcome.sample)
-        self._take_in(outcome)
+        outcome = _NO_SUCH_EDIT if decoded is None else self.stage.try_edit(decoded[0], self.np_random, decoded[1])
+        scheduler.count_step(outcome.sample)
 
-        intrinsic = self.intrinsic(outcome.reason)
-        extrinsic = 0.0
+        intrinsic, extrinsic, verdict = self.intrinsic(outcome.reason), 0.0, None
+        if outcome.reason is not None:
+            self._reasons[outcome.reason.value] = self._reasons.get(outcome.reason.value, 0) + 1
         if outcome.sample is not None:
-            extrinsic = self.extrinsic.step_reward(outcome.sample, self._verdict)
-        ended = None
-        if self._step == self.scheduler.schedule.T:
-            ended = self.scheduler.end_episode(self._samples, self._scored)
-            extrinsic += self.extrinsic.episode_reward(self._samples, ended.feedback)
-            if ended.report is not None:
-                self.extrinsic.end_round(self.scheduler.vlm, ended.trained)
-            if outcome.sample is not None:
-                self._verdict = split_feedback(ended.feedback)[-1]
+            verdict = scheduler.score(outcome.sample) if self.extrinsic.immediate else None
+            extrinsic += self.extrinsic.step_reward(outcome.sample, verdict)
+        episode.add(outcome, verdict)
 
-        if self.render_mode == "human":
-            self.render()
+        ended: EpisodeOutcome | None = None
+        if episode.step == scheduler.schedule.T:
+            ended = scheduler.end_episode(episode.samples, episode.scored)
+            episode.end(ended.feedback)
+            extrinsic += self.extrinsic.episode_reward(episode.samples, ended.feedback)
+            if ended.report is not None:
+                self.extrinsic.end_round(scheduler.vlm, ended.trained)
+        self._show()
         info = self._info(intrinsic, extrinsic, ended)
         return self.observation(), float(intrinsic + extrinsic), False, ended is not None, info
 
     def observation(self) -> Any:
         """What the agent sees now, e.g. to go on after `load_state`."""
-        return self.observer.observe(self.stage, self.scheduler, self._step)
+        return self.observer.observe(self.stage, self.scheduler, self._episode.step)
 
     def _begin_experiment(self) -> None:
         # The scheduler draws from its own generator: what trains must not depend on how the stage draws.
         scheduler_seed, reward_seed = (int(v) for v in self.np_random.integers(2**63, size=2))
         self.scheduler.begin_experiment(np.random.default_rng(scheduler_seed))
         self.extrinsic.begin_experiment(self.scheduler.vlm, reward_seed)
-        stage = self.stage
-        self.stage = Stage(stage.backend, families=stage.families, rules=stage.rules, held_out=stage.held_out)
+        old = self.stage
+        self.stage = Stage(old.backend, families=old.families, rules=old.rules, held_out=old.held_out)
         self._reasons = {}
         self._begun = True
 
-    def _clear_episode(self) -> None:
-        self._step = 0
-        self._samples: list[Sample] = []
-        self._scored: list[Feedback] = []
-        self._sample: Sample | None = None
-        self._reason: Reason | None = None
-        self._verdict: Feedback | None = None
-
-    def _take_in(self, outcome: Outcome) -> None:
-        """Note a step's outcome; ask the VLM about its sample when the reward needs that at once."""
-        self._sample, self._reason, self._verdict = outcome.sample, outcome.reason, None
-        if outcome.reason is not None:
-            self._reasons[outcome.reason.value] = self._reasons.get(outcome.reason.value, 0) + 1
-        if outcome.sample is not None:
-            self._samples.append(outcome.sample)
-            if self.extrinsic.immediate:
-                self._verdict = self.scheduler.score(outcome.sample)
-                self._scored.append(self._verdict)
-
     def _info(self, intrinsic: float, extrinsic: float, ended: EpisodeOutcome | None) -> dict[str, Any]:
-        scheduler, sample, verdict = self.scheduler, self._sample, self._verdict
+        scheduler = self.scheduler
         report = None if ended is None else ended.report
-        asked = sample is not None and verdict is not None
         return {
             "n_generated": scheduler.n_generated,
             "n_trained": scheduler.n_trained,
             "n_steps": scheduler.n_steps,
             "episode": scheduler.episode,
             "round": scheduler.round,
-            "feasible": sample is not None,
-            "reason": "" if self._reason is None else self._reason.value,
             "reasons": dict(self._reasons),
             "intrinsic": float(intrinsic),
             "extrinsic": float(extrinsic),
-            "sample": sample,
-            "caption": "" if sample is None else sample.caption,
-            "correct": bool(verdict.correct[0]) if asked else None,
-            "margin": float(verdict.margin[0]) if asked else None,
-            "hardest_negative": sample.negatives[int(verdict.hardest[0])].caption if asked else None,
-            "feedback": None if ended is None else _summary(self._samples, ended.feedback),
+            "feedback": None if ended is None else self._episode.summary(ended.feedback),
             "finetune": None if report is None else report.as_dict(),
             "vlm_digest": scheduler.vlm_digest,
             "early_stopped": scheduler.early_stopped,
-        }
+        } | self._episode.last_step()
 
     # ------------------------------------------------------------------ state
 
@@ -289,9 +251,7 @@ class RLS3SceneEnv(gymnasium.Env[Any, Any]):
             "scheduler": self.scheduler.state(),
             "extrinsic": self.extrinsic.state(),
             "reasons": dict(self._reasons),
-            "step": self._step,
-            "samples": encode_samples(self._samples),
-            "scored": encode_feedback(join_feedback(self._scored)),
+            "episode": self._episode.state(),
         }
 
     def load_state(self, state: Mapping[str, Any]) -> None:
@@ -299,15 +259,12 @@ class RLS3SceneEnv(gymnasium.Env[Any, Any]):
 
         Gymnasium's wrappers want a `reset()` before the first `step`: call that first, then this on `unwrapped`.
         """
-        self._clear_episode()
         self.np_random.bit_generator.state = state["np_random"]
         self.stage.load_state(state["stage"])
         self.scheduler.load_state(state["scheduler"])
         self.extrinsic.load_state(state["extrinsic"], self.scheduler.vlm)
         self._reasons = {str(reason): int(count) for reason, count in state["reasons"].items()}
-        self._step = int(state["step"])
-        self._samples = decode_samples(state["samples"])
-        self._scored = split_feedback(decode_feedback(state["scored"]))
+        self._episode = Episode.from_state(state["episode"])
         self._begun = True
 
     # ------------------------------------------------------------------ rendering
@@ -319,7 +276,13 @@ class RLS3SceneEnv(gymnasium.Env[Any, Any]):
             return None
         if self._painter is None:
             self._painter = Painter(self._backend_name)
-        picture = self._painter.draw(self.stage.arrangement, self._verdict_text())
+        episode, arrangement = self._episode, self.stage.arrangement
+        verdict = episode.verdict
+        if verdict is None and episode.sample is not None:
+            # Asked for the picture only: rewards and counts must not depend on who is watching.
+            verdict = self.scheduler.vlm.evaluate([episode.sample])
+        text = describe_step(arrangement.layout.key, episode.sample, episode.reason, verdict)
+        picture = self._painter.draw(arrangement, text)
         if self.render_mode == "rgb_array":
             return picture
         if self._window is None:
@@ -327,18 +290,9 @@ class RLS3SceneEnv(gymnasium.Env[Any, Any]):
         self._window.show(picture)
         return None
 
-    def _verdict_text(self) -> Verdict:
-        sample = self._sample
-        if sample is None:
-            room = self.stage.arrangement.layout.key
-            return Verdict("", f"{room}: " + (f"no sample: {self._reason.value}" if self._reason else "new scene"), "neutral")
-        # Asked for the picture only: kept out of the rewards, which may not depend on who is watching.
-        verdict = self._verdict or self.scheduler.vlm.evaluate([sample])
-        margin = float(verdict.margin[0])
-        if verdict.correct[0]:
-            return Verdict(sample.caption, f"VLM right, margin {margin:.1f}", "right")
-        preferred = sample.negatives[int(verdict.hardest[0])].caption
-        return Verdict(sample.caption, f"VLM wrong ({margin:.1f}): {preferred}", "wrong")
+    def _show(self) -> None:
+        if self.render_mode == "human":
+            self.render()
 
     def close(self) -> None:
         """Free the backend and the window. Closing twice is fine."""
@@ -349,37 +303,3 @@ class RLS3SceneEnv(gymnasium.Env[Any, Any]):
         if self._window is not None:
             self._window.close()
             self._window = None
-
-
-def _summary(samples: Sequence[Sample], feedback: Feedback) -> dict[str, Any]:
-    """The episode's feedback for `info`."""
-    n = len(samples)
-    return {
-        "accuracy": float(feedback.correct.mean()) if n else None,
-        "pairwise": feedback.pairwise_accuracy if n else None,
-        "n": n,
-        "correct": [bool(c) for c in feedback.correct],
-        "margin": [float(m) for m in feedback.margin],
-        "hardest_negative": [s.negatives[int(i)].caption for s, i in zip(samples, feedback.hardest, strict=True)],
-    }
-
-
-def _known_families(families: Sequence[str] | None) -> tuple[str, ...]:
-    if families is None:
-        return family_names()
-    if isinstance(families, str) or not families:
-        raise UserError(f"families must be a list of room families ({', '.join(family_names())}), not {families!r}")
-    for family in families:
-        if family not in family_names():
-            raise unknown("room family", str(family), family_names(), "families")
-    return tuple(families)
-
-
-def _the_vlm(vlm: str | VLM, finetune_settings: Mapping[str, Any] | None) -> VLM:
-    if isinstance(vlm, str):
-        return load_vlm(vlm, finetune_settings)
-    if finetune_settings is not None:
-        raise UserError("finetune_settings go with a VLM's name; a VLM object has its settings already")
-    if not all(callable(getattr(vlm, method, None)) for method in ("evaluate", "finetune", "state", "load_state", "digest")):
-        raise UserError(f"vlm must be a registered name, a path or a VLM, not {type(vlm).__name__}")
-    return vlm

@@ -1,0 +1,88 @@
+"""The episode that is going on: its steps, samples and verdicts, and what `info` says of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from rls3_gym.feedback import decode_feedback, encode_feedback, join_feedback, split_feedback
+from rls3_gym.sample import Sample, decode_samples, encode_samples
+from rls3_gym.scene.arrangement import Reason
+from rls3_gym.stage import Outcome
+from rls3_gym.vlm.base import Feedback
+
+
+@dataclass
+class Episode:
+    """Grows by one outcome per step."""
+
+    step: int = 0
+    samples: list[Sample] = field(default_factory=list)
+    scored: list[Feedback] = field(default_factory=list)
+    """The VLM's feedback on each sample, where it was asked at the step; otherwise empty."""
+    sample: Sample | None = None
+    """Of the last step."""
+    reason: Reason | None = None
+    """Of the last step."""
+    verdict: Feedback | None = None
+    """On the last step's sample, once the VLM has been asked."""
+
+    def add(self, outcome: Outcome, verdict: Feedback | None) -> None:
+        """Take in a step's outcome, with the feedback on its sample if it was asked for at once."""
+        self.step += 1
+        self.sample, self.reason, self.verdict = outcome.sample, outcome.reason, verdict
+        if outcome.sample is not None:
+            self.samples.append(outcome.sample)
+        if verdict is not None:
+            self.scored.append(verdict)
+
+    def end(self, feedback: Feedback) -> None:
+        """Take in the feedback on all samples."""
+        if self.sample is not None:
+            self.verdict = split_feedback(feedback)[-1]
+
+    def last_step(self) -> dict[str, Any]:
+        """What `info` says of the last step."""
+        sample, verdict = self.sample, self.verdict
+        facts: dict[str, Any] = {
+            "feasible": sample is not None,
+            "reason": "" if self.reason is None else self.reason.value,
+            "sample": sample,
+            "caption": "" if sample is None else sample.caption,
+            "correct": None,
+            "margin": None,
+            "hardest_negative": None,
+        }
+        if sample is not None and verdict is not None:
+            facts["correct"] = bool(verdict.correct[0])
+            facts["margin"] = float(verdict.margin[0])
+            facts["hardest_negative"] = sample.negatives[int(verdict.hardest[0])].caption
+        return facts
+
+    def summary(self, feedback: Feedback) -> dict[str, Any]:
+        """What `info` says of the whole episode when it ends."""
+        n = len(self.samples)
+        hardest = zip(self.samples, feedback.hardest, strict=True)
+        return {
+            "accuracy": float(feedback.correct.mean()) if n else None,
+            "pairwise": feedback.pairwise_accuracy if n else None,
+            "n": n,
+            "correct": [bool(c) for c in feedback.correct],
+            "margin": [float(m) for m in feedback.margin],
+            "hardest_negative": [sample.negatives[int(i)].caption for sample, i in hardest],
+        }
+
+    def state(self) -> dict[str, Any]:
+        """What the next steps need; what the last step was is not part of it."""
+        return {
+            "step": self.step,
+            "samples": encode_samples(self.samples),
+            "scored": encode_feedback(join_feedback(self.scored)),
+        }
+
+    @classmethod
+    def from_state(cls, state: Mapping[str, Any]) -> Episode:
+        """The inverse of `state`."""
+        scored = split_feedback(decode_feedback(state["scored"]))
+        return cls(step=int(state["step"]), samples=decode_samples(state["samples"]), scored=scored)
