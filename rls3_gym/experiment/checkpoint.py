@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from rls3_registry.errors import UserError
 
 FORMAT = "rls3_gym checkpoint 1"
 KEPT = 2
+FINAL = "final"
 _DAMAGED = (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile, SafetensorError)
 
 
@@ -28,24 +29,47 @@ class Checkpoint:
     agent: Path
 
 
-def save_checkpoint(folder: Path, step: int, state: dict[str, Any], save_agent: Callable[[Path], None]) -> Path:
+def save_checkpoint(folder: Path, step: int, state: dict[str, Any], save_agent: Callable[[Path], None]) -> None:
     """Write `folder/<step>` and drop all but the newest two. Raises `UserError` when the disk does not take it."""
-    final = folder / f"{step:09d}"
-    partial = folder / f".{final.name}.partial"
+
+    def write(partial: Path) -> None:
+        (partial / "agent").mkdir()
+        save_agent(partial / "agent")
+        save_tree({"format": FORMAT, **state}, partial)
+
+    _write_whole(folder / f"{step:09d}", write)
+    for old in _all(folder)[:-KEPT]:
+        remove_tree(old)
+
+
+def save_final_vlm(folder: Path, state: Mapping[str, Any]) -> None:
+    """Write the VLM as the run left it to `folder/final`; `state` is the VLM's own."""
+    _write_whole(folder / FINAL, lambda partial: save_tree({"format": FORMAT, "vlm": state}, partial))
+
+
+def load_vlm_state(folder: Path) -> Mapping[str, Any]:
+    """The state of a run's VLM: as the run left it, or, of an unfinished run, at the newest checkpoint."""
+    if (folder / FINAL).is_dir():
+        state: Mapping[str, Any] = _read(folder / FINAL, "")["vlm"]
+        return state
+    scheduler: Mapping[str, Any] = load_checkpoint(folder).state["environment"]["scheduler"]
+    if scheduler["vlm"] is None:
+        raise UserError(f"{folder}: the run does not teach its VLM; evaluate the VLM itself")
+    return dict(scheduler["vlm"])
+
+
+def _write_whole(final: Path, write: Callable[[Path], None]) -> None:
+    partial = final.with_name(f".{final.name}.partial")
     with writing(final):
         remove_tree(partial)
         try:
-            (partial / "agent").mkdir(parents=True)
-            save_agent(partial / "agent")
-            save_tree({"format": FORMAT, **state}, partial)
+            partial.mkdir()
+            write(partial)
             remove_tree(final)
             os.replace(partial, final)
         except BaseException:
             remove_tree(partial)
             raise
-    for old in _all(folder)[:-KEPT]:
-        remove_tree(old)
-    return final
 
 
 def load_checkpoint(folder: Path) -> Checkpoint:
@@ -55,15 +79,19 @@ def load_checkpoint(folder: Path) -> Checkpoint:
         raise UserError(f"{folder}: holds no checkpoint yet (one is written after each round); start the run anew")
     newest = found[-1]
     older = f"; delete it to continue from {found[-2].name}" if len(found) > 1 else ""
+    return Checkpoint(_read(newest, older), newest / "agent")
+
+
+def _read(path: Path, remedy: str) -> dict[str, Any]:
     try:
-        state = load_tree(newest)
+        state = load_tree(path)
         kind = state["format"] if isinstance(state, dict) else None
     except _DAMAGED as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise UserError(f"{newest}: is not a readable checkpoint ({reason}){older}") from error
+        raise UserError(f"{path}: is not a readable checkpoint ({reason}){remedy}") from error
     if kind != FORMAT:
-        raise UserError(f"{newest}: is a checkpoint of another kind ({kind!r}, not {FORMAT!r}){older}")
-    return Checkpoint(state, newest / "agent")
+        raise UserError(f"{path}: is a checkpoint of another kind ({kind!r}, not {FORMAT!r}){remedy}")
+    return dict(state)
 
 
 def _all(folder: Path) -> list[Path]:

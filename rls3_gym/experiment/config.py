@@ -118,6 +118,8 @@ class EvaluationConfig(BaseModel):
 
     sets: Names = ("test", "test_natural")
     """Held-out sets; the first one is shown while the run goes on."""
+    items: Positive | None = None
+    """At most so many items of each set, for a quicker and coarser look; all when left out."""
     every: Positive = 1
     """Rounds from one evaluation to the next; before the first and after the last round always."""
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from rls3_agents.base import SamplerAgent
 from rls3_gym.envs.scene_env import RLS3SceneEnv
-from rls3_gym.experiment.checkpoint import save_checkpoint
+from rls3_gym.experiment.checkpoint import save_checkpoint, save_final_vlm
 from rls3_gym.experiment.config import ExperimentConfig
 from rls3_gym.experiment.directory import JsonLines, RunDirectory
 from rls3_gym.experiment.measure import Measurer
@@ -22,6 +22,7 @@ from rls3_gym.experiment.progress import RunProgress
 from rls3_gym.experiment.tally import EpisodeTally
 from rls3_gym.sample import Sample
 
+_VERDICT = ("hardest_negative", "correct", "margin")
 _COUNTERS = ("n_generated", "n_trained", "n_steps")
 
 
@@ -51,6 +52,7 @@ class RunMonitor:
         self._samples = JsonLines(directory.sample_rows, state.get("samples", 0))
         self._tally = EpisodeTally(**state.get("tally", {}))
         self._in_round: int = state.get("in_round", 0)
+        self._pending: list[dict[str, Any]] = list(state.get("pending", []))
         self._counts: dict[str, int] = state.get("counts", {"round": 0, **dict.fromkeys(_COUNTERS, 0)})
         self._measured: int = state.get("measured", -1)
         self._saved_round = self._counts["round"]
@@ -86,9 +88,11 @@ class RunMonitor:
         self._stop_asked = True
 
     def finish(self) -> None:
-        """Measure a last time if the last round was not."""
-        if self.complete and self._measured < self._counts["round"]:
-            self._measure()
+        """Of a complete run: measure a last time if the last round was not, and keep the VLM as it is now."""
+        if self.complete:
+            if self._measured < self._counts["round"]:
+                self._measure()
+            save_final_vlm(self._directory.checkpoints, self._env.scheduler.vlm.state())
 
     def close(self) -> None:
         self._metrics.close()
@@ -98,6 +102,7 @@ class RunMonitor:
 
     def episode_begun(self, first: bool) -> None:
         """The environment was reset; before the first episode the VLM is measured as it came."""
+        self._write_samples({})
         self._tally = EpisodeTally()
         if first:
             self._measure()
@@ -110,11 +115,14 @@ class RunMonitor:
         report: Mapping[str, Any] | None = info["finetune"]
         round_ = self._counts["round"] - (report is not None)
         if info["sample"] is not None:
-            self._log_sample(info, round_)
+            self._note_sample(info, round_)
         if episode_over:
+            self._write_samples(info["feedback"] or {})
             self._log_episode(info, round_)
         if report is not None:
-            self._metrics.append({"kind": "finetune", **self._counts, **report})
+            # Without the environment's n_steps: the report's n_steps are those of the optimiser.
+            counts = {key: self._counts[key] for key in ("round", "n_generated", "n_trained")}
+            self._metrics.append({"kind": "finetune", **counts, **report})
             self._in_round = 0
             if self._counts["round"] % self._config.evaluation.every == 0:
                 self._measure()
@@ -126,6 +134,7 @@ class RunMonitor:
             "samples": self._samples.position,
             "tally": self._tally.as_dict(),
             "in_round": self._in_round,
+            "pending": self._pending,
             "counts": self._counts,
             "measured": self._measured,
         }
@@ -147,26 +156,23 @@ class RunMonitor:
             )  # fmt: skip
         self._measured = self._counts["round"]
 
-    def _log_sample(self, info: Mapping[str, Any], round_: int) -> None:
+    def _note_sample(self, info: Mapping[str, Any], round_: int) -> None:
+        """Keep a sample's row until the VLM's verdict on it is known, at the end of the episode."""
         sample: Sample = info["sample"]
         kept = self._stride > 0 and self._in_round % self._stride == 0
         self._in_round += 1
         file = f"{_content_hash(sample.rgb)}.png" if kept else None
         if file is not None:
             self._directory.save_image(file, sample.rgb)
-        self._samples.append(
-            {
-                "file": file,
-                "round": round_,
-                "n_generated": info["n_generated"],
-                "caption": info["caption"],
-                "hardest_negative": info["hardest_negative"],
-                "correct": info["correct"],
-                "margin": info["margin"],
-                "cell": sample.relation.index,
-                **sample.provenance,
-            }
-        )
+        head = {"file": file, "round": round_, "n_generated": info["n_generated"], "caption": info["caption"]}
+        verdict = dict.fromkeys(_VERDICT)
+        self._pending.append(head | verdict | {"cell": sample.relation.index, **sample.provenance})
+
+    def _write_samples(self, feedback: Mapping[str, Any]) -> None:
+        """Write the episode's rows with its verdicts; without, when the episode was given up."""
+        for i, row in enumerate(self._pending):
+            self._samples.append(row | {key: feedback[key][i] for key in _VERDICT if key in feedback})
+        self._pending = []
 
     def _log_episode(self, info: Mapping[str, Any], round_: int) -> None:
         feedback: Mapping[str, Any] = info["feedback"] or {}

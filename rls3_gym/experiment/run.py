@@ -14,8 +14,7 @@ from rich.console import Console
 from rls3_agents.base import SamplerAgent
 from rls3_agents.loading import make_agent
 from rls3_gym.envs.scene_env import RLS3SceneEnv
-from rls3_gym.evaluation.report import write_report
-from rls3_gym.experiment.checkpoint import Checkpoint, load_checkpoint
+from rls3_gym.experiment.checkpoint import Checkpoint, load_checkpoint, load_vlm_state
 from rls3_gym.experiment.config import ExperimentConfig, load_config
 from rls3_gym.experiment.directory import RunDirectory, write_text
 from rls3_gym.experiment.interrupt import graceful_stop
@@ -24,6 +23,8 @@ from rls3_gym.experiment.monitor import MonitoredEnv, RunMonitor
 from rls3_gym.experiment.progress import RunProgress
 from rls3_gym.experiment.provenance import command_line, describe_environment
 from rls3_gym.stage import FeasibilityRules
+from rls3_gym.vlm.base import VLM
+from rls3_gym.vlm.loading import load_vlm
 from rls3_registry.errors import UserError
 
 
@@ -78,6 +79,17 @@ def config_of(path: Path, changes: Sequence[str] = (), seed: int | None = None) 
     return load_config(str(RunDirectory.open(path).config), changes, seed)
 
 
+def find_vlm(name: str) -> VLM:
+    """A registered VLM, one from a path, or the one a run taught: named by the run's directory."""
+    path = Path(name)
+    if not (path / "metrics.jsonl").is_file():
+        return load_vlm(name)
+    config = config_of(path)
+    vlm = load_vlm(config.vlm.name, config.vlm.finetune)
+    vlm.load_state(load_vlm_state(RunDirectory(path).checkpoints))
+    return vlm
+
+
 @dataclass(frozen=True)
 class _Parts:
     """What a run is made of, built and checked before anything is written."""
@@ -95,7 +107,7 @@ def _build(config: ExperimentConfig) -> _Parts:
     arguments["action_view"] = _action_view(config, agent)
     rules = FeasibilityRules(**config.environment.rules.model_dump())
     env = RLS3SceneEnv(vlm=config.vlm.name, finetune_settings=config.vlm.finetune or None, rules=rules, **arguments)
-    measurer = Measurer(config.evaluation.sets, config.environment.image_size)
+    measurer = Measurer(config.evaluation.sets, config.environment.image_size, config.evaluation.items)
     measurer.load()
     return _Parts(agent, env, measurer)
 
@@ -144,6 +156,8 @@ def _carry_out(
             watched.close()
         if not monitor.complete:
             return RunResult(directory.path, None)
+        from rls3_gym.evaluation.report import write_report  # draws: only a run that is complete needs it
+
         progress.note("writing the report")
         return RunResult(directory.path, write_report(directory.path))
 
