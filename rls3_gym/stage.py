@@ -15,6 +15,7 @@ from rls3_gym.sample import Sample, make_sample
 from rls3_gym.scene.arrangement import SLOTS, ActiveObject, Arrangement, Edit, Reason, place
 from rls3_gym.scene.catalog import load_catalog
 from rls3_gym.scene.layouts import draw_layout, layouts
+from rls3_gym.scene.pairs import is_held_out_pair
 from rls3_gym.scene.proposals import container, edit_for_relation, random_arrangement, random_edit
 from rls3_gym.scene.relations import Relation, margin_deg
 from rls3_gym.scene.rooms import Layout, Split
@@ -65,11 +66,15 @@ class Stage:
         families: Sequence[str],
         split: Split = "train",
         kinds: Sequence[str] | None = None,
-        rules: FeasibilityRules = FeasibilityRules(),
+        rules: FeasibilityRules = FeasibilityRules(),  # noqa: B008  frozen
         held_out: frozenset[str] = frozenset(),
     ) -> None:
-        """`families` are cycled; `kinds` defaults to the training kinds; scenes in `held_out` are refused."""
+        """`families` are cycled; `kinds` defaults to the training kinds; scenes in `held_out` are refused.
+
+        On training layouts the object pairs of the test set are never captioned (`scene/pairs.py`).
+        """
         self.backend = backend
+        self.split = split
         self.families = tuple(families)
         self.kinds = tuple(kinds) if kinds is not None else tuple(k.name for k in load_catalog().training)
         self.rules = rules
@@ -135,7 +140,8 @@ class Stage:
             return Outcome(None, Reason.HELD_OUT, None)
         self.backend.apply(arrangement)
         frame = self.backend.capture()
-        reference = self._reference(frame, edit.slot, reference_slot, rng)
+        kinds = [o.kind for o in arrangement.objects]
+        reference = self._reference(frame, kinds, edit.slot, reference_slot, rng)
         if isinstance(reference, Reason):
             return Outcome(None, reason=reference, frame=None)
         self._arrangement, self._frame = arrangement, frame
@@ -150,7 +156,10 @@ class Stage:
         others = [s for s in range(SLOTS) if s != slot]
         for _ in range(_RELATION_TRIES):
             reference = others[int(rng.integers(len(others)))]
-            options = container(self.arrangement, slot, self.kinds)
+            reference_kind = self.arrangement.objects[reference].kind
+            options = [
+                k for k in container(self.arrangement, slot, self.kinds) if self._may_caption(k, reference_kind)
+            ]
             kind = options[int(rng.integers(len(options)))]
             margin = self.rules.ambiguity_margin_deg if self.rules.reject_ambiguous else 0.0
             edit = edit_for_relation(rng, self.arrangement, slot, reference, wanted, kind, margin)
@@ -158,11 +167,19 @@ class Stage:
                 return edit, reference
         return None
 
-    def _reference(self, frame: Frame, slot: int, wanted: int | None, rng: Generator) -> int | Reason:
+    def _may_caption(self, kind_a: str, kind_b: str) -> bool:
+        return self.split != "train" or not is_held_out_pair(kind_a, kind_b)
+
+    def _reference(
+        self, frame: Frame, kinds: Sequence[str], slot: int, wanted: int | None, rng: Generator
+    ) -> int | Reason:
         hidden = self.rules.visibility(frame, slot)
         if hidden is not None:
             return hidden
         others = [s for s in range(SLOTS) if s != slot] if wanted is None else [wanted]
+        others = [s for s in others if self._may_caption(kinds[slot], kinds[s])]
+        if not others:
+            return Reason.HELD_OUT
         seen = [s for s in others if self.rules.visibility(frame, s) is None]
         if not seen:
             return Reason.HIDDEN

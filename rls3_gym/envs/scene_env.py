@@ -40,7 +40,8 @@ class RLS3SceneEnv(gymnasium.Env[Any, Any]):
     | `relation` | Discrete(78) | slot x relation cell: put the slot in that relation to another object |
 
     Kinds are counted among those not standing in another slot; x and y span the floor plan of the current room's stage,
-    left to right and front to back; level chooses among the surfaces at that place, by height. Yaw (and what a view
+    left to right and front to back; level is the height the object is let go from (0 to 1.6 m): it comes to rest on the
+    highest surface at that place which is not higher and has room. Yaw (and what a view
     leaves open) is drawn by the environment's generator. See `rls3_gym.envs.views`.
 
     ## Observation space

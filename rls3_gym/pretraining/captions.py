@@ -2,7 +2,7 @@
 
 Two kinds of caption, each with a hard negative. Presence: "a photo of a small pot and a yellow bowl."; a part of them
 use the grammar of relations with a relation drawn at random, so that relation words carry no information yet.
-Location: "a small pot at the far west, close, on a table." in words that no relation caption uses.
+Location: "a small pot far west, near, on a table." in words that no relation caption uses.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
 
+from rls3_gym.pretraining.scenes import SceneTable
 from rls3_gym.scene.captions import describe
 from rls3_gym.scene.relations import RELATIONS
-from rls3_gym.pretraining.scenes import SceneTable
 
-LATERAL = ("at the far west", "at the west", "in the middle", "at the east", "at the far east")
+LATERAL = ("far west", "west", "central", "east", "far east")
 LATERAL_EDGES = (-0.65, -0.22, 0.22, 0.65)
 """Boundaries of the lateral words, camera-frame x, metres."""
 DEPTH = ("nearest", "near", "distant", "farthest")
