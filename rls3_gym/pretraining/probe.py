@@ -26,7 +26,9 @@ def embed(clip: ClipModel, table: SceneTable) -> np.ndarray:
     return np.concatenate(rows)
 
 
-def linear_probe(clip: ClipModel, train: SceneTable, test: SceneTable, n_kinds: int, rng: Generator) -> dict[str, float]:
+def linear_probe(
+    clip: ClipModel, train: SceneTable, test: SceneTable, n_kinds: int, rng: Generator
+) -> dict[str, float]:
     """Accuracy per axis of a ridge regression from embedding and kind to position, judged on ordered pairs.
 
     For every kind, a linear map from the embedding gives its coordinates; a pair counts as right when the sign of
@@ -69,4 +71,3 @@ def _maps(x: np.ndarray, table: SceneTable, n_kinds: int) -> np.ndarray:
         gram = x[rows].T @ x[rows] / len(rows) + _RIDGE * np.eye(x.shape[1])
         maps[kind] = np.linalg.solve(gram, x[rows].T @ y / len(rows))
     return maps
-

@@ -1,0 +1,95 @@
+"""`rls3 pretrain`: the packaged weights from nothing, in one call that can be stopped and taken up again."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from rls3_gym.pretraining.captions import vocabulary_texts
+from rls3_gym.pretraining.card import measure, write_card
+from rls3_gym.pretraining.package import write_model_folder
+from rls3_gym.pretraining.scenes import SceneTable, draw_scenes
+from rls3_gym.pretraining.train import CONTEXT_LENGTH, Pretraining, PretrainSettings
+from rls3_gym.scene.catalog import load_catalog
+from rls3_gym.vlm.clip_model import open_clip_module
+from rls3_gym.vlm.tokenizer import CompactTokenizer
+from rls3_registry.errors import UserError
+
+Report = Callable[[str, int, int, dict[str, float]], None]
+"""Called with the phase (`scenes`, `train`, `measure`), how far it is, how far it goes, and its numbers."""
+
+WORK_FOLDER = "work"
+_SAVE_EVERY = 250
+_REPORT_EVERY = 10
+
+
+def pretrain(out: Path, settings: PretrainSettings | None = None, report: Report | None = None) -> Path:
+    """Draw scenes, train, measure and write a model folder to `out` (config, weights, vocabulary, model card).
+
+    Stopped (Ctrl-C included) and called again with the same settings, it goes on where it was; scenes and
+    checkpoint lie in `out/work` until it is done. The same settings give the same weights on the same machine.
+    Raises `UserError` for a folder that can't be written or that holds another run's work.
+    """
+    settings = settings or PretrainSettings()
+    say = report or (lambda phase, done, total, numbers: None)
+    work = out / WORK_FOLDER
+    try:
+        work.mkdir(parents=True, exist_ok=True)
+        started = time.perf_counter()
+        open_clip_module()  # the tokenizer lives in open_clip: make it importable first
+        table = _scenes(work / "scenes.npz", settings, say)
+        catalog = load_catalog()
+        tokenizer = CompactTokenizer.for_texts(vocabulary_texts([k.name for k in catalog.kinds]), CONTEXT_LENGTH)
+        torch.set_num_threads(settings.threads)
+        run = Pretraining(table, [k.name for k in catalog.training], tokenizer, settings)
+        checkpoint = work / "checkpoint.pt"
+        if checkpoint.exists():
+            run.load(checkpoint)
+        try:
+            while run.step < settings.steps:
+                run.advance()
+                if run.step % _REPORT_EVERY == 0:
+                    say("train", run.step, settings.steps, run.losses)
+                if run.step % _SAVE_EVERY == 0:
+                    run.save(checkpoint)
+        except KeyboardInterrupt:
+            run.save(checkpoint)
+            raise
+        run.save(checkpoint)
+        run.clip.model.eval()
+        write_model_folder(run.clip, tokenizer, out)
+        (out / "pretraining.json").write_text(
+            json.dumps({"settings": settings.as_dict(), "losses": run.losses}, indent=2) + "\n", encoding="utf-8"
+        )
+        say("measure", 0, 1, {})
+        write_card(out, measure(out, table, settings))
+        say("measure", 1, 1, {"seconds": time.perf_counter() - started})
+        shutil.rmtree(work)
+    except OSError as error:
+        raise UserError(f"{error.filename or out}: cannot be written ({error.strerror or error})") from error
+    return out
+
+
+def _scenes(path: Path, settings: PretrainSettings, say: Report) -> SceneTable:
+    if path.exists():
+        with np.load(path, allow_pickle=False) as stored:
+            table = SceneTable(**{name: stored[name] for name in SceneTable.__dataclass_fields__})
+        if len(table) % settings.scenes_per_layout == 0:
+            return table
+        raise UserError(f"{path}: belongs to a run with other settings; remove it to start anew")
+    table = draw_scenes(
+        "train",
+        settings.scenes_per_layout,
+        seed=settings.seed + 1,
+        progress=lambda done, total: say("scenes", done, total, {}),
+    )
+    part = path.with_name("scenes.part.npz")
+    np.savez(part, **{name: getattr(table, name) for name in SceneTable.__dataclass_fields__})
+    part.replace(path)
+    return table
