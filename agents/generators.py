@@ -7,6 +7,7 @@ that agents neither disturb nor depend on anyone else's draws, and saved with th
 
 from __future__ import annotations
 
+import hashlib
 from typing import Any
 
 import numpy as np
@@ -53,3 +54,10 @@ class LibraryGenerators:
         key = np.array(stream["key"], dtype=np.uint32)
         self._numpy = {**state["numpy"], "state": {"key": key, "pos": stream["pos"]}}
         self._torch = torch.frombuffer(bytearray.fromhex(state["torch"]), dtype=torch.uint8).clone()
+
+
+def fingerprint() -> str:
+    """A hash of where both global generators are: equal before and after whatever leaves them alone."""
+    stream = np.random.get_state(legacy=False)["state"]  # noqa: NPY002
+    parts = stream["key"].tobytes(), str(stream["pos"]).encode(), torch.get_rng_state().numpy().tobytes()
+    return hashlib.sha256(b"".join(parts)).hexdigest()

@@ -117,7 +117,7 @@ class Sb3Agent:
         with self.generators:
             # No seed for SB3: it would seed the environment too, and Python's own generator.
             arguments = _arguments(self.settings, action_space)
-            model = algorithm(_policy(observation_space), stand_in, device="cpu", **arguments)  # type: ignore[call-arg]
+            model = algorithm(_policy(observation_space), stand_in, device="cpu", **arguments)
         model.action_space.seed(self.seed)
         model.set_logger(Logger(folder=None, output_formats=[]))
         return model
@@ -164,6 +164,8 @@ def _arguments(settings: Sb3Settings, action_space: gymnasium.Space[Any]) -> dic
     """The settings as SB3's constructors spell them."""
     arguments = settings.model_dump(exclude={"algorithm"})
     arguments["policy_kwargs"] = {"net_arch": arguments.pop("net_arch")}
+    if "log_std_init" in arguments:
+        arguments["policy_kwargs"]["log_std_init"] = arguments.pop("log_std_init")
     if "action_noise" in arguments:
         sigma = np.full(action_space.shape or (), arguments["action_noise"])
         arguments["action_noise"] = NormalActionNoise(np.zeros_like(sigma), sigma)

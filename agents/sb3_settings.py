@@ -32,6 +32,7 @@ class OnPolicySettings(Sb3Settings):
     ent_coef: Weight
     vf_coef: Weight
     max_grad_norm: PositiveFloat
+    log_std_init: float  # log of the standard deviation that actions in the box view start with
 
 
 class PpoSettings(OnPolicySettings):

@@ -56,7 +56,7 @@ def load_model(model: BaseAlgorithm, directory: Path, counters: dict[str, Any]) 
     try:
         model.set_parameters(tensors["parameters"], exact_match=True, device="cpu")
         if tensors["log_ent_coef"] is not None:
-            model.log_ent_coef.data.copy_(tensors["log_ent_coef"])  # type: ignore[union-attr, operator]
+            model.log_ent_coef.data.copy_(tensors["log_ent_coef"])  # type: ignore[attr-defined]
         model._last_obs = _gather("last_observation", arrays)
         model._last_episode_starts = arrays["last_episode_starts"]
         for name in COUNTERS:

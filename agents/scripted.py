@@ -18,6 +18,7 @@ class ScriptedAgent:
     """Acts by a rule. Subclasses say how (`choose`), and what they learn from the answer (`heard`)."""
 
     kind: ClassVar[str]
+    action_views: ClassVar[tuple[str, ...]]
 
     def __init__(self, seed: int) -> None:
         self.rng = np.random.default_rng(seed)

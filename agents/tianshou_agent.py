@@ -182,7 +182,7 @@ class TianshouAgent:
         self._buffer.last_index[0] = (following - 1) % max(size, 1)
 
 
-class _Buffer(ReplayBuffer):
+class _Buffer(ReplayBuffer):  # type: ignore[misc]  # Tianshou is untyped to mypy
     """A replay buffer that draws from the same stream as all else in the library, so that there is one to save."""
 
     def __init__(self, size: int) -> None:

@@ -46,6 +46,7 @@ class PpoSettings(TianshouSettings):
     ent_coef: Annotated[float, Field(ge=0)]
     vf_coef: Annotated[float, Field(ge=0)]
     max_grad_norm: PositiveFloat
+    log_std_init: float  # log of the standard deviation that actions in the box view start with
 
 
 class SacSettings(TianshouSettings):
@@ -75,19 +76,23 @@ def build_ppo(settings: PpoSettings, seen: spaces.Box, actions: gymnasium.Space[
     def trunk(outputs: int = 0) -> Net:
         return Net(state_shape=seen.shape, action_shape=outputs, hidden_sizes=settings.hidden_sizes)
 
-    boxed = isinstance(actions, spaces.Box)
-    if boxed:
+    if isinstance(actions, spaces.Box):
         actor = ContinuousActorProbabilistic(preprocess_net=trunk(), action_shape=actions.shape, unbounded=True)
+        actor.sigma_param.data.fill_(settings.log_std_init)
+    elif isinstance(actions, spaces.MultiDiscrete):
+        actor = trunk(int(actions.nvec.sum()))
+    elif isinstance(actions, spaces.Discrete):
+        actor = trunk(int(actions.n))
     else:
-        actor = trunk(int(actions.nvec.sum() if isinstance(actions, spaces.MultiDiscrete) else actions.n))
+        raise UserError(f"tianshou ppo: cannot act in {actions}")
     policy = ProbabilisticActorPolicy(
         actor=actor,
         dist_fn=distribution(actions),
         deterministic_eval=True,
         action_space=actions,
         observation_space=seen,
-        action_scaling=boxed,
-        action_bound_method="clip" if boxed else None,
+        action_scaling=False,  # the box view is -1..1 already
+        action_bound_method="clip" if isinstance(actions, spaces.Box) else None,
     )
     return PPO(
         policy=policy,
@@ -129,8 +134,7 @@ def distribution(actions: gymnasium.Space[Any]) -> Callable[[Any], Distribution]
         return lambda parts: Independent(Normal(*parts), 1)
     if isinstance(actions, spaces.Discrete):
         return lambda logits: Categorical(logits=logits)
-    if not isinstance(actions, spaces.MultiDiscrete):
-        raise UserError(f"tianshou: no distribution over a {type(actions).__name__} action space")
+    assert isinstance(actions, spaces.MultiDiscrete)
     sizes = [int(n) for n in actions.nvec]
 
     def joint(logits: Tensor) -> Distribution:
