@@ -129,7 +129,8 @@ def main() -> None:
     for line in table:
         print(
             f"{line['sampler']:>10} {line['n_trained']:>6,}  pairwise {line['mean']:.3f} +-{line['sd']:.3f}  natural "
-            f"{line['natural']:.3f}  worst {line['worst_term_name']} {line['worst_term']:.3f}  presence {line['presence']:.3f}"
+            f"{line['natural']:.3f}  worst {line['worst_term_name']} {line['worst_term']:.3f}  "
+            f"presence {line['presence']:.3f}"
         )
     if arguments.vlm == "tiny":
         folder: Path = PACKAGED / "tiny"

@@ -1,0 +1,91 @@
+"""What a fine-tuning round costs beside its own arithmetic.
+
+    python benchmarks/finetune.py [--samples 500] [--repeats 5] [--json FILE]
+
+Times `VLM.finetune` on samples that the VLM has been asked about before (as in the loop), and the bare forward,
+backward and optimiser steps over the same batches with all inputs laid ready. Prints the ratio of the medians last.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch.nn import functional as F
+
+from rls3_gym.evaluation.testset import load_set
+from rls3_gym.sample import Sample
+from rls3_gym.vlm.loading import load_vlm
+from rls3_gym.vlm.losses import contrastive_loss, hard_negative_loss
+from rls3_gym.vlm.open_clip import OpenClipVLM
+
+
+def bare_round(vlm: OpenClipVLM, batches: list[list[Sample]], rng: np.random.Generator) -> float:
+    """Seconds of forward, backward and optimiser steps alone."""
+    ready = []
+    for batch in batches:
+        captions = [s.caption for s in batch]
+        negatives = [s.negatives[int(rng.integers(len(s.negatives)))].caption for s in batch]
+        ids = np.unique(captions, return_inverse=True)[1]
+        same = torch.from_numpy(ids[:, None] == ids[None, :])
+        ready.append((vlm._features.of(batch), vlm.clip.tokenizer([*captions, *negatives]), same))
+    parameters = [p for p in vlm.clip.model.parameters() if p.requires_grad]
+    optimiser = torch.optim.AdamW(parameters, lr=1e-3)
+    vlm.clip.model.train()
+    vlm.clip.freeze_statistics()
+    started = time.perf_counter()
+    for features, tokens, same in ready:
+        images = F.normalize(vlm.clip.embed_features(features), dim=-1)
+        texts = F.normalize(vlm.clip.model.encode_text(tokens), dim=-1)
+        true, false = texts[: len(images)], texts[len(images) :]
+        loss = contrastive_loss(images, true, same, vlm.scale()) + hard_negative_loss(images, true, false, vlm.scale())
+        optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(parameters, 1.0)
+        optimiser.step()
+    return time.perf_counter() - started
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--samples", type=int, default=500)
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--json", type=Path)
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    vlm = load_vlm("tiny")
+    assert isinstance(vlm, OpenClipVLM)
+    samples = list(load_set("guide").samples[: arguments.samples])
+    vlm.evaluate(samples)
+    vlm.finetune(samples, np.random.default_rng(0))  # warm-up; afterwards half of each batch is replay
+    whole, bare = [], []
+    for repeat in range(arguments.repeats):
+        batches = vlm.batches(samples, np.random.default_rng(repeat))
+        bare.append(bare_round(vlm, batches, np.random.default_rng(repeat)))
+        started = time.perf_counter()
+        report = vlm.finetune(samples, np.random.default_rng(repeat))
+        whole.append(time.perf_counter() - started)
+        assert report.n_steps == len(batches)
+    ratio = statistics.median(w / b for w, b in zip(whole, bare, strict=True))
+    figures = {
+        "samples": len(samples),
+        "steps": report.n_steps,
+        "round_seconds": statistics.median(whole),
+        "bare_seconds": statistics.median(bare),
+        "ratio": ratio,
+    }
+    if arguments.json:
+        arguments.json.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+    print(f"round of {len(samples)} samples, {report.n_steps} steps: {figures['round_seconds']:.2f} s")
+    print(f"bare forward, backward, optimiser: {figures['bare_seconds']:.2f} s")
+    print(f"ratio {ratio:.3f}")
+
+
+if __name__ == "__main__":
+    main()
