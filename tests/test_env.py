@@ -1,0 +1,229 @@
+"""The environment: Gymnasium's and SB3's contracts, the paper's loop, seeds, and arguments that are wrong."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import warnings
+from typing import Any
+
+import gymnasium
+import numpy as np
+import pytest
+from env_parts import ROOMS, make_env, run_episode, tiny_vlm
+from gymnasium.utils.env_checker import check_env, data_equivalence
+from stable_baselines3.common.env_checker import check_env as sb3_check_env
+
+from rls3_gym.registration import ENV_IDS, register_envs
+from rls3_gym.scene.arrangement import Reason
+from rls3_gym.stage import FeasibilityRules
+from rls3_registry.errors import UserError
+
+INFO_KEYS = {
+    "n_generated", "n_trained", "n_steps", "episode", "round", "feasible", "reason", "reasons", "intrinsic",
+    "extrinsic", "sample", "caption", "hardest_negative", "correct", "margin", "feedback", "finetune", "vlm_digest",
+    "early_stopped",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("env_id", ENV_IDS)
+def test_gymnasiums_and_sb3s_checkers_pass_without_a_warning(env_id: str) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        check_env(make_env(env_id).unwrapped)
+        sb3_check_env(make_env(env_id), warn=True)
+
+
+def test_importing_the_package_registers_the_ids_and_imports_no_heavy_library() -> None:
+    code = (
+        "import sys, gymnasium, rls3_gym; "
+        f"assert all(i in gymnasium.registry for i in {list(ENV_IDS)!r}); "
+        "assert not {'torch', 'open_clip', 'stable_baselines3', 'tianshou', 'embreex'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-W", "error", "-c", code], check=True)
+
+
+def test_registering_again_does_nothing() -> None:
+    before = dict(gymnasium.registry)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        register_envs()
+    assert dict(gymnasium.registry) == before
+
+
+def test_an_id_with_its_module_needs_no_import_before() -> None:
+    code = "import gymnasium; print(gymnasium.make('rls3_gym:RLS3Scene-v0').unwrapped.action_view.name)"
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert done.stdout.strip() == "box"
+
+
+def test_the_loop_runs_in_the_papers_order() -> None:
+    env = make_env(T=6, E=2)
+    _, info = env.reset(seed=1)
+    env.action_space.seed(1)
+    first_digest = info["vlm_digest"]
+    first = run_episode(env)
+    assert len(first) == 6 and [i["episode"] for i in first] == [0] * 5 + [1]
+    assert all(i["vlm_digest"] == first_digest and i["finetune"] is None for i in first)
+    assert [i["feedback"] is None for i in first] == [True] * 5 + [False]
+    env.reset()
+    second = run_episode(env)
+    report, feedback = second[-1]["finetune"], second[-1]["feedback"]
+    assert report is not None and feedback is not None and second[-1]["round"] == 1
+    assert report["digest_before"] == first_digest != report["digest_after"] == second[-1]["vlm_digest"]
+    generated = sum(i["feasible"] for i in first + second)
+    assert second[-1]["n_generated"] == second[-1]["n_trained"] == report["n_samples"] == generated  # eta is 1
+    assert second[-1]["n_steps"] == 12
+    assert feedback["n"] == sum(i["feasible"] for i in second) == len(feedback["correct"])
+    _, info = env.reset()
+    assert info["vlm_digest"] == report["digest_after"]  # reset() keeps the learning VLM
+
+
+def test_info_has_the_same_keys_at_every_step_and_both_reward_parts_add_up() -> None:
+    env = make_env(extrinsic="sample_error")
+    _, info = env.reset(seed=2)
+    env.action_space.seed(2)
+    assert set(info) == INFO_KEYS
+    truncated = False
+    while not truncated:
+        _, reward, terminated, truncated, info = env.step(env.action_space.sample())
+        assert set(info) == INFO_KEYS and not terminated
+        assert reward == pytest.approx(info["intrinsic"] + info["extrinsic"])
+        assert info["feasible"] == (info["reason"] == "") == (info["sample"] is not None)
+        if info["feasible"]:
+            assert isinstance(info["correct"], bool) and isinstance(info["margin"], float)
+            assert info["caption"] == info["sample"].caption != info["hardest_negative"]
+        else:
+            assert info["reason"] in {r.value for r in Reason} and info["intrinsic"] == -0.1
+    assert sum(info["reasons"].values()) + info["n_generated"] == info["n_steps"]
+
+
+def trace(env: gymnasium.Env[Any, Any], seed: int) -> list[Any]:
+    """All that a run of four episodes (two rounds) gives, wall-clock figures left out."""
+    observation, info = env.reset(seed=seed)
+    env.action_space.seed(seed)
+    rows: list[Any] = [observation, info]
+    for _ in range(4):
+        truncated = False
+        while not truncated:
+            observation, reward, _, truncated, info = env.step(env.action_space.sample())
+            if info["finetune"] is not None:
+                info["finetune"].pop("seconds")
+            rows.append([observation, reward, info])
+        rows.append(env.reset()[0])
+    return rows
+
+
+def test_the_same_seed_gives_the_same_run_in_one_environment_and_in_another() -> None:
+    env = make_env(observation="dict", extrinsic="cell_error")
+    first = trace(env, seed=5)
+    again = trace(env, seed=5)  # a seed begins a new experiment
+    other = trace(make_env(observation="dict", extrinsic="cell_error"), seed=5)
+    assert data_equivalence(first, again, exact=True)
+    assert data_equivalence(first, other, exact=True)
+    assert not data_equivalence(first, trace(env, seed=6), exact=True)
+
+
+def test_scenes_cycle_over_the_room_families_episode_by_episode() -> None:
+    env = make_env()
+    env.reset(seed=0)
+    seen = [env.unwrapped.stage.arrangement.layout.family]
+    for _ in range(3):
+        env.reset()
+        seen.append(env.unwrapped.stage.arrangement.layout.family)
+    assert seen == [*ROOMS, *ROOMS]
+    env.reset(seed=1)
+    assert env.unwrapped.stage.arrangement.layout.family == ROOMS[0]
+
+
+def test_a_frozen_environment_never_changes_its_vlm() -> None:
+    vlm = tiny_vlm()
+    env = make_env("RLS3SceneFrozen-v0", vlm=vlm, E=1, finetune_settings=None)
+    digest = vlm.digest()
+    env.reset(seed=3)
+    for _ in range(3):
+        last = run_episode(env)[-1]
+        env.reset()
+        assert last["round"] == 0 and last["finetune"] is None and last["feedback"]["n"] > 0
+    env.reset(seed=4)
+    assert vlm.digest() == digest == last["vlm_digest"]
+
+
+def test_a_vlm_given_as_an_object_is_the_one_that_learns() -> None:
+    vlm = tiny_vlm()
+    env = make_env(vlm=vlm, E=1, finetune_settings=None)
+    assert env.unwrapped.scheduler.vlm is vlm
+    digest = vlm.digest()
+    env.reset(seed=3)
+    run_episode(env)
+    assert vlm.digest() != digest
+
+
+def test_a_scene_of_a_held_out_set_is_refused_before_it_is_captured_and_counted() -> None:
+    env = make_env()
+    env.reset(seed=7)
+    env.action_space.seed(7)
+    sample = None
+    while sample is None:
+        before = env.unwrapped.state()
+        action = env.action_space.sample()
+        sample = env.step(action)[4]["sample"]
+    guarded = make_env(held_out=frozenset({sample.scene_key}))
+    guarded.reset(seed=7)
+    guarded.unwrapped.load_state(before)
+    info = guarded.step(action)[4]
+    assert (info["feasible"], info["reason"]) == (False, "held_out")
+    assert info["reasons"]["held_out"] == before["reasons"].get("held_out", 0) + 1
+
+
+def test_a_step_after_the_episodes_end_asks_for_a_reset() -> None:
+    env = make_env(T=1).unwrapped
+    with pytest.raises(gymnasium.error.ResetNeeded):
+        env.step(np.zeros(5, np.float32))
+    env.reset(seed=0)
+    env.step(np.zeros(5, np.float32))
+    with pytest.raises(gymnasium.error.ResetNeeded, match="call reset"):
+        env.step(np.zeros(5, np.float32))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ({"action_view": "boxes"}, "did you mean 'box'"),
+        ({"observation": "pixel"}, "did you mean 'pixels'"),
+        ({"extrinsic": "episode_eror"}, "did you mean 'episode_error'"),
+        ({"vlm": "tinny"}, "did you mean 'tiny'"),
+        ({"vlm": 3}, "vlm must be a registered name, a path or a VLM, not int"),
+        ({"backend": "embeded"}, "did you mean 'embedded'"),
+        ({"families": ["kitchn"]}, "did you mean 'kitchen'"),
+        ({"families": "kitchen"}, "families must be a list"),
+        ({"families": []}, "families must be a list"),
+        ({"T": 0}, "T must be a whole number >= 1"),
+        ({"E": 0}, "E must be a whole number >= 1"),
+        ({"eta": 0.0}, r"eta must be a number in \(0, 1\]"),
+        ({"eta": 1.01}, r"eta must be a number in \(0, 1\]"),
+        ({"image_size": 8}, "image_size must be a whole number of pixels from 16 to 512"),
+        ({"early_stopping": 0}, "early_stopping must be a whole number of rounds"),
+        ({"finetune_settings": {"epoch": 1}}, "did you mean 'epochs'"),
+        ({"render_mode": "ansi"}, "unknown render mode 'ansi'"),
+    ],
+)
+def test_an_argument_that_is_wrong_is_one_line_that_says_what_would_be_right(
+    arguments: dict[str, Any], said: str
+) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # gymnasium warns of the unknown render mode as well
+        with pytest.raises(UserError, match=said) as error:
+            make_env(**arguments)
+    assert "\n" not in str(error.value)
+
+
+def test_settings_for_a_vlm_object_are_refused() -> None:
+    with pytest.raises(UserError, match="finetune_settings go with a VLM's name"):
+        make_env(vlm=tiny_vlm())
+
+
+def test_a_room_without_a_feasible_scene_is_named() -> None:
+    env = make_env(rules=FeasibilityRules(min_visible=1.1), families=["bedroom"])
+    with pytest.raises(UserError, match=r"room bedroom/\d+: no feasible scene"):
+        env.reset(seed=0)

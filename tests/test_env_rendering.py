@@ -1,0 +1,68 @@
+"""Pictures for people."""
+
+from __future__ import annotations
+
+import sys
+import warnings
+
+import numpy as np
+import pytest
+from env_parts import make_env, run_episode
+
+from rls3_registry.errors import UserError
+
+
+def test_the_picture_shows_the_scene_large_with_caption_and_verdict() -> None:
+    env = make_env(render_mode="rgb_array")
+    env.reset(seed=0)
+    env.action_space.seed(0)
+    fresh = env.render()
+    assert fresh.shape == (392, 320, 3) and fresh.dtype == np.uint8
+    info = {"feasible": False}
+    while not info["feasible"]:
+        info = env.step(env.action_space.sample())[4]
+    drawn = env.render()
+    assert not np.array_equal(drawn[:320], fresh[:320]) and not np.array_equal(drawn[320:], fresh[320:])
+    np.testing.assert_array_equal(env.render(), drawn)
+    env.close()
+    env.close()
+
+
+def test_watching_does_not_change_the_run() -> None:
+    watched, alone = make_env(render_mode="rgb_array"), make_env()
+    rewards = []
+    for env in (watched, alone):
+        env.reset(seed=3)
+        env.action_space.seed(3)
+        row = []
+        for _ in range(6):
+            row.append(env.step(env.action_space.sample())[1])
+            if env is watched:
+                env.render()
+        rewards.append((row, env.unwrapped.scheduler.vlm_digest))
+    assert rewards[0] == rewards[1]
+
+
+def test_a_window_opens_without_a_display(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SDL_VIDEODRIVER", "dummy")
+    env = make_env(render_mode="human", T=2)
+    env.reset(seed=0)
+    run_episode(env)
+    assert env.render() is None
+    env.close()
+
+
+def test_without_pygame_the_error_names_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pygame", None)
+    env = make_env(render_mode="human")
+    with pytest.raises(UserError, match="pip install pygame"):
+        env.reset(seed=0)
+
+
+def test_rendering_without_a_mode_warns_and_does_nothing() -> None:
+    env = make_env().unwrapped
+    env.reset(seed=0)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        assert env.render() is None
+    assert any("render_mode" in str(w.message) for w in caught)

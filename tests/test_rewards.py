@@ -1,0 +1,172 @@
+"""Rewards: what is paid, when, on what scale, and that nothing of it is lost in a checkpoint."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from env_parts import feedback, samples, tiny_vlm
+
+from rls3_gym.rewards import (
+    ANTONYMS,
+    EXTRINSIC,
+    MEAN_REWARD,
+    CellError,
+    EpisodeError,
+    ExtrinsicReward,
+    LearningProgress,
+    ReducibleError,
+    SampleError,
+    make_extrinsic,
+    make_intrinsic,
+)
+from rls3_gym.sample import Sample
+from rls3_gym.scene.arrangement import Reason
+from rls3_gym.scene.relations import BY_TERMS, RELATIONS, Term
+from rls3_registry.errors import UserError
+
+
+def cell(*terms: Term) -> int:
+    return BY_TERMS[frozenset(terms)].index
+
+
+def of_cell(*terms: Term) -> Sample:
+    """A sample that is in a given cell, as far as rewards can tell."""
+    sample = samples()[0]
+    return Sample(
+        sample.rgb, sample.caption, sample.negatives, RELATIONS[cell(*terms)], sample.kind_a, sample.kind_b,
+        sample.provenance,
+    )  # fmt: skip
+
+
+def test_a_cell_and_its_antonyms_are_all_that_flipping_any_of_its_terms_gives() -> None:
+    alike = {i for i in range(26) if ANTONYMS[cell(Term.LEFT, Term.BEHIND), i] > 0}
+    assert alike == {cell(a, b) for a in (Term.LEFT, Term.RIGHT) for b in (Term.FRONT, Term.BEHIND)}
+    assert (ANTONYMS[cell(Term.ABOVE)] > 0).sum() == 2
+    assert (ANTONYMS[cell(Term.ABOVE, Term.LEFT, Term.FRONT)] > 0).sum() == 8
+    np.testing.assert_allclose(ANTONYMS.sum(axis=1), 1.0)
+
+
+def test_the_papers_reward_is_the_episodes_error_and_comes_at_its_end() -> None:
+    reward = EpisodeError(T=10)
+    assert not reward.immediate and reward.step_reward(samples()[0], None) == 0.0
+    half = [i % 2 == 0 for i in range(24)]
+    assert reward.episode_reward(samples(), feedback(samples(), half)) == pytest.approx(10 * MEAN_REWARD)
+    assert reward.episode_reward(samples(), feedback(samples(), 1.0)) == 0.0
+    assert reward.episode_reward([], feedback([], 1.0)) == 0.0
+
+
+def test_the_sample_error_pays_each_sample_for_its_own_failure() -> None:
+    reward, one = SampleError(), samples()[:1]
+    assert reward.immediate
+    assert reward.step_reward(one[0], feedback(one, 0.0)) == pytest.approx(2 * MEAN_REWARD)
+    assert reward.step_reward(one[0], feedback(one, 1.0)) == 0.0
+    with pytest.raises(ValueError, match="feedback"):
+        reward.step_reward(one[0], None)
+
+
+def test_turning_the_vlms_bias_round_earns_nothing_with_the_cell_error() -> None:
+    reward = CellError(rarity=False)
+    left, right = [of_cell(Term.LEFT)], [of_cell(Term.RIGHT)]
+    for _ in range(100):  # a VLM that always says "left"
+        reward.episode_reward(left, feedback(left, 1.0))
+        reward.episode_reward(right, feedback(right, 0.0))
+    pays = [reward.step_reward(sample, None) for sample in (*left, *right)]
+    assert pays[0] == pytest.approx(pays[1]) == pytest.approx(MEAN_REWARD, rel=0.05)
+
+
+def test_the_cell_error_pays_more_where_the_vlm_is_wrong_and_what_is_rare() -> None:
+    hard, easy = [of_cell(Term.LEFT)], [of_cell(Term.FRONT)]
+    reward = CellError(rarity=False)
+    for _ in range(50):
+        reward.episode_reward(hard, feedback(hard, 0.0))
+        reward.episode_reward(easy, feedback(easy, 1.0))
+    assert reward.step_reward(hard[0], None) > 1.4 * reward.step_reward(easy[0], None)
+    weighted = CellError(rarity=True)
+    for _ in range(300):
+        weighted.step_reward(hard[0], None)
+    assert weighted.step_reward(of_cell(Term.ABOVE), None) > 2 * weighted.step_reward(hard[0], None)
+
+
+@pytest.mark.parametrize("reward", [CellError(), CellError(rarity=False), SampleError()])
+def test_a_dense_reward_pays_a_vlm_at_chance_about_the_documented_mean(reward: ExtrinsicReward) -> None:
+    reward.begin_experiment(tiny_vlm(), seed=0)
+    rng = np.random.default_rng(0)
+    paid = []
+    for _ in range(10):
+        answers = feedback(samples(), [bool(b) for b in rng.random(24) < 0.5])
+        rows = [feedback([s], [bool(b)]) for s, b in zip(samples(), answers.correct, strict=True)]
+        paid += [reward.step_reward(s, row) for s, row in zip(samples(), rows, strict=True)]
+        reward.episode_reward(samples(), answers)
+    assert 0.6 * MEAN_REWARD < np.mean(paid) < 1.4 * MEAN_REWARD
+
+
+def test_reducible_error_pays_for_what_the_taught_copy_is_surer_of_and_leaves_the_vlm_alone() -> None:
+    vlm, reward = tiny_vlm(), ReducibleError(samples(24))
+    digest = vlm.digest()
+    reward.begin_experiment(vlm, seed=0)
+    assert vlm.digest() == digest
+    assert reward.step_reward(samples()[0], None) == MEAN_REWARD  # nothing known yet: all alike
+    unsure = feedback(samples(), 0.0, p_opposite=0.0)
+    for _ in range(5):
+        reward.episode_reward(samples(), unsure)
+    pays = [reward.step_reward(s, None) for s in samples()]
+    assert min(pays) > 0.0 and max(pays) > MEAN_REWARD
+    made = ANTONYMS[[s.relation.index for s in samples()]].sum(axis=0)
+    if (made == 0).any():  # a cell of which nothing was seen to be reducible pays nothing
+        assert reward.step_reward(of_cell(*RELATIONS[int(np.argmin(made))].terms), None) == 0.0
+
+
+def test_reducible_error_remembers_and_makes_the_same_copy_again() -> None:
+    vlm = tiny_vlm()
+    first, second = ReducibleError(samples(8)), ReducibleError(samples(8))
+    first.begin_experiment(vlm, seed=5)
+    first.end_round(vlm, samples()[:4])
+    first.episode_reward(samples(), feedback(samples(), 0.0, p_opposite=0.3))
+    second.load_state(first.state(), vlm)
+    for reward in (first, second):
+        reward.episode_reward(samples(), feedback(samples(), 0.0, p_opposite=0.3))
+    np.testing.assert_array_equal(first.state()["gain"], second.state()["gain"])
+
+
+def test_learning_progress_is_gain_per_trained_sample_on_the_guide() -> None:
+    vlm = tiny_vlm()
+    guide = samples(24)
+    reward = LearningProgress(guide)
+    reward.begin_experiment(vlm, seed=0)
+    assert reward.step_reward(guide[0], None) == MEAN_REWARD  # before the first round: all alike
+    before = vlm.evaluate(guide).p_opposite
+    for _ in range(3):
+        vlm.finetune(guide, np.random.default_rng(0))
+    gained = vlm.evaluate(guide).p_opposite - before
+    reward.end_round(vlm, guide)
+    best = guide[int(np.argmax(gained))]
+    assert gained.max() > 0
+    in_class = [i for i, s in enumerate(guide) if ANTONYMS[best.relation.index, s.relation.index] > 0]
+    expected = max(0.0, float(gained[in_class].mean())) / (len(in_class) + LearningProgress.PRIOR)
+    # The guide holds one or two samples a cell, weighted alike here, so the class mean is the gain.
+    assert reward.state()["gain"][best.relation.index] == pytest.approx(expected, abs=1e-6)
+    copy = LearningProgress(guide)
+    copy.load_state(reward.state(), vlm)
+    assert [copy.step_reward(s, None) for s in guide] == [reward.step_reward(s, None) for s in guide]
+
+
+def test_an_unknown_reward_is_an_error_that_names_the_nearest() -> None:
+    with pytest.raises(UserError, match="did you mean 'cell_error'"):
+        make_extrinsic("cel_error", 4, lambda: ())
+    assert set(EXTRINSIC) >= {"episode_error", "sample_error", "cell_error", "reducible_error", "learning_progress"}
+
+
+def test_the_intrinsic_reward_tells_feasible_from_infeasible_and_reasons_apart() -> None:
+    plain = make_intrinsic(0.1, -0.2)
+    assert (plain(None), plain(Reason.HIDDEN)) == (0.1, -0.2)
+    by_reason = make_intrinsic(0.0, {"hidden": -1.0})
+    assert (by_reason(Reason.HIDDEN), by_reason(Reason.OVERLAPS_OBJECT)) == (-1.0, -0.1)
+
+
+def test_an_intrinsic_reward_that_is_no_number_or_of_no_reason_is_refused() -> None:
+    with pytest.raises(UserError, match="intrinsic_feasible must be a finite number"):
+        make_intrinsic("much", -0.1)  # type: ignore[arg-type]
+    with pytest.raises(UserError, match="intrinsic_infeasible must be a finite number"):
+        make_intrinsic(0.0, float("inf"))
+    with pytest.raises(UserError, match="did you mean 'hidden'"):
+        make_intrinsic(0.0, {"hiden": -1.0})
