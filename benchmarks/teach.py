@@ -19,14 +19,15 @@ from typing import Any
 import numpy as np
 import torch
 
+from rls3_agents.loading import make_agent
 from rls3_gym.backends.embedded.backend import EmbeddedBackend
+from rls3_gym.envs.views import make_view
 from rls3_gym.evaluation.metrics import accuracy_table, presence_accuracy
 from rls3_gym.evaluation.testset import held_out_keys, load_set
 from rls3_gym.pretraining.card import MEASURED_FILE, TEACHING_FILE, write_card
 from rls3_gym.sample import Sample
-from rls3_gym.scene.arrangement import SLOTS
+from rls3_gym.scene.catalog import load_catalog
 from rls3_gym.scene.layouts import family_names
-from rls3_gym.scene.relations import RELATIONS
 from rls3_gym.stage import Stage
 from rls3_gym.vlm.loading import PACKAGED, load_vlm
 
@@ -34,28 +35,21 @@ ROUND = 500
 EPISODE = 32
 
 
-def samples_of(sampler: str, rng: np.random.Generator) -> Iterator[Sample]:
-    """An endless stream of samples: uniform edits, or relation cells balanced over term x complexity."""
+def samples_of(sampler: str, seed: int) -> Iterator[Sample]:
+    """The endless stream of samples that an agent makes: `random`, or `stratified` over term x complexity."""
+    rng = np.random.default_rng([seed, 11])
+    agent = make_agent(sampler, seed)
+    view = make_view(agent.action_views[0], [k.name for k in load_catalog().training])
     stage = Stage(EmbeddedBackend(64), families=family_names(), held_out=held_out_keys())
-    by_complexity = [[r for r in RELATIONS if r.complexity == c] for c in (1, 2, 3)]
     while True:
         stage.set_scene(rng)
         for _ in range(EPISODE):
-            if sampler == "random":
-                outcome = stage.try_edit(stage.random_edit(rng), rng)
-                if outcome.sample is not None:
-                    yield outcome.sample
-                continue
-            cells = by_complexity[int(rng.integers(3))]
-            wanted = cells[int(rng.integers(len(cells)))]
-            while True:  # a cell that a room makes hard must not become rare: ask again, in another room if need be
-                found = stage.relation_edit(rng, int(rng.integers(SLOTS)), wanted)
-                outcome = stage.try_edit(found[0], rng, found[1]) if found else None
-                if outcome is not None and outcome.sample is not None:
-                    yield outcome.sample
-                    break
-                if rng.random() < 0.1:
-                    stage.set_scene(rng)
+            decoded = view.decode(agent.choose(view.space), stage, rng)
+            outcome = stage.try_edit(decoded[0], rng, decoded[1]) if decoded else None
+            feasible = outcome is not None and outcome.sample is not None
+            agent.heard({"feasible": feasible})
+            if outcome is not None and outcome.sample is not None:
+                yield outcome.sample
 
 
 def teach(job: tuple[str, str, int, tuple[int, ...]]) -> list[dict[str, Any]]:
@@ -63,8 +57,8 @@ def teach(job: tuple[str, str, int, tuple[int, ...]]) -> list[dict[str, Any]]:
     vlm_name, sampler, seed, budgets = job
     torch.set_num_threads(1)
     vlm = load_vlm(vlm_name)
-    rng, order = np.random.default_rng([seed, 11]), np.random.default_rng([seed, 12])
-    stream, rows, trained = samples_of(sampler, rng), [], 0
+    order = np.random.default_rng([seed, 12])
+    stream, rows, trained = samples_of(sampler, seed), [], 0
     while trained < max(budgets):
         report = vlm.finetune([next(stream) for _ in range(ROUND)], order)
         trained += ROUND

@@ -7,11 +7,13 @@ two makes no difference.
 from __future__ import annotations
 
 import hashlib
+from functools import cache
 
 HELD_OUT_PAIRS = 0.2
 """Share of unordered kind pairs kept out of training."""
 
 
+@cache
 def is_held_out_pair(kind_a: str, kind_b: str) -> bool:
     """Whether captions about these two kinds, in either order, are kept for the `test` set."""
     digest = hashlib.sha256("|".join(sorted((kind_a, kind_b))).encode()).digest()
