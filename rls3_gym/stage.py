@@ -157,9 +157,7 @@ class Stage:
         for _ in range(_RELATION_TRIES):
             reference = others[int(rng.integers(len(others)))]
             reference_kind = self.arrangement.objects[reference].kind
-            options = [
-                k for k in container(self.arrangement, slot, self.kinds) if self._may_caption(k, reference_kind)
-            ]
+            options = [k for k in container(self.arrangement, slot, self.kinds) if self._may_caption(k, reference_kind)]
             kind = options[int(rng.integers(len(options)))]
             margin = self.rules.ambiguity_margin_deg if self.rules.reject_ambiguous else 0.0
             edit = edit_for_relation(rng, self.arrangement, slot, reference, wanted, kind, margin)

@@ -60,8 +60,8 @@ def write_card(folder: Path, measured: dict[str, Any]) -> Path:
         (
             f"A CLIP of {measured['parameters'] / 1e6:.2f} million parameters for 64-pixel pictures, "
             f"{measured['weights_bytes'] / 1e6:.1f} MB, weights digest `{measured['digest']}`. Image tower: "
-            "`rls3_scene_tower` (convolutional stem with coordinate channels, one transformer block, attention pooling); "
-            "text tower: open_clip's, 2 layers of width 128, over the words of this package's captions."
+            "`rls3_scene_tower` (convolutional stem with coordinate channels, one transformer block, attention "
+            "pooling); text tower: open_clip's, 2 layers of width 128, over the words of this package's captions."
         ),
         "",
         "## What it is for",

@@ -67,7 +67,7 @@ def _maps(x: np.ndarray, table: SceneTable, n_kinds: int) -> np.ndarray:
         rows, slots = np.nonzero(table.kinds == kind)
         if not len(rows):
             continue
-        y = np.stack([_coordinates(table, r, s) for r, s in zip(rows, slots, strict=True)])
+        y = np.stack([_coordinates(table, int(r), int(s)) for r, s in zip(rows, slots, strict=True)])
         gram = x[rows].T @ x[rows] / len(rows) + _RIDGE * np.eye(x.shape[1])
         maps[kind] = np.linalg.solve(gram, x[rows].T @ y / len(rows))
     return maps

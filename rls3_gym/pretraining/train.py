@@ -182,7 +182,7 @@ class Pretraining:
         weights = {"cells": s.cell_weight, "scene": s.coordinate_weight}
         loss = torch.stack([weights.get(name, 1.0) * part for name, part in parts.items()]).sum()
         self._optimiser.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         torch.nn.utils.clip_grad_norm_(self._parameters, s.clip_norm)
         self._optimiser.step()
         self.step += 1

@@ -146,9 +146,9 @@ def load_named(model_name: str, pretrained: str | None, quick_gelu: bool) -> Cli
     known = open_clip.list_models()
     if model_name not in known:
         raise unknown("open_clip model", model_name, known)
-    if pretrained and ("/" in pretrained or pretrained.endswith((".pt", ".pth", ".bin", ".safetensors"))):
-        if not Path(pretrained).is_file():
-            raise UserError(f"checkpoint {pretrained}: there is no such file")
+    is_path = pretrained and ("/" in pretrained or pretrained.endswith((".pt", ".pth", ".bin", ".safetensors")))
+    if pretrained and is_path and not Path(pretrained).is_file():
+        raise UserError(f"checkpoint {pretrained}: there is no such file")
     try:
         model = open_clip.create_model(model_name, pretrained=pretrained, force_quick_gelu=quick_gelu)
     except Exception as error:  # unpickling and hub failures come as many types; all mean "these weights do not load"

@@ -84,9 +84,7 @@ class Kit:
     def add(self, mesh: Mesh, colour: Colour, texture: str | None = None, specular: float = 0.05) -> None:
         self._parts.append(Part(mesh, colour, texture, specular))
 
-    def boxes(
-        self, boxes: Iterable[Box], colour: Colour, texture: str | None = None, specular: float = 0.05
-    ) -> None:
+    def boxes(self, boxes: Iterable[Box], colour: Colour, texture: str | None = None, specular: float = 0.05) -> None:
         """Several boxes of one look as one part; nothing for none."""
         slabs = [slab(box) for box in boxes]
         if slabs:
