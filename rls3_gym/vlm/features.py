@@ -30,7 +30,10 @@ class FeatureCache:
             chunk = missing[start : start + _BATCH]
             with torch.no_grad():
                 # Always through half precision, kept or new: scores must not depend on what was cached.
-                features = self._clip.frozen_features(self._clip.pixels([s.rgb for s in chunk])).half()
+                # Never one alone: torch takes another kernel for a batch of one, whose last digits differ, and a
+                # resumed run finds its samples in other batches than the run that was not interrupted.
+                pictures = [s.rgb for s in chunk] if len(chunk) > 1 else [chunk[0].rgb] * 2
+                features = self._clip.frozen_features(self._clip.pixels(pictures)).half()[: len(chunk)]
             self._kept.update(zip(chunk, features.unbind(0), strict=True))
         return torch.stack([self._kept[s] for s in samples]).float()
 

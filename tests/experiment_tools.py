@@ -1,0 +1,58 @@
+"""A tiny experiment on the real parts, and how its logs are compared."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import yaml
+from rich.console import Console
+
+from rls3_gym.experiment.config import ExperimentConfig, parse_config
+from rls3_gym.experiment.run import RunResult, resume, start
+
+TINY: dict[str, Any] = {
+    "name": "tiny",
+    "environment": {"T": 6, "E": 3, "eta": 1.0},
+    "vlm": {"name": "tiny", "finetune": {"batch_size": 8, "epochs": 1.0}},
+    "agent": "random",
+    "budget": {"rounds": 3},
+    "evaluation": {"sets": ["validation"], "items": 26},
+    "images_per_round": 4,
+}
+SAC: dict[str, Any] = {"name": "sb3/sac", "settings": {"learning_starts": 6, "batch_size": 8, "buffer_size": 64}}
+
+
+def tiny(**changes: Any) -> ExperimentConfig:
+    """The tiny experiment with top-level sections replaced."""
+    return parse_config({**TINY, **changes}, "tiny.yaml")
+
+
+def tiny_file(folder: Path, **changes: Any) -> Path:
+    file = folder / "tiny.yaml"
+    file.write_text(yaml.safe_dump({**TINY, **changes}), encoding="utf-8")
+    return file
+
+
+def quiet() -> Console:
+    return Console(file=io.StringIO())
+
+
+def run(config: ExperimentConfig, out: Path) -> RunResult:
+    return start(config, quiet(), ["run", "tiny.yaml"], out)
+
+
+def go_on(config: ExperimentConfig, out: Path) -> RunResult:
+    return resume(config, out, quiet(), ["run", "--resume", str(out)])
+
+
+def rows(file: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
+
+
+def metrics(run_directory: Path, kind: str | None = None) -> list[dict[str, Any]]:
+    """Rows of metrics.jsonl without wall-clock figures."""
+    found = [row for row in rows(run_directory / "metrics.jsonl") if kind in (None, row["kind"])]
+    return [{key: value for key, value in row.items() if not key.endswith("seconds")} for row in found]

@@ -1,0 +1,230 @@
+"""A run from end to end, on the real environment, tracer, VLM and agents; and going on after an interruption."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+from experiment_tools import SAC, TINY, go_on, metrics, rows, run, tiny, tiny_file
+from PIL import Image
+
+from rls3_gym.envs.scene_env import RLS3SceneEnv
+from rls3_gym.experiment.config import EnvironmentConfig, parse_config
+from rls3_gym.experiment.interrupt import graceful_stop
+from rls3_gym.experiment.run import config_of, find_vlm
+from rls3_gym.experiment.summary import summarise
+from rls3_registry.errors import UserError
+
+AGENTS: dict[str, Any] = {"random": "random", "sb3/sac": SAC}
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """An uninterrupted run of the tiny experiment per agent."""
+    folder = tmp_path_factory.mktemp("runs")
+    return {name: run(tiny(agent=agent), folder / name.replace("/", "-")).directory for name, agent in AGENTS.items()}
+
+
+@pytest.mark.parametrize("name", AGENTS)
+def test_a_run_leaves_what_reproduces_it(runs: dict[str, Path], name: str) -> None:
+    directory = runs[name]
+    assert config_of(directory) == tiny(agent=AGENTS[name])
+    assert (directory / "command.txt").read_text(encoding="utf-8") == "rls3 run tiny.yaml\n"
+    environment = (directory / "environment.txt").read_text(encoding="utf-8")
+    assert f"numpy {np.__version__}" in environment
+    assert (directory / "report.html").stat().st_size > 1000
+
+
+@pytest.mark.parametrize("name", AGENTS)
+def test_the_vlm_is_measured_before_the_first_and_after_every_round(runs: dict[str, Path], name: str) -> None:
+    evaluations = metrics(runs[name], "evaluation")
+    assert [row["round"] for row in evaluations] == [0, 1, 2, 3]
+    assert len({row["vlm_digest"] for row in evaluations}) == 4
+    assert len({row["set_hash"] for row in evaluations}) == 1
+    assert all(0 <= row["pairwise_accuracy"] <= 1 and row["n"] <= 26 for row in evaluations)
+
+
+@pytest.mark.parametrize("name", AGENTS)
+def test_the_counts_of_the_rows_add_up(runs: dict[str, Path], name: str) -> None:
+    episodes, rounds = metrics(runs[name], "episode"), metrics(runs[name], "finetune")
+    samples = rows(runs[name] / "samples" / "samples.jsonl")
+    assert [row["episode"] for row in episodes] == list(range(1, 10))
+    assert [row["round"] for row in episodes] == [0, 0, 0, 1, 1, 1, 2, 2, 2]
+    assert episodes[-1]["n_generated"] == len(samples) == sum(sum(row["cells"]) for row in episodes)
+    assert sum(row["n_samples"] for row in rounds) == rounds[-1]["n_trained"] == len(samples)  # eta is 1
+    for row in episodes:
+        valid = sum(row["cells"])
+        assert row["valid_rate"] * 6 == pytest.approx(valid)
+        assert valid + sum(row["reasons"].values()) == 6
+        assert sum(row["complexity"].values()) == valid
+        assert sum(int(terms) * count for terms, count in row["complexity"].items()) == sum(row["terms"].values())
+
+
+def test_every_sample_has_a_row_with_the_verdict_and_some_have_their_picture(runs: dict[str, Path]) -> None:
+    folder = runs["random"] / "samples"
+    samples = rows(folder / "samples.jsonl")
+    assert [row["n_generated"] for row in samples] == list(range(1, len(samples) + 1))
+    for row in samples:
+        assert row["correct"] == (row["margin"] > 0)
+        assert row["caption"] != row["hardest_negative"]
+        assert row["scene_key"] and row["split"] == "train"
+    kept = [row["file"] for row in samples if row["file"]]
+    assert {path.name for path in folder.glob("*.png")} == set(kept)
+    for round_ in range(3):
+        assert 1 <= sum(row["round"] == round_ and row["file"] is not None for row in samples) <= 4
+    for name in kept:
+        pixels = np.asarray(Image.open(folder / name))
+        assert name == hashlib.sha256(pixels.tobytes()).hexdigest()[:20] + ".png"
+
+
+def test_the_same_seed_gives_the_same_run_and_another_seed_another(runs: dict[str, Path], tmp_path: Path) -> None:
+    again = run(tiny(budget={"rounds": 1}), tmp_path / "again").directory
+    other = run(tiny(budget={"rounds": 1}, seed=1), tmp_path / "other").directory
+    first = metrics(runs["random"])
+    assert metrics(again) == first[: len(metrics(again))]
+    assert metrics(other)[1:] != first[1 : len(metrics(other))]
+    assert metrics(other)[0] == first[0]  # the same VLM before anything was taught
+
+
+@pytest.mark.parametrize("name", AGENTS)
+def test_a_killed_run_continues_as_if_nothing_had_happened(runs: dict[str, Path], tmp_path: Path, name: str) -> None:
+    killed = tmp_path / "killed"
+    shutil.copytree(runs[name], killed)
+    *_, newest = sorted(path for path in (killed / "checkpoints").iterdir() if path.name.isdigit())
+    for path in (newest, killed / "checkpoints" / "final"):
+        shutil.rmtree(path)
+    (killed / "report.html").unlink()
+    (killed / "samples" / "samples.jsonl").open("a").write('{"cut')  # it died while writing
+    go_on(tiny(agent=AGENTS[name]), killed)
+    assert metrics(killed) == metrics(runs[name])
+    assert rows(killed / "samples" / "samples.jsonl") == rows(runs[name] / "samples" / "samples.jsonl")
+    assert find_vlm(str(killed)).digest() == find_vlm(str(runs[name])).digest()
+
+
+def test_at_most_two_checkpoints_are_kept(runs: dict[str, Path]) -> None:
+    for directory in runs.values():
+        assert len([path for path in (directory / "checkpoints").iterdir() if path.name.isdigit()]) <= 2
+
+
+def test_nothing_in_a_run_directory_can_run_code_when_read(runs: dict[str, Path]) -> None:
+    suffixes = {path.suffix for path in runs["sb3/sac"].rglob("*") if path.is_file()}
+    assert suffixes <= {".yaml", ".txt", ".jsonl", ".json", ".html", ".png", ".npz", ".safetensors", ".pt"}
+    for path in runs["sb3/sac"].rglob("*.npz"):
+        with np.load(path, allow_pickle=False) as archive:
+            assert all(not archive[name].dtype.hasobject for name in archive.files)
+
+
+def test_the_vlm_of_a_run_can_be_found_by_its_directory(runs: dict[str, Path]) -> None:
+    last = metrics(runs["random"], "evaluation")[-1]
+    assert find_vlm(str(runs["random"])).digest() == last["vlm_digest"]
+
+
+def test_the_summary_compares_the_first_and_the_last_evaluation(runs: dict[str, Path]) -> None:
+    first, *_, last = metrics(runs["random"], "evaluation")
+    summary = summarise(runs["random"])
+    assert summary["sets"]["validation"]["before"]["by_term"] == first["by_term"]
+    assert summary["sets"]["validation"]["after"]["by_term"] == last["by_term"]
+    assert (summary["round"], summary["n_trained"]) == (3, last["n_trained"])
+
+
+def test_a_budget_of_samples_is_kept_within_an_episode(tmp_path: Path) -> None:
+    directory = run(tiny(budget={"n_generated": 7}), tmp_path / "run").directory
+    generated = len(rows(directory / "samples" / "samples.jsonl"))
+    assert 7 <= generated <= 7 + 6
+
+
+def test_rounds_between_evaluations_and_the_last_one_always(tmp_path: Path) -> None:
+    config = tiny(evaluation={"sets": ["validation"], "items": 26, "every": 2})
+    directory = run(config, tmp_path / "run").directory
+    assert [row["round"] for row in metrics(directory, "evaluation")] == [0, 2, 3]
+
+
+def test_without_fine_tuning_the_vlm_stays_as_it_was(tmp_path: Path) -> None:
+    frozen = {**TINY["environment"], "finetune": False}
+    directory = run(tiny(environment=frozen, budget={"n_generated": 6}), tmp_path / "run").directory
+    assert metrics(directory, "finetune") == []
+    assert [row["round"] for row in metrics(directory, "evaluation")] == [0]
+
+
+def interrupt_once_it_has_taught(process: subprocess.Popen[str], directory: Path) -> None:
+    log, deadline = directory / "metrics.jsonl", time.monotonic() + 120
+    while not (log.exists() and '"finetune"' in log.read_text(encoding="utf-8")):
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+
+
+def test_ctrl_c_saves_exits_cleanly_and_the_run_goes_on(tmp_path: Path) -> None:
+    changes = {"budget": {"rounds": 8}, "evaluation": {"sets": ["validation"], "items": 26, "every": 4}}
+    file, out = tiny_file(tmp_path, **changes), tmp_path / "run"
+    command = [sys.executable, "-m", "rls3_gym.cli", "run", str(file), "--out", str(out)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    interrupt_once_it_has_taught(process, out)
+    stdout, stderr = process.communicate(timeout=60)
+    assert process.returncode == 0, stderr
+    assert f"rls3 run --resume {out}" in stdout
+    assert "Traceback" not in stderr
+    assert not (out / "report.html").exists()
+    before = metrics(out)
+    config = parse_config({**TINY, **changes}, "tiny.yaml")
+    go_on(config, out)
+    whole = metrics(run(config, tmp_path / "whole").directory)
+    assert len(before) < len(whole)
+    assert metrics(out) == whole
+    commands = (out / "command.txt").read_text(encoding="utf-8").splitlines()
+    assert len(commands) == 2 and commands[1] == f"rls3 run --resume {out}"
+
+
+def test_the_second_ctrl_c_ends_at_once() -> None:
+    asked: list[int] = []
+    with pytest.raises(KeyboardInterrupt), graceful_stop(lambda: asked.append(1)):
+        signal.raise_signal(signal.SIGINT)
+        assert asked == [1]
+        signal.raise_signal(signal.SIGINT)
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_a_complete_run_has_nothing_to_continue(runs: dict[str, Path]) -> None:
+    with pytest.raises(UserError, match="the run is complete"):
+        go_on(tiny(), runs["random"])
+
+
+def test_a_run_continues_only_with_the_settings_it_began_with(runs: dict[str, Path]) -> None:
+    with pytest.raises(UserError, match="environment.eta was 1.0 when the run began and is 0.5 now"):
+        go_on(tiny(environment={**TINY["environment"], "eta": 0.5}), runs["random"])
+
+
+def test_run_directories_are_never_written_over(tmp_path: Path) -> None:
+    run(tiny(budget={"n_generated": 1}), tmp_path / "run")
+    before = (tmp_path / "run" / "metrics.jsonl").read_bytes()
+    with pytest.raises(UserError, match="exists already"):
+        run(tiny(), tmp_path / "run")
+    assert (tmp_path / "run" / "metrics.jsonl").read_bytes() == before
+
+
+def test_an_experiment_can_set_every_argument_of_the_environment() -> None:
+    import inspect
+
+    parameters = inspect.signature(RLS3SceneEnv).parameters
+    ours = EnvironmentConfig()
+    elsewhere = {"vlm", "finetune_settings", "held_out", "render_mode"}
+    assert set(parameters) - elsewhere == set(EnvironmentConfig.model_fields)
+    for name, parameter in parameters.items():
+        if name not in elsewhere | {"rules", "action_view"}:  # the agent's best view when left out
+            assert getattr(ours, name) == parameter.default, name
+
+
+def test_the_written_config_is_plain_yaml(runs: dict[str, Path]) -> None:
+    content = yaml.safe_load((runs["random"] / "config.yaml").read_text(encoding="utf-8"))
+    assert content["environment"]["T"] == 6
+    assert content["agent"] == {"name": "random", "settings": {}}
