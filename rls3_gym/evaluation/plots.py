@@ -81,6 +81,8 @@ def line_plot(
             )  # fmt: skip
         axes.set_xlabel(x_label)
         axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+        if percent:
+            _widen(axes)
         _finish(figure, axes, y_label, percent, len(lines))
         return _svg(figure)
 
@@ -154,8 +156,16 @@ def _finish(figure: Figure, axes: Axes, y_label: str, percent: bool, lines: int)
     if percent:
         axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
     axes.set_ylabel(y_label)
-    if lines:
+    if lines > 1:
         figure.legend(loc="outside upper left", ncols=3)
+
+
+def _widen(axes: Axes, span: float = 0.2) -> None:
+    """Show at least 20 points of a share, so that a percent up or down doesn't look like a cliff."""
+    low, high = axes.get_ylim()
+    if high - low < span:
+        middle = min(max((low + high) / 2, span / 2), 1 - span / 2)
+        axes.set_ylim(middle - span / 2, middle + span / 2)
 
 
 def _svg(figure: Figure) -> str:

@@ -56,7 +56,7 @@ def shots_by_round(run: RunData) -> list[ShotGroup]:
         rows = _spread(kept[number], SHOTS)
         right = [row["correct"] for row in rows if row.get("correct") is not None]
         score = f", {sum(right)} of {len(right)} told apart" if right else ""
-        title = f"Round {number + 1}: {len(rows)} samples{score}"
+        title = f"Round {number + 1}: {len(rows)} picture{'s' * (len(rows) != 1)}{score}"
         groups.append(ShotGroup(title, tuple(_shot(folder, row) for row in rows)))
     return groups
 
