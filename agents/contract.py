@@ -14,6 +14,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from copy import deepcopy
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -73,13 +74,22 @@ class BudgetMonitor:
             self.at_safe_point(agent, len(self.env.actions))
 
 
+@dataclass(frozen=True)
+class Veteran:
+    """An agent after its run."""
+
+    agent: SamplerAgent
+    env: Recorder
+    directory: Path
+
+
 class AgentContract:
     """Subclass it and set `agent`; a class whose name begins with Test is collected by pytest."""
 
     agent: ClassVar[str]
     overrides: ClassVar[Mapping[str, Any]] = {}
-    budget: ClassVar[int] = 24
-    """Valid samples in a run: enough for the agent to learn at least twice."""
+    budget: ClassVar[int] = 10
+    """Valid samples in a run; choose settings with which the agent learns at least twice within."""
 
     def make_agent(self, seed: int = SEED) -> SamplerAgent:
         """A new agent."""
@@ -95,7 +105,9 @@ class AgentContract:
         """Let an agent learn in a new environment; returns the record of it."""
         env = Recorder(self.make_env(view))
         monitor = BudgetMonitor(env, self.budget)
+        before = fingerprint()
         agent.learn(lambda: env, monitor)
+        assert fingerprint() == before, "learn moved the global random generators (see rls3_agents.generators)"
         assert monitor.steps_when_done is not None, "learn ended before the budget was spent"
         late = len(env.actions) - monitor.steps_when_done
         assert late <= EPISODE_STEPS, f"learn went on for {late} steps after the monitor was done"
@@ -105,13 +117,21 @@ class AgentContract:
         """The view the agent likes best."""
         return self.make_agent().action_views[0]
 
-    def test_same_seed_same_actions_and_another_seed_others(self) -> None:
-        first, second, other = (self.run(self.make_agent(seed), self.view()) for seed in (SEED, SEED, SEED + 1))
-        assert _same(first.actions, second.actions)
-        assert not _same(first.actions, other.actions)
+    @pytest.fixture(scope="class")
+    def veteran(self, tmp_path_factory: pytest.TempPathFactory) -> Veteran:
+        """An agent that has learned, the record of it, and where it was saved afterwards."""
+        agent = self.make_agent()
+        env = self.run(agent, self.view())
+        directory = tmp_path_factory.mktemp("agent")
+        agent.save(directory)
+        return Veteran(agent, env, directory)
+
+    def test_same_seed_same_actions_and_another_seed_others(self, veteran: Veteran) -> None:
+        assert _same(self.run(self.make_agent(SEED), self.view()).actions, veteran.env.actions)
+        assert not _same(self.run(self.make_agent(SEED + 1), self.view()).actions, veteran.env.actions)
 
     def test_it_works_in_every_view_it_declares(self) -> None:
-        """`run` checks that every action is in the space, and that the agent stops within an episode."""
+        """`run` checks that every action is in the space, and that the agent stops within an episode of the budget."""
         views = self.make_agent().action_views
         assert views
         assert set(views) <= {"box", "multi_discrete", "relation"}
@@ -155,22 +175,16 @@ class AgentContract:
         agent.learn(lambda: again, BudgetMonitor(again, self.budget))
         assert _same(again.actions, env.actions[saved_at[0] :])
 
-    def test_a_loaded_agent_acts_as_the_saved_one_without_an_environment(self, tmp_path: Path) -> None:
-        agent = self.make_agent()
-        env = self.run(agent, self.view())
-        agent.save(tmp_path)
+    def test_a_loaded_agent_acts_as_the_saved_one_without_an_environment(self, veteran: Veteran) -> None:
         loaded = self.make_agent(seed=SEED + 1)
-        loaded.load(tmp_path)
-        observation, _ = env.reset()
+        loaded.load(veteran.directory)
+        observation, _ = veteran.env.reset()
         for deterministic in (False, True, False):
-            actions = (one.act(observation, deterministic=deterministic) for one in (agent, loaded))
+            actions = (one.act(observation, deterministic=deterministic) for one in (veteran.agent, loaded))
             np.testing.assert_array_equal(*actions)
 
-    def test_what_it_saves_can_be_read_without_running_code(self, tmp_path: Path) -> None:
-        agent = self.make_agent()
-        self.run(agent, self.view())
-        agent.save(tmp_path)
-        files = [path for path in tmp_path.rglob("*") if path.is_file()]
+    def test_what_it_saves_can_be_read_without_running_code(self, veteran: Veteran) -> None:
+        files = [path for path in veteran.directory.rglob("*") if path.is_file()]
         assert files
         for path in files:
             _read_safely(path)
@@ -182,11 +196,6 @@ class AgentContract:
     def test_an_unknown_setting_is_a_user_error_that_names_it(self) -> None:
         with pytest.raises(UserError, match="no_such_setting"):
             make_agent(self.agent, SEED, {**self.overrides, "no_such_setting": 1})
-
-    def test_it_leaves_the_global_generators_as_they_were(self) -> None:
-        before = fingerprint()
-        self.run(self.make_agent(), self.view())
-        assert fingerprint() == before
 
 
 def _same(first: list[Any], second: list[Any]) -> bool:
