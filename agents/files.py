@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -50,7 +51,9 @@ def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
 
 def write_tensors(path: Path, content: Any) -> None:
     """Write nested dicts and lists of tensors and plain values, such as an optimiser's state."""
-    torch.save(content, path)
+    buffer = io.BytesIO()  # through memory: torch reports a full disk as a RuntimeError about its own file format
+    torch.save(content, buffer)
+    path.write_bytes(buffer.getvalue())
 
 
 def read_tensors(path: Path) -> Any:

@@ -92,13 +92,16 @@ def run(
 def evaluate(
     vlm: Annotated[str, typer.Option(help="A registered VLM, its YAML file or folder, or a run directory.")] = "tiny",
     set_: Annotated[str, typer.Option("--set", help="The evaluation set.")] = "test",
+    items: Annotated[
+        int | None, typer.Option(min=1, help="At most so many items of each set, for a coarser look.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Measure a VLM: relations by term and complexity on an evaluation set, and object presence."""
     from rls3_gym.experiment.measure import evaluate_vlm
     from rls3_gym.experiment.run import find_vlm
 
-    result = evaluate_vlm(find_vlm(vlm), set_)
+    result = evaluate_vlm(find_vlm(vlm), set_, items)
     if as_json:
         _print_json(result)
     else:
@@ -130,6 +133,43 @@ def gallery(
     with writing(out):
         path = write_gallery(out)
     _print_path(path, as_json)
+
+
+@app.command()
+def pretrain(
+    out: Annotated[Path, typer.Option(help="Folder of the model; an interrupted call goes on there.")],
+    steps: Annotated[int | None, typer.Option(min=1, help="Optimiser steps.")] = None,
+    scenes_per_layout: Annotated[int | None, typer.Option(min=1, help="Scenes drawn in each training layout.")] = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads.")] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="Fixes everything that is drawn.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Make the weights of the packaged tiny CLIP from nothing, and their model card."""
+    from rls3_gym.experiment.progress import PhaseProgress
+    from rls3_gym.pretraining.pretrain import pretrain as make_weights
+    from rls3_gym.pretraining.train import PretrainSettings
+
+    given = {"steps": steps, "scenes_per_layout": scenes_per_layout, "threads": threads, "seed": seed}
+    settings = PretrainSettings(**{key: value for key, value in given.items() if value is not None})
+    with PhaseProgress(Console(stderr=True)) as progress:
+        path = make_weights(out, settings, progress.show)
+    _print_path(path, as_json)
+
+
+@app.command()
+def testsets(
+    out: Annotated[Path | None, typer.Option(help="Folder to write to; the package's own when left out.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Build the evaluation sets anew from their seeds."""
+    from rls3_gym.evaluation.builder import build_sets
+    from rls3_gym.evaluation.specs import SETS_FOLDER
+    from rls3_gym.experiment.progress import PhaseProgress
+
+    folder = out or SETS_FOLDER
+    with PhaseProgress(Console(stderr=True)) as progress:
+        build_sets(folder, progress.show)
+    _print_path(folder, as_json)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 
 TREE, ARRAYS, TENSORS = "state.json", "arrays.npz", "tensors.safetensors"
 _MARKS = ("$array", "$tensor", "$items")
@@ -29,7 +29,8 @@ def save_tree(tree: Any, directory: Path) -> None:
     (directory / TREE).write_text(json.dumps(encoded), encoding="utf-8")
     with (directory / ARRAYS).open("wb") as file:
         np.savez(file, allow_pickle=False, **arrays)
-    save_file(tensors, directory / TENSORS)
+    # Through memory: safetensors reports a full disk as an error of its own.
+    (directory / TENSORS).write_bytes(save(tensors))
 
 
 def load_tree(directory: Path) -> Any:

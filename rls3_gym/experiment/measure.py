@@ -9,7 +9,8 @@ from time import perf_counter
 from typing import Any
 
 from rls3_gym.evaluation.metrics import accuracy_table, presence_accuracy
-from rls3_gym.evaluation.testset import load_set
+from rls3_gym.evaluation.testset import EvaluationSet, load_set
+from rls3_gym.sample import Sample
 from rls3_gym.vlm.base import VLM
 from rls3_registry.errors import UserError
 
@@ -40,20 +41,22 @@ class Measurer:
         return rows
 
 
-def evaluate_vlm(vlm: VLM, set_name: str) -> dict[str, Any]:
-    """What `rls3 evaluate` reports: one set's accuracies, and object presence. JSON-ready."""
+def evaluate_vlm(vlm: VLM, set_name: str, items: int | None = None) -> dict[str, Any]:
+    """What `rls3 evaluate` reports: one set's accuracies, and object presence; of at most `items` each. JSON-ready."""
     if set_name == "presence":
         raise UserError("--set: presence is measured in any case; name a set about relations, e.g. test")
     size = vlm.image_size
-    measured = _measure(vlm, set_name, size)
-    presence = presence_accuracy(vlm, load_set("presence", size).samples)
+    measured = _measure(vlm, set_name, size, items)
+    presence = presence_accuracy(vlm, _thinned(load_set("presence", size), items)[0])
     return {"vlm": vlm.name, "vlm_digest": vlm.digest(), "presence_accuracy": presence} | measured
 
 
 def _measure(vlm: VLM, name: str, image_size: int, items: int | None = None) -> dict[str, Any]:
-    whole = load_set(name, image_size)
-    stride = math.ceil(len(whole) / items) if items else 1
-    # Sets lie in the order of their relation cells: every k-th item is as balanced as the whole.
-    samples = whole.samples[::stride]
-    identity = whole.hash if stride == 1 else f"{whole.hash}/{stride}"
+    samples, identity = _thinned(load_set(name, image_size), items)
     return {"set": name, "set_hash": identity, **accuracy_table(vlm, samples).as_dict()}
+
+
+def _thinned(whole: EvaluationSet, items: int | None) -> tuple[Sequence[Sample], str]:
+    """At most `items` samples and their hash. Sets lie in the order of their cells: every k-th is as balanced."""
+    stride = math.ceil(len(whole) / items) if items else 1
+    return whole.samples[::stride], whole.hash if stride == 1 else f"{whole.hash}/{stride}"

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from types import TracebackType
 from typing import Self
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 
 class RunProgress:
@@ -62,3 +63,37 @@ class RunProgress:
     def note(self, line: str) -> None:
         """A lasting line above the live one."""
         self._progress.console.print(line, highlight=False, soft_wrap=True)
+
+
+class PhaseProgress:
+    """A bar for each phase of a long command; where the console is no terminal, a line for each phase."""
+
+    def __init__(self, console: Console) -> None:
+        self._progress = Progress(
+            TextColumn("{task.description:<18}"),
+            BarColumn(bar_width=24),
+            TextColumn("{task.completed:,.0f} of {task.total:,.0f}"),
+            TimeElapsedColumn(),
+            TextColumn("{task.fields[state]}"),
+            console=console,
+            disable=not console.is_terminal,
+        )
+        self._tasks: dict[str, TaskID] = {}
+
+    def __enter__(self) -> Self:
+        self._progress.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._progress.stop()
+
+    def show(self, phase: str, done: int, total: int, numbers: Mapping[str, float] | None = None) -> None:
+        """How far a phase is, with the numbers it has to tell."""
+        if phase not in self._tasks:
+            self._tasks[phase] = self._progress.add_task(phase, total=total, state="")
+            if self._progress.disable:
+                self._progress.console.print(f"{phase}: {total:,}", highlight=False)
+        state = "  ".join(f"{name} {value:.3f}" for name, value in (numbers or {}).items())
+        self._progress.update(self._tasks[phase], completed=done, total=total, state=state)

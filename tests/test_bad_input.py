@@ -1,0 +1,241 @@
+"""Whoever mistypes gets one clear line and exit code 2, and loses nothing."""
+
+from __future__ import annotations
+
+import os
+import resource
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from experiment_tools import TINY, run, tiny, tiny_file
+
+from rls3_gym.cli import main
+
+RLS3 = [sys.executable, "-m", "rls3_gym.cli"]
+
+
+@pytest.fixture
+def complaint(capsys: pytest.CaptureFixture[str]) -> Any:
+    """Runs a command that must fail, and gives the one line it said."""
+
+    def of(*words: str | Path) -> str:
+        with pytest.raises(SystemExit) as caught:
+            main([str(word) for word in words])
+        said = capsys.readouterr()
+        assert caught.value.code == 2, said.err
+        assert said.out == ""
+        assert "Traceback" not in said.err
+        lines = [line for line in said.err.splitlines() if line.startswith("rls3: ")]
+        assert len(lines) == 1 and said.err.splitlines()[-1] == lines[0], said.err
+        return lines[0]
+
+    return of
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A complete run of the tiny experiment."""
+    return run(tiny(budget={"rounds": 2}), tmp_path_factory.mktemp("finished") / "run").directory
+
+
+@pytest.fixture
+def unfinished(finished: Path, tmp_path: Path) -> Path:
+    """A copy of a run that has rounds to go."""
+    copy = tmp_path / "unfinished"
+    shutil.copytree(finished, copy)
+    shutil.rmtree(copy / "checkpoints" / "final")
+    (copy / "report.html").unlink()
+    return copy
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+# Names
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("rnu",), "No such command 'rnu'. Did you mean 'run'?"),
+        (("run", "--fast"), "No such option"),
+        (("run",), "name an experiment"),
+        (("run", "quikstart"), "unknown experiment 'quikstart'; did you mean 'quickstart'"),
+        (("run", "quickstart", "--set", "agent=sb3/sack"), "unknown agent 'sb3/sack'; did you mean 'sb3/sac'"),
+        (("run", "quickstart", "--set", "agent.settings.gama=0.5"), "unknown key 'gama'; did you mean 'gamma'"),
+        (("run", "quickstart", "--set", "vlm=tyni"), "unknown vlm 'tyni'; did you mean 'tiny'"),
+        (
+            ("run", "quickstart", "--set", "vlm.finetune.epoch=1"),
+            "unknown finetune setting 'epoch'; did you mean 'epochs'",
+        ),
+        (
+            ("run", "quickstart", "--set", "environment.families=[kitchin]"),
+            "unknown room family 'kitchin'; did you mean",
+        ),
+        (
+            ("run", "quickstart", "--set", "environment.extrinsic=cel_error"),
+            "unknown extrinsic reward 'cel_error'; did",
+        ),
+        (("run", "quickstart", "--set", "environment.backend=unity3"), "unknown backend 'unity3'"),
+        (
+            ("run", "quickstart", "--set", "evaluation.sets=[tests]"),
+            "unknown evaluation set 'tests'; did you mean 'test'",
+        ),
+        (("run", "quickstart", "--set", "environment.tt=3"), "unknown key 'environment.tt'"),
+        (("evaluate", "--vlm", "tinny"), "unknown vlm 'tinny'; did you mean 'tiny'"),
+        (("evaluate", "--set", "tset"), "unknown evaluation set 'tset'; did you mean 'test'"),
+        (("list", "agnets"), "unknown section 'agnets'; did you mean 'agents'"),
+    ],
+)
+def test_a_wrong_name_is_answered_with_the_nearest(complaint: Any, words: tuple[str, ...], said: str) -> None:
+    assert said in complaint(*words)
+
+
+# Types and ranges
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ("environment.T=0", "environment.T: should be greater than or equal to 1, not 0"),
+        ("environment.E=0", "environment.E: should be greater than or equal to 1, not 0"),
+        ("environment.eta=0", "environment.eta: should be greater than 0, not 0"),
+        ("environment.eta=1.01", "environment.eta: should be less than or equal to 1, not 1.01"),
+        ("environment.T=2.5", "environment.T: should be a valid integer, not 2.5"),
+        ("seed=one", "seed: should be a valid integer, not 'one'"),
+        ("agent.settings.gamma=2", "gamma"),
+        ("vlm.finetune.learning_rate=-1", "finetune.learning_rate"),
+        ("environment.intrinsic_infeasible={lost: -1}", "unknown reason 'lost'"),
+        ("environment.action_view=relation", "agent 'sb3/sac' can't act through 'relation'; it can through box"),
+    ],
+)
+def test_a_wrong_value_is_answered_with_its_key_and_bound(
+    complaint: Any, tmp_path: Path, change: str, said: str
+) -> None:
+    out = tmp_path / "run"
+    assert said in complaint("run", "quickstart", "--set", change, "--out", out)
+    assert not out.exists()
+
+
+def test_a_room_with_no_feasible_placement_is_named(complaint: Any, tmp_path: Path) -> None:
+    impossible = {**TINY["environment"], "rules": {"min_pixels": 10_000}}
+    out = tmp_path / "run"
+    assert "placement" in complaint("run", tiny_file(tmp_path, environment=impossible), "--out", out)
+
+
+# Files
+
+
+def test_a_file_that_is_not_there(complaint: Any, tmp_path: Path) -> None:
+    assert "no.yaml: cannot be read (No such file or directory)" in complaint("run", tmp_path / "no.yaml")
+
+
+def test_a_file_that_is_no_mapping(complaint: Any, tmp_path: Path) -> None:
+    file = tmp_path / "list.yaml"
+    file.write_text("- a\n- b\n", encoding="utf-8")
+    assert "list.yaml: must hold a mapping" in complaint("run", file)
+
+
+@pytest.mark.parametrize("command", [("run", "--resume"), ("report",)])
+def test_a_folder_that_is_no_run_directory(complaint: Any, tmp_path: Path, command: tuple[str, ...]) -> None:
+    assert "is not a run directory" in complaint(*command, tmp_path)
+    assert "there is no such run directory" in complaint(*command, tmp_path / "nowhere")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_run_directory_that_exists_already(complaint: Any, tmp_path: Path, finished: Path) -> None:
+    before = contents(finished)
+    assert "exists already" in complaint("run", tiny_file(tmp_path), "--out", finished)
+    assert contents(finished) == before
+
+
+# Checkpoints
+
+
+@pytest.mark.parametrize("name", ["state.json", "arrays.npz", "tensors.safetensors", "agent/agent.json"])
+@pytest.mark.parametrize("damage", [b"", b"not what it was", None])
+def test_an_unreadable_checkpoint_is_named_and_nothing_is_changed(
+    complaint: Any, unfinished: Path, name: str, damage: bytes | None
+) -> None:
+    *_, newest = sorted((unfinished / "checkpoints").iterdir())
+    if damage is None:
+        (newest / name).unlink()
+    else:
+        (newest / name).write_bytes(damage)
+    before = contents(unfinished)
+    said = complaint("run", "--resume", unfinished)
+    assert str(newest) in said
+    assert contents(unfinished) == before
+
+
+def test_a_foreign_checkpoint_is_refused(complaint: Any, unfinished: Path) -> None:
+    from rls3_gym.experiment.codec import save_tree
+
+    *_, newest = sorted((unfinished / "checkpoints").iterdir())
+    save_tree({"format": "somebody else's", "weights": [1.0]}, newest)
+    assert 'is a checkpoint of another kind ("somebody else\'s"' in complaint("run", "--resume", unfinished)
+
+
+def test_a_run_that_never_got_to_a_checkpoint(complaint: Any, unfinished: Path) -> None:
+    shutil.rmtree(unfinished / "checkpoints")
+    (unfinished / "checkpoints").mkdir()
+    assert "holds no checkpoint yet" in complaint("run", "--resume", unfinished)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--seed", "5"), "seed was 0 when the run began and is 5 now"),
+        (("--set", "environment.eta=0.5"), "environment.eta was 1.0 when the run began and is 0.5 now"),
+        (("--set", "agent=stratified"), "agent.name was 'random' when the run began and is 'stratified' now"),
+    ],
+)
+def test_resuming_with_other_settings_is_refused(
+    complaint: Any, unfinished: Path, words: tuple[str, ...], said: str
+) -> None:
+    before = contents(unfinished)
+    assert said in complaint("run", "--resume", unfinished, *words)
+    assert contents(unfinished) == before
+
+
+def test_resuming_after_an_edit_of_the_config_is_refused(complaint: Any, unfinished: Path) -> None:
+    config = yaml.safe_load((unfinished / "config.yaml").read_text(encoding="utf-8"))
+    config["environment"]["T"] = 7
+    (unfinished / "config.yaml").write_text(yaml.safe_dump(config), encoding="utf-8")
+    assert "environment.T was 6 when the run began and is 7 now" in complaint("run", "--resume", unfinished)
+
+
+# Disks
+
+
+def test_an_output_folder_that_cannot_be_written(complaint: Any, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("", encoding="utf-8")
+    out = tmp_path / "file" / "run"
+    assert f"{out}: cannot be written" in complaint("run", tiny_file(tmp_path), "--out", out)
+
+
+@pytest.mark.parametrize("limit", [3_000, 200_000])
+def test_a_full_disk_leaves_a_run_directory_that_can_be_read(tmp_path: Path, limit: int) -> None:
+    """No file may grow beyond `limit` bytes: first the log, then a checkpoint, meets it."""
+    out = tmp_path / "run"
+
+    def full() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+
+    command = [*RLS3, "run", str(tiny_file(tmp_path, budget={"rounds": 60})), "--out", str(out)]
+    environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}
+    done = subprocess.run(command, capture_output=True, text=True, preexec_fn=full, env=environment, check=False)
+    assert done.returncode == 2, done.stderr
+    assert "Traceback" not in done.stderr
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith(f"rls3: {out}") and "cannot be written (File too large)" in last
+    for log in (out / "metrics.jsonl", out / "samples" / "samples.jsonl"):
+        assert log.read_bytes() == b"" or log.read_bytes().endswith(b"\n")
+    assert not [path for path in out.rglob("*") if ".partial" in path.name]
+    assert (out / "config.yaml").is_file()
