@@ -44,8 +44,8 @@ def find_vlm(vlm: str | VLM, finetune_settings: Mapping[str, Any] | None) -> VLM
     """The VLM that was named or given. Raises `UserError` for anything else, or for a wrong setting."""
     if isinstance(vlm, str):
         return load_vlm(vlm, finetune_settings)
-    if finetune_settings is not None:
-        raise UserError("finetune_settings go with a VLM's name; a VLM object has its settings already")
     if not all(callable(getattr(vlm, method, None)) for method in _VLM_METHODS):
         raise UserError(f"vlm must be a registered name, a path or a VLM, not {type(vlm).__name__}")
+    if finetune_settings is not None:
+        raise UserError("finetune_settings go with a VLM's name; a VLM object has its settings already")
     return vlm

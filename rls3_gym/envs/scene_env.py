@@ -215,7 +215,7 @@ class RLS3SceneEnv(gymnasium.Env[Any, Any]):
         self.scheduler.begin_experiment(np.random.default_rng(scheduler_seed))
         self.extrinsic.begin_experiment(self.scheduler.vlm, reward_seed)
         old = self.stage
-        self.stage = Stage(old.backend, families=old.families, rules=old.rules, held_out=old.held_out)
+        self.stage = Stage(old.backend, families=old.families, rules=old.rules, held_out=old.held_out)  # from scene 0
         self._reasons = {}
         self._begun = True
 

@@ -15,8 +15,9 @@ from rls3_gym.backends.embedded.tracer import Movable, ObjectGeometry, Tracer, p
 from rls3_gym.scene.arrangement import Arrangement
 from rls3_gym.scene.rooms import Layout
 
-_KEPT_ROOMS = 48
-"""Rooms whose static picture is kept; about 2 MB each at 64 pixels with 2x2 samples."""
+_KEPT_RAYS = 120 * (2 * 64) ** 2
+"""Rooms are kept up to this many rays of their static pictures: all 100 training rooms at 64 pixels with 2x2 samples
+(about 2 MB each); a training run that visits rooms in random order would otherwise build most of them over and over."""
 
 
 @cache
@@ -72,7 +73,8 @@ class EmbeddedBackend:
                 build_room(layout), textures, layout.camera, layout.light, self.image_size, self.supersampling
             )
             self._tracers[layout.key] = tracer
-            while len(self._tracers) > _KEPT_ROOMS:
+            kept = max(2, _KEPT_RAYS // (self.image_size * self.supersampling) ** 2)
+            while len(self._tracers) > kept:
                 self._tracers.popitem(last=False)
         self._tracers.move_to_end(layout.key)
         return tracer

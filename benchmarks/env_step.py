@@ -1,0 +1,137 @@
+"""What the environment adds: wall time of a default episode over its captures and its VLM evaluation alone.
+
+Plays whole episodes of uniform random actions with default arguments, noting every picture that was captured and
+every set of samples the VLM was asked about. Then the same pictures are captured again from the bare backend, and
+the same samples scored again by the bare VLM. The ratio of the two times is printed last: at most 1.25 is wanted.
+The two are timed in turns, episode by episode, so that a busy machine slows both alike.
+
+    python benchmarks/env_step.py [--episodes N] [--json]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable
+from time import perf_counter, process_time
+from typing import Any
+
+import gymnasium
+import torch
+
+import rls3_gym  # noqa: F401  registers the ids
+from rls3_gym.backends.base import Frame, SceneBackend
+from rls3_gym.sample import Sample, decode_samples, encode_samples
+from rls3_gym.scene.arrangement import Arrangement
+from rls3_gym.scene.layouts import layouts
+
+TARGET = 1.25
+Times = tuple[float, float]
+
+
+class NotingBackend:
+    """A backend that notes what was captured."""
+
+    def __init__(self, backend: SceneBackend) -> None:
+        self.backend = backend
+        self.image_size = backend.image_size
+        self.captured: list[Arrangement] = []
+        self._arrangement: Arrangement | None = None
+
+    def reset(self, arrangement: Arrangement, seed: int) -> None:
+        self._arrangement = arrangement
+        self.backend.reset(arrangement, seed)
+
+    def apply(self, arrangement: Arrangement) -> None:
+        self._arrangement = arrangement
+        self.backend.apply(arrangement)
+
+    def capture(self) -> Frame:
+        assert self._arrangement is not None
+        self.captured.append(self._arrangement)
+        return self.backend.capture()
+
+    def close(self) -> None:
+        self.backend.close()
+
+
+def timed(work: Callable[[], Any]) -> tuple[Any, Times]:
+    """What `work` gives, and the wall and processor seconds it took."""
+    wall, cpu = perf_counter(), process_time()
+    result = work()
+    return result, (perf_counter() - wall, process_time() - cpu)
+
+
+def episode(env: gymnasium.Env[Any, Any], actions: list[Any]) -> list[Sample]:
+    """Play one episode; its samples."""
+    env.reset()
+    samples = []
+    for action in actions:
+        info = env.step(action)[4]
+        if info["sample"] is not None:
+            samples.append(info["sample"])
+    return samples
+
+
+def bare(env: Any, captured: list[Arrangement], samples: list[Sample]) -> None:
+    """The captures and the evaluation of an episode, and nothing else."""
+    backend = env.stage.backend.backend
+    for arrangement in captured:
+        backend.apply(arrangement)
+        backend.capture()
+    env.scheduler.vlm.evaluate(samples)
+
+
+def measure(episodes: int) -> dict[str, float]:
+    """Seconds and counts over `episodes` episodes, after a few to warm up."""
+    env: Any = gymnasium.make("RLS3Scene-v0", disable_env_checker=True).unwrapped
+    noting = NotingBackend(env.stage.backend)
+    env.stage.backend = noting
+    for layout in layouts("train"):  # a room is built once in a run; that is not what is measured here
+        noting.reset(Arrangement(layout, ()), seed=layout.index)
+    env.reset(seed=0)
+    env.action_space.seed(0)
+    whole, alone, captures, count = [0.0, 0.0], [0.0, 0.0], 0, 0
+    warm_up = 5
+    for number in range(warm_up + episodes):
+        actions = [env.action_space.sample() for _ in range(env.scheduler.schedule.T)]
+        noting.captured.clear()
+        samples, took = timed(lambda actions=actions: episode(env, actions))
+        # Fresh copies: the VLM keeps image features for as long as a sample lives.
+        copies = decode_samples(encode_samples(samples))
+        _, took_alone = timed(lambda copies=copies: bare(env, noting.captured, copies))
+        if number >= warm_up:
+            whole = [a + b for a, b in zip(whole, took, strict=True)]
+            alone = [a + b for a, b in zip(alone, took_alone, strict=True)]
+            captures += len(noting.captured)
+            count += len(samples)
+    return {
+        "episodes": episodes,
+        "captures": captures,
+        "samples": count,
+        "episode_ms": 1e3 * whole[0] / episodes,
+        "alone_ms": 1e3 * alone[0] / episodes,
+        "wall_ratio": whole[0] / alone[0],
+        "processor_ratio": whole[1] / alone[1],
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--episodes", type=int, default=40)
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    result = measure(arguments.episodes)
+    if arguments.json:
+        print(json.dumps(result))
+        return
+    captures, samples = result["captures"] / result["episodes"], result["samples"] / result["episodes"]
+    print(f"{captures:.1f} captures and {samples:.1f} samples an episode")
+    print(f"episode {result['episode_ms']:.1f} ms, captures and evaluation alone {result['alone_ms']:.1f} ms")
+    print(f"ratio of processor time: {result['processor_ratio']:.3f}")
+    print(f"ratio: {result['wall_ratio']:.3f} (wanted: at most {TARGET})")
+
+
+if __name__ == "__main__":
+    main()
