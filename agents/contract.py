@@ -88,8 +88,8 @@ class AgentContract:
 
     agent: ClassVar[str]
     overrides: ClassVar[Mapping[str, Any]] = {}
-    budget: ClassVar[int] = 10
-    """Valid samples in a run; choose settings with which the agent learns at least twice within."""
+    budget: ClassVar[int] = 16
+    """Valid samples in a run; choose settings with which the agent learns in both halves."""
 
     def make_agent(self, seed: int = SEED) -> SamplerAgent:
         """A new agent."""
@@ -159,7 +159,7 @@ class AgentContract:
         world: dict[str, Any] = {}
 
         def save_once(agent: SamplerAgent, steps: int) -> None:
-            if steps > self.budget // 2 and not saved_at:
+            if 2 * env.n_generated > self.budget and not saved_at:
                 saved_at.append(steps)
                 agent.save(tmp_path)
                 world.update(deepcopy(env.unwrapped.state()))  # type: ignore[attr-defined]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from rls3_agents.contract import AgentContract
 
-SMALL_OFF_POLICY = {"batch_size": 8, "learning_starts": 10, "net_arch": [16]}
+SMALL_OFF_POLICY = {"batch_size": 4, "learning_starts": 3, "net_arch": [16]}
 
 
 class TestRandom(AgentContract):
@@ -17,7 +17,7 @@ class TestStratified(AgentContract):
 
 class TestSb3Sac(AgentContract):
     agent = "sb3/sac"
-    overrides = {**SMALL_OFF_POLICY, "buffer_size": 16}  # a buffer that runs over
+    overrides = {**SMALL_OFF_POLICY, "buffer_size": 8}  # a buffer that runs over
 
 
 class TestSb3Td3(AgentContract):
@@ -27,7 +27,7 @@ class TestSb3Td3(AgentContract):
 
 class TestSb3Dqn(AgentContract):
     agent = "sb3/dqn"
-    overrides = {**SMALL_OFF_POLICY, "exploration_steps": 20, "target_update_interval": 5}
+    overrides = {**SMALL_OFF_POLICY, "exploration_steps": 20, "exploration_final_eps": 0.5, "target_update_interval": 5}
 
 
 class TestSb3Ppo(AgentContract):
@@ -42,7 +42,7 @@ class TestSb3A2c(AgentContract):
 
 class TestTianshouSac(AgentContract):
     agent = "tianshou/sac"
-    overrides = {"batch_size": 8, "learning_starts": 10, "hidden_sizes": [16], "buffer_size": 16}
+    overrides = {"batch_size": 4, "learning_starts": 3, "hidden_sizes": [16], "buffer_size": 8}
 
 
 class TestTianshouPpo(AgentContract):
