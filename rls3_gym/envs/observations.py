@@ -9,7 +9,7 @@ import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
 
-from rls3_gym.scene.arrangement import SLOTS
+from rls3_gym.scene.arrangement import SLOTS, Arrangement
 from rls3_gym.scene.catalog import load_catalog
 from rls3_gym.scene.layouts import family_names
 from rls3_gym.scene.rooms import Layout
@@ -55,12 +55,13 @@ class StateView:
         self.slices = {name: slice(int(e) - n, int(e)) for (name, n), e in zip(sizes.items(), ends, strict=True)}
         self.space = spaces.Box(-_LIMIT, _LIMIT, (int(ends[-1]),), np.float32)
         self._room: tuple[Layout, NDArray[np.float64]] | None = None
+        self._objects: tuple[Arrangement, NDArray[np.float64]] | None = None
 
     def observe(self, stage: Stage, scheduler: Scheduler, step: int) -> NDArray[np.float32]:
         """The vector for the scene as it stands after `step` steps of the episode."""
         parts: list[NDArray[np.float64]] = [
             self._of_room(stage.arrangement.layout),
-            self._of_objects(stage),
+            self._of_objects(stage.arrangement),
             np.array([step / scheduler.schedule.T]),
             2 * scheduler.axis_error - 1,
             2 * scheduler.complexity_error - 1,
@@ -82,17 +83,20 @@ class StateView:
             self._room = (layout, np.concatenate([family, frame, surfaces.ravel()]))
         return self._room[1]
 
-    def _of_objects(self, stage: Stage) -> NDArray[np.float64]:
-        arrangement, catalog = stage.arrangement, load_catalog()
-        rows = np.zeros((SLOTS, _PER_OBJECT))
-        rows[:, 3:6] = arrangement.camera_positions()
-        for row, thing in zip(rows, arrangement.objects, strict=True):
-            kind = catalog[thing.kind]
-            row[0] = self._kinds[thing.kind]
-            row[1:3] = _action_units(arrangement.layout, thing.position[0], thing.position[1])
-            row[6:8] = np.sin(thing.yaw), np.cos(thing.yaw)
-            row[8:10] = kind.radius * 10, kind.height * 10
-        return rows.ravel()
+    def _of_objects(self, arrangement: Arrangement) -> NDArray[np.float64]:
+        """Block `objects`; kept while no edit succeeds."""
+        if self._objects is None or self._objects[0] is not arrangement:
+            catalog = load_catalog()
+            rows = np.zeros((SLOTS, _PER_OBJECT))
+            rows[:, 3:6] = arrangement.camera_positions()
+            for row, thing in zip(rows, arrangement.objects, strict=True):
+                kind = catalog[thing.kind]
+                row[0] = self._kinds[thing.kind]
+                row[1:3] = _action_units(arrangement.layout, thing.position[0], thing.position[1])
+                row[6:8] = np.sin(thing.yaw), np.cos(thing.yaw)
+                row[8:10] = kind.radius * 10, kind.height * 10
+            self._objects = (arrangement, rows.ravel())
+        return self._objects[1]
 
 
 class Observer:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import cache
 
 import numpy as np
 
@@ -97,22 +98,26 @@ def negatives(kind_a: str, kind_b: str, offset: FloatArray) -> tuple[Negative, .
     """
     offset = np.asarray(offset, dtype=np.float64)
     truth = relation(offset)
+    x, y, z = (int(sign) for sign in np.sign(offset))
+    claims = _false_claims(truth, (x, y, z))
+    made = tuple(Negative(describe(kind_a, claimed, kind_b), change, term) for claimed, change, term in claims)
+    return (*made, Negative(describe(kind_b, truth, kind_a), Change.SWAPPED))
+
+
+@cache
+def _false_claims(truth: Relation, signs: tuple[int, int, int]) -> tuple[tuple[Relation, Change, Term | None], ...]:
+    """The relations to claim falsely of an offset whose axes have these signs (all that `is_false` asks about)."""
+    offset = np.array(signs, dtype=np.float64)
     true_terms = set(truth.terms)
-    singles: list[Negative] = []
-    for term in truth.terms:
-        claimed = BY_TERMS[frozenset(true_terms - {term} | {term.opposite})]
-        singles.append(Negative(describe(kind_a, claimed, kind_b), Change.OPPOSITE, term))
-    seen = {n.caption for n in singles} | {describe(kind_a, truth, kind_b)}
-    others: list[Negative] = []
+    singles = {BY_TERMS[frozenset(true_terms - {t} | {t.opposite})]: t for t in truth.terms}
+    claims: list[tuple[Relation, Change, Term | None]] = [(r, Change.OPPOSITE, t) for r, t in singles.items()]
     for claimed in RELATIONS:
-        caption = describe(kind_a, claimed, kind_b)
-        if caption in seen or not is_false(claimed, offset):
+        if claimed == truth or claimed in singles or not is_false(claimed, offset):
             continue
         change = _change(truth, claimed)
         if change is not None:
-            others.append(Negative(caption, change))
-    others.append(Negative(describe(kind_b, truth, kind_a), Change.SWAPPED))
-    return tuple(singles + others)
+            claims.append((claimed, change, None))
+    return tuple(claims)
 
 
 def _change(truth: Relation, claimed: Relation) -> Change | None:
