@@ -138,8 +138,9 @@ def test_the_summary_compares_the_first_and_the_last_evaluation(runs: dict[str, 
 
 def test_a_budget_of_samples_is_kept_within_an_episode(tmp_path: Path) -> None:
     directory = run(tiny(budget={"n_generated": 7}), tmp_path / "run").directory
-    generated = len(rows(directory / "samples" / "samples.jsonl"))
-    assert 7 <= generated <= 7 + 6
+    generated = [row["n_generated"] for row in rows(directory / "samples" / "samples.jsonl")]
+    assert generated == list(range(1, len(generated) + 1))
+    assert 7 <= len(generated) <= 7 + 6
 
 
 def test_rounds_between_evaluations_and_the_last_one_always(tmp_path: Path) -> None:

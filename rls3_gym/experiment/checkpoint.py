@@ -47,9 +47,14 @@ def save_final_vlm(folder: Path, state: Mapping[str, Any]) -> None:
     _write_whole(folder / FINAL, lambda partial: save_tree({"format": FORMAT, "vlm": state}, partial))
 
 
+def is_final(folder: Path) -> bool:
+    """Whether the run of these checkpoints came to its end."""
+    return (folder / FINAL).is_dir()
+
+
 def load_vlm_state(folder: Path) -> Mapping[str, Any]:
     """The state of a run's VLM: as the run left it, or, of an unfinished run, at the newest checkpoint."""
-    if (folder / FINAL).is_dir():
+    if is_final(folder):
         state: Mapping[str, Any] = _read(folder / FINAL, "")["vlm"]
         return state
     scheduler: Mapping[str, Any] = load_checkpoint(folder).state["environment"]["scheduler"]

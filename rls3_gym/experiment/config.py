@@ -179,7 +179,8 @@ def load_config(source: str, changes: Sequence[str] = (), seed: int | None = Non
 
 def experiment_path(source: str) -> Path:
     """The YAML file of a registered experiment, or the file that was named."""
-    if source.endswith((".yaml", ".yml")) or Path(source).is_file():
+    registered = source in rls3_registry.names("experiments")
+    if not registered and (source.endswith((".yaml", ".yml")) or Path(source).is_file()):
         return Path(source)
     return rls3_registry.path_of("experiments", source)
 

@@ -83,15 +83,24 @@ class RunMonitor:
         by_rounds = budget.rounds is not None and self._counts["round"] >= budget.rounds
         return by_samples or by_rounds or self._env.scheduler.early_stopped
 
+    @property
+    def stopped(self) -> bool:
+        """Whether a stop was asked for and has been saved."""
+        return self._stopped
+
     def ask_to_stop(self) -> None:
         """Save at the next safe point and be done then."""
         self._stop_asked = True
 
     def finish(self) -> None:
-        """Of a complete run: measure a last time if the last round was not, and keep the VLM as it is now."""
+        """Of a complete run: write what the last, unfinished episode gave, measure a last time if the last round was
+        not, and keep the VLM as it is now."""
         if self.complete:
+            self._write_samples({})
             if self._measured < self._counts["round"]:
                 self._measure()
+            if self._env.scheduler.early_stopped:
+                self._progress.note("early stopping: the validation score no longer rises")
             save_final_vlm(self._directory.checkpoints, self._env.scheduler.vlm.state())
 
     def close(self) -> None:
@@ -124,6 +133,8 @@ class RunMonitor:
             counts = {key: self._counts[key] for key in ("round", "n_generated", "n_trained")}
             self._metrics.append({"kind": "finetune", **counts, **report})
             self._in_round = 0
+            if report["rolled_back"] is not None:
+                self._progress.note(f"round {self._counts['round']} was undone: {report['rolled_back']}")
             if self._counts["round"] % self._config.evaluation.every == 0:
                 self._measure()
 

@@ -14,9 +14,9 @@ from rich.console import Console
 from rls3_agents.base import SamplerAgent
 from rls3_agents.loading import make_agent
 from rls3_gym.envs.scene_env import RLS3SceneEnv
-from rls3_gym.experiment.checkpoint import Checkpoint, load_checkpoint, load_vlm_state
+from rls3_gym.experiment.checkpoint import is_final, load_checkpoint, load_vlm_state
 from rls3_gym.experiment.config import ExperimentConfig, load_config
-from rls3_gym.experiment.directory import RunDirectory, write_text
+from rls3_gym.experiment.directory import RunDirectory, write_text, writing
 from rls3_gym.experiment.interrupt import graceful_stop
 from rls3_gym.experiment.measure import Measurer
 from rls3_gym.experiment.monitor import MonitoredEnv, RunMonitor
@@ -67,11 +67,13 @@ def resume(config: ExperimentConfig, path: Path, console: Console, arguments: Se
     directory = RunDirectory.open(path)
     checkpoint = load_checkpoint(directory.checkpoints)
     _check_same(checkpoint.state["config"], config.model_dump(mode="json"), path)
-    if directory.report.exists():
-        raise UserError(f"{path}: the run is complete (it has a report); there is nothing to continue")
+    if is_final(directory.checkpoints):
+        raise UserError(f"{path}: the run is complete; there is nothing to continue (`rls3 report` writes its page)")
     parts = _build(config)
+    parts.env.load_state(checkpoint.state["environment"])
+    parts.agent.load(checkpoint.agent)
     write_text(directory.command, directory.command.read_text(encoding="utf-8") + command_line(arguments))
-    return _carry_out(config, directory, parts, checkpoint, console)
+    return _carry_out(config, directory, parts, checkpoint.state["monitor"], console)
 
 
 def config_of(path: Path, changes: Sequence[str] = (), seed: int | None = None) -> ExperimentConfig:
@@ -125,20 +127,20 @@ def _action_view(config: ExperimentConfig, agent: SamplerAgent) -> str:
 
 
 def _carry_out(
-    config: ExperimentConfig, directory: RunDirectory, parts: _Parts, checkpoint: Checkpoint | None, console: Console
+    config: ExperimentConfig,
+    directory: RunDirectory,
+    parts: _Parts,
+    saved: Mapping[str, Any] | None,
+    console: Console,
 ) -> RunResult:
+    """Let the agent learn; `saved` is the monitor's state in the checkpoint that the parts were loaded from."""
     env, agent = parts.env, parts.agent
     by_samples = config.budget.n_generated
     total = by_samples or config.budget.rounds or 0
     with RunProgress(console, total, "samples" if by_samples else "rounds") as progress:
         progress.note(f"{config.name}: {config.agent.name} chooses samples for {config.vlm.name}, in {directory.path}")
-        saved: Mapping[str, Any] | None = None
-        if checkpoint is not None:
-            saved = checkpoint.state["monitor"]
-            env.load_state(checkpoint.state["environment"])
-            agent.load(checkpoint.agent)
         monitor = RunMonitor(config, directory, env, parts.measurer, progress, saved)
-        watched = MonitoredEnv(env, monitor, config.seed if checkpoint is None else None)
+        watched = MonitoredEnv(env, monitor, config.seed if saved is None else None)
 
         def make_env() -> gymnasium.Env[Any, Any]:
             return watched
@@ -155,11 +157,14 @@ def _carry_out(
             monitor.close()
             watched.close()
         if not monitor.complete:
+            if not monitor.stopped:
+                raise UserError(f"agent {config.agent.name!r} ended its training before the budget was spent")
             return RunResult(directory.path, None)
         from rls3_gym.evaluation.report import write_report  # draws: only a run that is complete needs it
 
         progress.note("writing the report")
-        return RunResult(directory.path, write_report(directory.path))
+        with writing(directory.report):
+            return RunResult(directory.path, write_report(directory.path))
 
 
 def _check_same(begun: Mapping[str, Any], now: Mapping[str, Any], path: Path) -> None:
