@@ -48,7 +48,7 @@ def test_a_multi_discrete_action_names_a_cell_of_the_floor_plan(env: gymnasium.E
     x0, x1, y0, y1 = env.stage.arrangement.layout.stage
     for _ in range(20):
         edit, _ = view.decode(np.array([1, 0, 0, 11, 3]), env.stage, rng)
-        assert edit.slot == 1 and edit.level == 0.875
+        assert edit.slot == 1 and edit.level == 1.0
         assert x0 <= edit.x <= x0 + (x1 - x0) / 12 and y1 - (y1 - y0) / 12 <= edit.y <= y1
 
 

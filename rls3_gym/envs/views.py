@@ -1,7 +1,7 @@
 """Action views: what an agent's action means as an edit of the scene.
 
-All views name the same edit: which slot, which kind from the container, where on the floor plan, on which of the
-surfaces there. Yaw does not change a relation and is always drawn by the stage's generator.
+All views name the same edit: which slot, which kind from the container, where on the floor plan, let go from which
+height. Yaw does not change a relation and is always drawn by the stage's generator.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from rls3_registry.errors import UserError, unknown
 GRID = 12
 """Cells of the floor plan along x and along y in the `multi_discrete` view."""
 LEVELS = 4
-"""Levels in the `multi_discrete` view; places with fewer surfaces share them out."""
+"""Heights to let go from in the `multi_discrete` view: the lowest reaches the floor alone, the highest all surfaces."""
 
 
 class ActionView(Protocol):
@@ -80,7 +80,7 @@ class MultiDiscreteView:
         slot, kind, x, y, level = (int(v) for v in values)
         options = container(stage.arrangement, slot, self.kinds)
         x_unit, y_unit = (x + rng.random()) / GRID, (y + rng.random()) / GRID
-        return _edit(stage, slot, options[kind], x_unit, y_unit, (level + 0.5) / LEVELS, rng), None
+        return _edit(stage, slot, options[kind], x_unit, y_unit, level / (LEVELS - 1), rng), None
 
 
 class RelationView:
