@@ -27,8 +27,8 @@ class Schedule:
 
     T: int = 32
     """Steps of an episode."""
-    E: int = 77
-    """Episodes of a round. With T0 about 26 valid samples an episode, a round then trains about 500."""
+    E: int = 160
+    """Episodes of a round. Random actions give T0 about 9 valid samples an episode: a round then trains about 400."""
     eta: float = 0.25
     """Share of an episode's valid samples that enters the fine-tuning batch."""
     finetune: bool = True

@@ -85,7 +85,7 @@ class RLS3SceneEnv(gymnasium.Env[Any, Any]):
     | `backend` | `"embedded"` | world that shows the scenes |
     | `families` | all | room families, cycled over the episodes |
     | `T` | 32 | steps of an episode |
-    | `E` | 77 | episodes of a round (about 500 trained samples with the default eta) |
+    | `E` | 160 | episodes of a round (about 400 trained samples with random actions and the default eta) |
     | `eta` | 0.25 | share of an episode's samples that trains, in (0, 1] |
     | `extrinsic` | `"cell_error"` | reward for what the VLM gets wrong |
     | `intrinsic_feasible` | 0.0 | reward of a step that gives a sample |
@@ -119,7 +119,7 @@ class RLS3SceneEnv(gymnasium.Env[Any, Any]):
         backend: str = "embedded",
         families: Sequence[str] | None = None,
         T: int = 32,
-        E: int = 77,
+        E: int = 160,
         eta: float = 0.25,
         extrinsic: str = DEFAULT_EXTRINSIC,
         intrinsic_feasible: float = 0.0,

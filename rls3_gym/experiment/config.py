@@ -48,7 +48,7 @@ class EnvironmentConfig(BaseModel):
     """Room families cycled over the episodes; all registered ones when left out."""
     T: Positive = 32
     """Steps of an episode."""
-    E: Positive = 77
+    E: Positive = 160
     """Episodes of a round: how many until the VLM is fine-tuned."""
     eta: Share = 0.25
     """Share of an episode's samples that enters fine-tuning."""

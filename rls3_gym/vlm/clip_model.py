@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from rls3_gym._compat import torchvision as torchvision_compat
-from rls3_gym.vlm.tokenizer import CompactTokenizer
+from rls3_gym.vlm.tokenizer import PAD, CompactTokenizer
 from rls3_registry.errors import UserError, unknown
 
 VOCABULARY_FILE = "vocabulary.json"
@@ -39,6 +39,10 @@ class ClipModel:
         self.image_size = image_size
         self._mean = torch.tensor(mean).view(1, 3, 1, 1)
         self._std = torch.tensor(std).view(1, 3, 1, 1)
+        text: Any = getattr(model, "text", None)
+        self.pools_tokens = getattr(text, "pool_type", None) == "none"
+        if self.pools_tokens:
+            text.use_pad_mask = True  # open_clip has no key for it in a model's config
         self.frozen_depth = 0
         """0: no part of the image tower is frozen as a whole; 1: its stem; 2: all of it."""
 
@@ -97,8 +101,19 @@ class ClipModel:
         return self.model.encode_image(features)  # type: ignore[no-any-return, operator]
 
     def embed_texts(self, captions: Sequence[str]) -> Tensor:
-        """Text embeddings (n, d), not normalised."""
-        return self.model.encode_text(self.tokenizer(captions))  # type: ignore[no-any-return, operator]
+        """Text embeddings (n, d), not normalised.
+
+        A text tower that gives one vector a token (open_clip's `pool_type: none`, as the packaged model has) is
+        pooled here: the mean over the caption's own tokens.
+        """
+        ids = self.tokenizer(captions)
+        if not self.pools_tokens:
+            return self.model.encode_text(ids)  # type: ignore[no-any-return, operator]
+        own = ids != PAD
+        length = int(own.sum(1).max())
+        tokens = self.model.encode_text(ids[:, :length])  # type: ignore[operator]
+        weight = own[:, :length, None].to(tokens.dtype)
+        return (tokens * weight).sum(1) / weight.sum(1)  # type: ignore[no-any-return]
 
 
 def open_clip_module() -> Any:
