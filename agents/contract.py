@@ -117,14 +117,16 @@ class AgentContract:
         """The view the agent likes best."""
         return self.make_agent().action_views[0]
 
-    @pytest.fixture(scope="class")
+    @pytest.fixture
     def veteran(self, tmp_path_factory: pytest.TempPathFactory) -> Veteran:
-        """An agent that has learned, the record of it, and where it was saved afterwards."""
-        agent = self.make_agent()
-        env = self.run(agent, self.view())
-        directory = tmp_path_factory.mktemp("agent")
-        agent.save(directory)
-        return Veteran(agent, env, directory)
+        """An agent that has learned, the record of it, and where it was saved afterwards; one for all tests."""
+        if type(self) not in _VETERANS:
+            agent = self.make_agent()
+            env = self.run(agent, self.view())
+            directory = tmp_path_factory.mktemp("agent")
+            agent.save(directory)
+            _VETERANS[type(self)] = Veteran(agent, env, directory)
+        return _VETERANS[type(self)]
 
     def test_same_seed_same_actions_and_another_seed_others(self, veteran: Veteran) -> None:
         assert _same(self.run(self.make_agent(SEED), self.view()).actions, veteran.env.actions)
@@ -196,6 +198,9 @@ class AgentContract:
     def test_an_unknown_setting_is_a_user_error_that_names_it(self) -> None:
         with pytest.raises(UserError, match="no_such_setting"):
             make_agent(self.agent, SEED, {**self.overrides, "no_such_setting": 1})
+
+
+_VETERANS: dict[type[AgentContract], Veteran] = {}
 
 
 def _same(first: list[Any], second: list[Any]) -> bool:
