@@ -70,10 +70,10 @@ def run(
     console = Console(stderr=True)
     if resume is None:
         assert experiment is not None
-        result = running.start(load_config(experiment, changes, seed), console, sys.argv[1:], out)
+        result = running.start(load_config(experiment, changes, seed), console, context.obj, out)
     else:
         config = load_config(experiment, changes, seed) if experiment else running.config_of(resume, changes, seed)
-        result = running.resume(config, resume, console, sys.argv[1:])
+        result = running.resume(config, resume, console, context.obj)
     again = f"rls3 run --resume {result.directory}"
     summary = summarise(result.directory) | {
         "stopped": result.stopped,
@@ -176,7 +176,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Entry point. A mistake of the user is one line on standard error and exit code 2."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        code = app(given or ["--help"], prog_name="rls3", standalone_mode=False)
+        code = app(given or ["--help"], prog_name="rls3", standalone_mode=False, obj=given)
     except UserError as error:
         _fail(str(error), 2)
     except _USAGE_ERROR as error:

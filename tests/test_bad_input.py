@@ -126,7 +126,7 @@ def test_a_wrong_value_is_answered_with_its_key_and_bound(
 def test_a_room_with_no_feasible_placement_is_named(complaint: Any, tmp_path: Path) -> None:
     impossible = {**TINY["environment"], "rules": {"min_pixels": 10_000}}
     out = tmp_path / "run"
-    assert "placement" in complaint("run", tiny_file(tmp_path, environment=impossible), "--out", out)
+    assert "no feasible scene" in complaint("run", tiny_file(tmp_path, environment=impossible), "--out", out)
 
 
 # Files
