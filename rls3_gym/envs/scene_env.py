@@ -85,8 +85,8 @@ class RLS3SceneEnv(gymnasium.Env[Any, Any]):
     | `backend` | `"embedded"` | world that shows the scenes |
     | `families` | all | room families, cycled over the episodes |
     | `T` | 32 | steps of an episode |
-    | `E` | 160 | episodes of a round (about 400 trained samples with random actions and the default eta) |
-    | `eta` | 0.25 | share of an episode's samples that trains, in (0, 1] |
+    | `E` | 96 | episodes of a round (about 400 trained samples with random actions and the default eta) |
+    | `eta` | 0.5 | share of an episode's samples that trains, in (0, 1]; see `rls3_gym.scheduler.Schedule` |
     | `extrinsic` | `"cell_error"` | reward for what the VLM gets wrong |
     | `intrinsic_feasible` | 0.0 | reward of a step that gives a sample |
     | `intrinsic_infeasible` | -0.1 | reward of one that gives none: a number, or numbers by reason |
@@ -119,8 +119,8 @@ class RLS3SceneEnv(gymnasium.Env[Any, Any]):
         backend: str = "embedded",
         families: Sequence[str] | None = None,
         T: int = 32,
-        E: int = 160,
-        eta: float = 0.25,
+        E: int = 96,
+        eta: float = 0.5,
         extrinsic: str = DEFAULT_EXTRINSIC,
         intrinsic_feasible: float = 0.0,
         intrinsic_infeasible: float | Mapping[str, float] = -0.1,

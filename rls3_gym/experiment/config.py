@@ -48,9 +48,9 @@ class EnvironmentConfig(BaseModel):
     """Room families cycled over the episodes; all registered ones when left out."""
     T: Positive = 32
     """Steps of an episode."""
-    E: Positive = 160
+    E: Positive = 96
     """Episodes of a round: how many until the VLM is fine-tuned."""
-    eta: Share = 0.25
+    eta: Share = 0.5
     """Share of an episode's samples that enters fine-tuning."""
     extrinsic: str = DEFAULT_EXTRINSIC
     """Name of the reward for what the VLM gets wrong."""
