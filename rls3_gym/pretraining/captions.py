@@ -187,4 +187,3 @@ class CaptionWriter:
         similar = [k for k in absent if words & set(self._names[k].split())]
         pool = similar if similar and rng.random() < _SIMILAR_SHARE else absent
         return pool[int(rng.integers(len(pool)))]
-

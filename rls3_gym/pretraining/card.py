@@ -74,19 +74,27 @@ def write_card(folder: Path, measured: dict[str, Any]) -> Path:
         "or held-out kind of the evaluation sets. Reproduce with `rls3 pretrain --out FOLDER`.",
         "",
         "## Every loss and every label",
-        "- Dual loss (contrastive + hard negative) on captions of two kinds. *Presence*: which objects are there;",
-        "  30 % of the two-object ones use the grammar of relation captions with a relation **drawn at random**, so",
-        "  that relation words are seen but say nothing. *Location*: where an object is, in words that no relation",
-        "  caption uses (far west ... far east; nearest ... farthest; on the floor, a seat, a table, a shelf).",
+        "- Dual loss (contrastive + hard negative) on captions of three kinds. *Presence*: which objects are there;",
+        "  10 % of the two-object ones use the grammar of relation captions with a relation **drawn at random**, so",
+        "  that relation words are seen but say nothing. *Location*: where an object is (far west ... far east;",
+        "  nearest ... farthest; on the floor, a seat, a table, a shelf). *Comparison*: how two objects lie to each",
+        "  other (farther west or east, nearer or more distant, higher or lower). Location and comparison captions use",
+        "  no word of relation captions.",
         f"- Auxiliary, weight {s['cell_weight']}: which kind stands in which cell of the 8x8 image tokens.",
-        f"- Auxiliary, weight {s['coordinate_weight']}: presence and coordinates of every kind, linear from the image",
-        "  embedding. Both heads are thrown away.",
-        "These are supervision by exact scene labels, far more than CLIP ever had: they are why a few thousand",
-        "samples can teach relations afterwards.",
+        f"- Auxiliary, weights {s['coordinate_weight']} (image) and {s['meaning_weight']} (text): presence and",
+        "  coordinates of every kind, read by one linear head off the embeddings of either tower. For pictures the",
+        "  labels are the scene's, for captions what they say. The heads are thrown away.",
+        "",
+        "So the model knows which way objects lie to each other and has been told so in other words; what it lacks is",
+        "the language of relation captions, on which it is at chance. That is far more supervision than CLIP ever had,",
+        "and it is why a few thousand samples can teach relations afterwards: in trial runs without comparisons and",
+        "without the text's share of the linear head they taught it none.",
         "",
         (
-            f"{s['steps']:,} steps of {s['batch_size']} scenes, AdamW {s['learning_rate']}, weight decay "
-            f"{s['weight_decay']}, gradient norm <= {s['clip_norm']}, seed {s['seed']}, {s['threads']} threads."
+            f"{s['text_steps']:,} steps of the text tower alone, {s['stem_steps']:,} of both towers, "
+            f"{s['frozen_steps']:,} with the image stem frozen; {s['batch_size']} scenes a step, AdamW "
+            f"{s['learning_rate']}, weight decay {s['weight_decay']}, gradient norm <= {s['clip_norm']}, "
+            f"seed {s['seed']}, {s['threads']} threads."
         ),
         "",
         "## Measured before any fine-tuning, on held-out layouts",
