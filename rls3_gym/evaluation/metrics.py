@@ -58,23 +58,28 @@ def accuracy_table(vlm: VLM, samples: Sequence[Sample]) -> Accuracy:
     """Score a VLM on relation samples. Raises `ValueError` for none, or for samples without opposites."""
     if not samples or not all(sample.opposites for sample in samples):
         raise ValueError("an accuracy table needs samples with opposite captions, at least one")
-    feedback = vlm.evaluate(samples)
-    twin_feedback = vlm.evaluate([mirrored(sample) for sample in samples])
-    turned = np.asarray(feedback.by_term, np.float64)
+    n = len(samples)
+    shown = [*samples, *(mirrored(sample) for sample in samples)]
+    # Items of the same two kinds share most captions: side by side, a VLM embeds each of them once.
+    order = sorted(range(2 * n), key=lambda i: sorted((shown[i].kind_a, shown[i].kind_b)))
+    feedback = vlm.evaluate([shown[i] for i in order])
+    place = np.argsort(order)
+    correct, pairwise = feedback.correct[place[:n]], feedback.pairwise[place].astype(np.float64)
+    turned = feedback.by_term[place[:n]].astype(np.float64)
+    both = (pairwise[:n] == 1) & (pairwise[n:] == 1)
+    pairwise = pairwise[:n]
     spoken = ~np.isnan(turned)
-    both = (np.asarray(feedback.pairwise) == 1) & (np.asarray(twin_feedback.pairwise) == 1)
     by_term = _by_term(turned, spoken)
     complexity = np.array([sample.relation.complexity for sample in samples])
-    pairwise = np.asarray(feedback.pairwise, np.float64)
     names = [term.name.lower() for term in Term]
     return Accuracy(
         pairwise=float(np.nanmean(by_term)),
-        strict=float(np.nanmean(_by_term(feedback.correct[:, None], spoken))),
+        strict=float(np.nanmean(_by_term(correct[:, None], spoken))),
         mirrored=float(np.nanmean(_by_term(both[:, None], spoken))),
         by_term=dict(zip(names, by_term.tolist(), strict=True)),
         by_complexity={str(terms): _mean(pairwise[complexity == terms]) for terms in (1, 2, 3)},
         worst_term=names[int(np.nanargmin(by_term))],
-        n=len(samples),
+        n=n,
     )
 
 
