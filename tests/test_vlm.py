@@ -112,6 +112,7 @@ def test_a_round_with_a_non_finite_loss_is_taken_back_and_says_so(vlm, guide):
     before = vlm.digest()
     with torch.no_grad():
         vlm.clip.model.logit_scale.fill_(math.nan)
+    vlm.load_state(vlm.state())  # the digest is kept until the adapter itself changes the weights
     broken = vlm.digest()
     report = vlm.finetune(guide, np.random.default_rng(0))
     assert report.rolled_back is not None and "nan" in report.rolled_back
@@ -119,7 +120,8 @@ def test_a_round_with_a_non_finite_loss_is_taken_back_and_says_so(vlm, guide):
 
 
 def test_a_round_that_collapses_the_model_is_taken_back_and_says_so(guide):
-    vlm = load_vlm("tiny", {"learning_rate": 1.0, "clip_norm": 1e6, "weight_decay": 1.0})
+    # A decay of 1 / learning rate wipes every trained weight out in one step.
+    vlm = load_vlm("tiny", {"learning_rate": 1e-6, "weight_decay": 1e6, "warmup_steps": 0})
     before = vlm.evaluate(guide)
     report = vlm.finetune(guide, np.random.default_rng(0))
     assert report.rolled_back is not None
@@ -221,17 +223,17 @@ def test_the_packaged_model_knows_objects_is_at_chance_on_relations_and_is_small
     vlm = load_vlm("tiny")
     assert isinstance(vlm, OpenClipVLM)
     assert presence_accuracy(vlm, load_set("presence").samples) >= 0.97
-    assert 0.47 <= accuracy_table(vlm, load_set("test").samples).pairwise_accuracy <= 0.55
+    assert 0.47 <= accuracy_table(vlm, load_set("test").samples).pairwise <= 0.55
     assert (PACKAGED / "tiny" / WEIGHTS_FILE).stat().st_size < 20e6
 
 
 @pytest.mark.slow
 def test_the_packaged_model_can_be_taught_on_layouts_it_has_never_seen():
     vlm, guide = load_vlm("tiny"), list(load_set("guide").samples)
-    before = accuracy_table(vlm, load_set("validation").samples).pairwise_accuracy
+    before = accuracy_table(vlm, load_set("validation").samples).pairwise
     for seed in range(2):
         vlm.finetune(guide, np.random.default_rng(seed))
-    assert accuracy_table(vlm, load_set("validation").samples).pairwise_accuracy > before + 0.05
+    assert accuracy_table(vlm, load_set("validation").samples).pairwise > before + 0.05
 
 
 def test_the_model_folder_loads_with_its_normalisation():

@@ -48,10 +48,11 @@ class ClipModel:
 
     def set_trainable(self, patterns: Sequence[str]) -> list[tuple[str, nn.Parameter]]:
         """Freeze all parameters but those matching a pattern; raises `UserError` for one that matches none."""
-        named = list(self.model.named_parameters())
+        named = [(self._public_name(name), p) for name, p in self.model.named_parameters()]
         for pattern in patterns:
             if not any(fnmatchcase(name, pattern) for name, _ in named):
-                groups = sorted({".".join(name.split(".")[:2]) + ".*" for name, _ in named if "." in name})
+                parts = [name.split(".") for name, _ in named]
+                groups = {f"{'.'.join(p[:depth])}.*" for p in parts for depth in (1, 2) if len(p) > depth}
                 raise unknown("parameter pattern in finetune.train", pattern, groups)
         for name, parameter in named:
             parameter.requires_grad_(any(fnmatchcase(name, pattern) for pattern in patterns))
@@ -66,6 +67,11 @@ class ClipModel:
         else:
             self.frozen_depth = 0
         return trainable
+
+    def _public_name(self, name: str) -> str:
+        """A parameter's name in settings: open_clip's plain CLIP keeps its text tower at the top level."""
+        own_text = hasattr(self.model, "text") or name.startswith(("visual.", "logit_"))
+        return name if own_text else f"text.{name}"
 
     @property
     def _trunk(self) -> Any:
@@ -88,6 +94,7 @@ class ClipModel:
     def frozen_features(self, pixels: Tensor) -> Tensor:
         """What the frozen part makes of pictures; input of `embed_features`."""
         if self.frozen_depth == 2:
+            self.model.visual.eval()  # type: ignore[union-attr, operator]
             return self.model.encode_image(pixels)  # type: ignore[no-any-return, operator]
         self._trunk.stem.eval()
         return self._trunk.forward_stem(pixels)  # type: ignore[no-any-return]
