@@ -146,7 +146,7 @@ class AuxiliaryHeads(nn.Module):
         out = self.scene(embedding).view(-1, self.n_kinds, 4)
         presence = F.binary_cross_entropy_with_logits(out[..., 0], present)
         squared = ((out[..., 1:] - places) ** 2).mean(-1)
-        return presence + 3 * (squared * present).sum() / present.sum()
+        return presence + 3 * (squared * present).sum() / present.sum()  # type: ignore[no-any-return]
 
     def meaning_loss(self, embedding: Tensor, written: Sequence[Written]) -> Tensor:
         """What captions say, read off their text embeddings; axes a caption does not speak of are 0."""

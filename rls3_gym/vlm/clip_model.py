@@ -94,7 +94,7 @@ class ClipModel:
     def frozen_features(self, pixels: Tensor) -> Tensor:
         """What the frozen part makes of pictures; input of `embed_features`."""
         if self.frozen_depth == 2:
-            self.model.visual.eval()  # type: ignore[union-attr, operator]
+            self.model.visual.eval()  # type: ignore[union-attr]
             return self.model.encode_image(pixels)  # type: ignore[no-any-return, operator]
         self._trunk.stem.eval()
         return self._trunk.forward_stem(pixels)  # type: ignore[no-any-return]
