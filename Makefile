@@ -59,7 +59,7 @@ $(BIN)/python:
 # The stamps make a repeated call quick; a changed list of requirements installs again.
 $(VENV)/.quickstart: pyproject.toml requirements/constraints.txt | $(BIN)/python
 	@echo "Installing into $(VENV): a minute or two."
-	$(PIP_INSTALL) -e ".[sb3,bench]"
+	$(PIP_INSTALL) -e ".[sb3]"
 	@touch $@
 
 $(VENV)/.install: pyproject.toml requirements/constraints.txt | $(BIN)/python
