@@ -1,4 +1,4 @@
-"""What every backend must do. A new backend adds its name to `BACKENDS` and nothing else."""
+"""What every backend must do: all that `rls3_gym.backends.loading` knows by name are put through it."""
 
 from __future__ import annotations
 
@@ -7,13 +7,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from rls3_gym.backends.loading import load_backend
+from rls3_gym.backends.loading import BACKENDS, load_backend
 from rls3_gym.scene.arrangement import Arrangement
 from rls3_gym.scene.catalog import load_catalog
 from rls3_gym.scene.layouts import draw_layout
 from rls3_gym.scene.proposals import random_arrangement
 
-BACKENDS = ("embedded",)
 SIZE = 64
 
 
