@@ -41,7 +41,7 @@ def bare_round(vlm: OpenClipVLM, batches: list[list[Sample]], rng: np.random.Gen
     started = time.perf_counter()
     for features, tokens, same in ready:
         images = F.normalize(vlm.clip.embed_features(features), dim=-1)
-        texts = F.normalize(vlm.clip.model.encode_text(tokens), dim=-1)
+        texts = F.normalize(vlm.clip.embed_tokens(tokens), dim=-1)
         true, false = texts[: len(images)], texts[len(images) :]
         loss = contrastive_loss(images, true, same, vlm.scale()) + hard_negative_loss(images, true, false, vlm.scale())
         optimiser.zero_grad(set_to_none=True)

@@ -108,12 +108,15 @@ class ClipModel:
         return self.model.encode_image(features)  # type: ignore[no-any-return, operator]
 
     def embed_texts(self, captions: Sequence[str]) -> Tensor:
-        """Text embeddings (n, d), not normalised.
+        """Text embeddings (n, d), not normalised."""
+        return self.embed_tokens(self.tokenizer(captions))
+
+    def embed_tokens(self, ids: Tensor) -> Tensor:
+        """Text embeddings (n, d) of token ids (n, context length), not normalised.
 
         A text tower that gives one vector a token (open_clip's `pool_type: none`, as the packaged model has) is
         pooled here: the mean over the caption's own tokens.
         """
-        ids = self.tokenizer(captions)
         if not self.pools_tokens:
             return self.model.encode_text(ids)  # type: ignore[no-any-return, operator]
         own = ids != PAD

@@ -25,6 +25,13 @@ class FeatureCache:
         """(n, ...) inputs of `ClipModel.embed_features`."""
         if self._clip.frozen_depth == 0:
             return self._clip.pixels([s.rgb for s in samples])
+        self.prepare(samples)
+        return torch.stack([self._kept[s] for s in samples]).float()
+
+    def prepare(self, samples: Sequence[Sample]) -> None:
+        """Compute what is not kept yet, in large batches."""
+        if self._clip.frozen_depth == 0:
+            return
         missing = [s for s in dict.fromkeys(samples) if s not in self._kept]
         for start in range(0, len(missing), _BATCH):
             chunk = missing[start : start + _BATCH]
@@ -35,7 +42,6 @@ class FeatureCache:
                 pictures = [s.rgb for s in chunk] if len(chunk) > 1 else [chunk[0].rgb] * 2
                 features = self._clip.frozen_features(self._clip.pixels(pictures)).half()[: len(chunk)]
             self._kept.update(zip(chunk, features.unbind(0), strict=True))
-        return torch.stack([self._kept[s] for s in samples]).float()
 
     def clear(self) -> None:
         """Forget all features (the frozen weights changed)."""

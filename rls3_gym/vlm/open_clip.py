@@ -120,7 +120,7 @@ class OpenClipVLM:
 
     def _train(self, samples: Sequence[Sample], rng: np.random.Generator) -> tuple[list[list[float]], str | None]:
         losses: list[list[float]] = []
-        self._features.of(samples)  # all at once: the frozen part sees the round's pictures in large batches
+        self._features.prepare(samples)
         for step, batch in enumerate(self.batches(samples, rng)):
             values = self.train_step(batch, rng, warmup=min(1.0, (step + 1) / max(1, self.settings.warmup_steps)))
             losses.append(values)
