@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from env_parts import ROOMS, make_env, run_episode, tiny_vlm
 from gymnasium.utils.env_checker import check_env, data_equivalence
+from stable_baselines3 import SAC
 from stable_baselines3.common.env_checker import check_env as sb3_check_env
 
 from rls3_gym.registration import ENV_IDS, register_envs
@@ -20,7 +21,7 @@ from rls3_gym.stage import FeasibilityRules
 from rls3_registry.errors import UserError
 
 INFO_KEYS = {
-    "n_generated", "n_trained", "n_steps", "episode", "round", "feasible", "reason", "reasons", "intrinsic",
+    "n_generated", "n_trained", "n_steps", "n_episodes", "round", "feasible", "reason", "reasons", "intrinsic",
     "extrinsic", "sample", "caption", "hardest_negative", "correct", "margin", "feedback", "finetune", "vlm_digest",
     "early_stopped",
 }  # fmt: skip
@@ -63,7 +64,7 @@ def test_the_loop_runs_in_the_papers_order() -> None:
     env.action_space.seed(1)
     first_digest = info["vlm_digest"]
     first = run_episode(env)
-    assert len(first) == 6 and [i["episode"] for i in first] == [0] * 5 + [1]
+    assert len(first) == 6 and [i["n_episodes"] for i in first] == [0] * 5 + [1]
     assert all(i["vlm_digest"] == first_digest and i["finetune"] is None for i in first)
     assert [i["feedback"] is None for i in first] == [True] * 5 + [False]
     env.reset()
@@ -230,3 +231,13 @@ def test_a_room_without_a_feasible_scene_is_named() -> None:
     env = make_env(rules=FeasibilityRules(min_visible=1.1), families=["bedroom"])
     with pytest.raises(UserError, match=r"room bedroom/\d+: no feasible scene"):
         env.reset(seed=0)
+
+
+def test_plain_sb3_and_gymnasiums_statistics_work_on_it_without_our_plugins():
+    env = gymnasium.wrappers.RecordEpisodeStatistics(gymnasium.make("RLS3Scene-v0", T=4, E=50))
+    env.reset(seed=0)
+    env.action_space.seed(0)
+    info = [env.step(env.action_space.sample())[4] for _ in range(4)][-1]
+    assert info["episode"]["l"] == 4
+    model = SAC("MlpPolicy", gymnasium.make("RLS3Scene-v0", T=4, E=50), learning_starts=4, seed=0)
+    assert model.learn(12).num_timesteps == 12

@@ -65,7 +65,7 @@ class RLS3SceneEnv(gymnasium.Env[Any, Any]):
     | key | value |
     |---|---|
     | `n_generated`, `n_trained`, `n_steps` | valid samples, trained samples, steps of this experiment |
-    | `episode`, `round` | episodes ended, fine-tunings done |
+    | `n_episodes`, `round` | episodes ended, fine-tunings done (`episode` is a key that gymnasium and SB3 own) |
     | `feasible`, `reason` | whether the step gave a sample; else why not (a `Reason`'s value), otherwise "" |
     | `reasons` | infeasible steps of this experiment by reason |
     | `intrinsic`, `extrinsic` | the two parts of the reward |
@@ -226,7 +226,7 @@ class RLS3SceneEnv(gymnasium.Env[Any, Any]):
             "n_generated": scheduler.n_generated,
             "n_trained": scheduler.n_trained,
             "n_steps": scheduler.n_steps,
-            "episode": scheduler.episode,
+            "n_episodes": scheduler.episode,
             "round": scheduler.round,
             "reasons": dict(self._reasons),
             "intrinsic": float(intrinsic),

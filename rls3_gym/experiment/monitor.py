@@ -190,7 +190,7 @@ class RunMonitor:
         self._metrics.append(
             {
                 "kind": "episode",
-                "episode": info["episode"],
+                "episode": info["n_episodes"],
                 **self._counts,
                 "round": round_,
                 **self._tally.row(),
