@@ -124,7 +124,7 @@ def main() -> None:
     parser.add_argument("--agents", nargs="+", default=["random", "stratified", "sb3/sac"])
     parser.add_argument("--baseline", default="random")
     parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--n-generated", type=int, default=8_400)
+    parser.add_argument("--n-generated", type=int, default=9_200)
     parser.add_argument("--budgets", type=int, nargs="+", default=[2000, 4000])
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--set", action="append", default=[], metavar="A.B=C")
