@@ -12,8 +12,8 @@ NEW_ENOUGH := import sys; sys.exit(sys.version_info < (3, 11))
 PYTHON ?= $(or $(shell for p in python3 python3.11 python3.12 python3.13 python3.14; do \
 	$$p -c '$(NEW_ENOUGH)' 2>/dev/null && echo $$p && break; done),python3)
 
-# Small models are fastest on few threads; a machine with many cores would otherwise spend its time on waiting.
-export OMP_NUM_THREADS ?= 2
+# The models are so small that more threads mostly wait for each other, and badly so on a shared machine.
+export OMP_NUM_THREADS ?= 1
 export OPENBLAS_NUM_THREADS ?= 1
 # Tests and figures need neither a display nor the network.
 OFFLINE := SDL_VIDEODRIVER=dummy MPLBACKEND=Agg HF_HUB_OFFLINE=1
