@@ -32,8 +32,8 @@ Float = NDArray[np.float64]
 CELLS = len(RELATIONS)
 
 DEFAULT_EXTRINSIC = "cell_error"
-"""Of the rewards tried, the one with the highest mean accuracy for its samples (.69 +-.02 at 4,000 trained samples
-against .67 +-.03 for random sampling): a difference of one spread, so a default and not a finding."""
+"""The one that pays for what an agent seldom makes and the VLM still gets wrong, and that needs no second model. In
+exploratory runs it doubled the share of vertical terms. That it makes a better VLM is not established: no reward is."""
 MEAN_REWARD = 0.35
 """What a dense reward pays for a typical sample at the start."""
 REWARD_CAP = 1.2
