@@ -138,7 +138,9 @@ def gallery(
 @app.command()
 def pretrain(
     out: Annotated[Path, typer.Option(help="Folder of the model; an interrupted call goes on there.")],
-    steps: Annotated[int | None, typer.Option(min=1, help="Optimiser steps.")] = None,
+    text_steps: Annotated[int | None, typer.Option(min=0, help="Steps of the text tower alone.")] = None,
+    stem_steps: Annotated[int | None, typer.Option(min=1, help="Steps of both towers, image stem included.")] = None,
+    frozen_steps: Annotated[int | None, typer.Option(min=0, help="Steps with the image stem frozen.")] = None,
     scenes_per_layout: Annotated[int | None, typer.Option(min=1, help="Scenes drawn in each training layout.")] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads.")] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Fixes everything that is drawn.")] = None,
@@ -149,7 +151,14 @@ def pretrain(
     from rls3_gym.pretraining.pretrain import pretrain as make_weights
     from rls3_gym.pretraining.train import PretrainSettings
 
-    given = {"steps": steps, "scenes_per_layout": scenes_per_layout, "threads": threads, "seed": seed}
+    given = {
+        "text_steps": text_steps,
+        "stem_steps": stem_steps,
+        "frozen_steps": frozen_steps,
+        "scenes_per_layout": scenes_per_layout,
+        "threads": threads,
+        "seed": seed,
+    }
     settings = PretrainSettings(**{key: value for key, value in given.items() if value is not None})
     with PhaseProgress(Console(stderr=True)) as progress:
         path = make_weights(out, settings, progress.show)

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -20,6 +24,7 @@ from rls3_gym.pretraining.train import CONTEXT_LENGTH, Pretraining, PretrainSett
 from rls3_gym.scene.catalog import load_catalog
 from rls3_gym.scene.relations import RELATIONS
 from rls3_gym.vlm.clip_model import open_clip_module
+from rls3_gym.vlm.loading import load_vlm
 from rls3_gym.vlm.tokenizer import CompactTokenizer
 from rls3_registry.errors import UserError
 
@@ -139,3 +144,17 @@ def test_the_learning_rate_warms_up_twice_and_ends_low():
     assert learning_rate_share(0, s) < 0.05 and learning_rate_share(s.text_steps - 1, s) == 1.0
     assert learning_rate_share(s.text_steps, s) < 0.05
     assert learning_rate_share(s.steps - 1, s) == pytest.approx(s.final_learning_rate_share, abs=0.01)
+
+
+@pytest.mark.slow
+def test_the_command_makes_a_model_folder_with_its_card_that_loads(tmp_path):
+    script = Path(sys.executable).parent / "rls3"
+    small = ["--scenes-per-layout", "2", "--text-steps", "2", "--stem-steps", "2", "--frozen-steps", "1"]
+    done = subprocess.run(
+        [script, "pretrain", "--out", str(tmp_path / "model"), *small], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    card = (tmp_path / "model" / "MODEL_CARD.md").read_text(encoding="utf-8")
+    assert "object presence" in card and "Every loss and every label" in card
+    assert not (tmp_path / "model" / "work").exists()
+    assert load_vlm(str(tmp_path / "model")).image_size == 64
