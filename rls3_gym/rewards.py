@@ -1,8 +1,9 @@
 """What a step is paid: an intrinsic part for feasible edits, an extrinsic part for what the VLM gets wrong.
 
-Extrinsic rewards are chosen by name (`EXTRINSIC`). Except for `episode_error` they are paid at the step, and
-scaled so that a typical sample earns about `MEAN_REWARD` before the VLM has learnt anything: rewards near 0.05
-drown in an agent's entropy term. What was seen in exploratory runs (few seeds each: directions, no claims):
+Extrinsic rewards are chosen by name (`EXTRINSIC`). Except for `episode_error` they are paid at the step. The two
+that pay for plain failure (`episode_error`, `sample_error`) fade as the VLM learns, from `MEAN_REWARD` a step at chance.
+The others keep a mean of about `MEAN_REWARD` all along: an error of a few per cent would drown in an agent's entropy
+term and in the penalty for infeasible edits. What was seen in exploratory runs (few seeds each: directions, no claims):
 
 - The failure of the single sample chases the VLM's antonym bias: a VLM that always says "left" makes an agent
   produce "right", then it turns round. Errors are therefore averaged over a cell and its antonym cells.
@@ -35,7 +36,7 @@ DEFAULT_EXTRINSIC = "cell_error"
 """The one that pays for what an agent seldom makes and the VLM still gets wrong, and that needs no second model. In
 exploratory runs it doubled the share of vertical terms. That it makes a better VLM is not established: no reward is."""
 MEAN_REWARD = 0.35
-"""What a dense reward pays for a typical sample at the start."""
+"""What a dense reward pays for a typical sample."""
 REWARD_CAP = 1.2
 """No single step is paid more."""
 CELL_RATE = 0.05
@@ -145,29 +146,33 @@ class CellError(_Plain):
     """The VLM's running error in the sample's relation cell, averaged over the cell and its antonym cells.
 
     With `rarity` it is weighted by sqrt(mean count / count) of those cells: what the agent seldom makes is
-    worth more. Scale: x 0.7, so that an error at chance in a cell of average frequency pays `MEAN_REWARD`.
+    worth more. Scale: over the samples that the agent makes, the mean pays `MEAN_REWARD`, however much the VLM has
+    learnt.
     """
 
-    COUNT_START = 20.0
     COUNT_KEPT = 0.9995  # counts fade over about 2,000 samples
+    COUNT_PRIOR = 10.0  # added to every cell's count: the first samples of a run do not say what is rare
+    FLOOR = 0.01  # below this mean error the scale is held: what is left is chance
 
     def __init__(self, rarity: bool = True) -> None:
         self.rarity = rarity
         self._error = RunningMean(CELLS, CELL_RATE, 0.5)
-        self._counts: Float = np.full(CELLS, self.COUNT_START)
+        self._counts: Float = np.zeros(CELLS)
 
     def begin_experiment(self, vlm: VLM, seed: int) -> None:
         self._error.clear()
-        self._counts[:] = self.COUNT_START
+        self._counts[:] = 0.0
 
     def step_reward(self, sample: Sample, feedback: Feedback | None) -> float:
         cell = sample.relation.index
-        pay = 2 * MEAN_REWARD * float(ANTONYMS[cell] @ self._error.values)
+        self._counts[cell] += 1
+        worth = ANTONYMS @ self._error.values
         if self.rarity:
-            self._counts[cell] += 1
-            pay *= float(np.sqrt(self._counts.mean() / (ANTONYMS[cell] @ self._counts)))
-            self._counts *= self.COUNT_KEPT
-        return min(REWARD_CAP, pay)
+            made = self._counts + self.COUNT_PRIOR
+            worth = worth * np.sqrt(made.mean() / (ANTONYMS @ made))
+        pay = _share_of_mean(worth, cell, self.FLOOR, self._counts)
+        self._counts *= self.COUNT_KEPT
+        return pay
 
     def episode_reward(self, samples: Sequence[Sample], feedback: Feedback) -> float:
         self._error.add_all((s.relation.index for s in samples), 1.0 - feedback.pairwise)
@@ -275,12 +280,16 @@ class LearningProgress(_Plain):
         self._gain = np.array(state["gain"], dtype=np.float64)
 
 
-def _share_of_mean(per_cell: Float, cell: int, floor: float) -> float:
-    """`MEAN_REWARD` times a cell's value over the mean of all cells, 0..`REWARD_CAP`; negative values count as 0."""
+def _share_of_mean(per_cell: Float, cell: int, floor: float, frequency: Float | None = None) -> float:
+    """`MEAN_REWARD` times a cell's value over the mean of all cells (weighted by `frequency`), 0..`REWARD_CAP`.
+
+    Negative values count as 0; `floor` is the least mean that is divided by.
+    """
     positive = np.maximum(0.0, per_cell)
     if not positive.any():
         return MEAN_REWARD
-    return float(min(REWARD_CAP, MEAN_REWARD * positive[cell] / max(floor, float(positive.mean()))))
+    mean = float(np.average(positive, weights=frequency))
+    return float(min(REWARD_CAP, MEAN_REWARD * positive[cell] / max(floor, mean)))
 
 
 EXTRINSIC: dict[str, Callable[[int, Callable[[], Sequence[Sample]]], ExtrinsicReward]] = {

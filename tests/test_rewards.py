@@ -87,6 +87,24 @@ def test_the_cell_error_pays_more_where_the_vlm_is_wrong_and_what_is_rare() -> N
     assert weighted.step_reward(of_cell(Term.ABOVE), None) > 2 * weighted.step_reward(hard[0], None)
 
 
+@pytest.mark.parametrize("rarity", [True, False])
+def test_the_cell_error_does_not_fade_as_the_vlm_learns(rarity: bool) -> None:
+    reward, rng = CellError(rarity), np.random.default_rng(0)
+    all_cells = [of_cell(*relation.terms) for relation in RELATIONS]
+    for _ in range(200):  # a VLM that is wrong once in twenty
+        reward.episode_reward(all_cells, feedback(all_cells, [bool(b) for b in rng.random(26) < 0.95]))
+    often = [s for s in all_cells for _ in range(1 if len(s.relation.terms) > 1 else 8)]
+    paid = [reward.step_reward(sample, None) for _ in range(20) for sample in often]
+    assert np.mean(paid[-len(often) :]) == pytest.approx(MEAN_REWARD, rel=0.1)
+
+
+def test_the_cell_error_of_a_vlm_that_is_never_wrong_pays_next_to_nothing() -> None:
+    reward, all_cells = CellError(rarity=False), [of_cell(*relation.terms) for relation in RELATIONS]
+    for _ in range(200):
+        reward.episode_reward(all_cells, feedback(all_cells, 1.0))
+    assert max(reward.step_reward(sample, None) for sample in all_cells) < 0.1 * MEAN_REWARD
+
+
 @pytest.mark.parametrize("reward", [CellError(), CellError(rarity=False), SampleError()])
 def test_a_dense_reward_pays_a_vlm_at_chance_about_the_documented_mean(reward: ExtrinsicReward) -> None:
     reward.begin_experiment(tiny_vlm(), seed=0)
