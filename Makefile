@@ -46,7 +46,7 @@ format: $(VENV)/.install  ## let ruff rewrite the files
 	$(BIN)/ruff format .
 
 bench: $(VENV)/.install  ## measure the tracer, a step of the environment, a round of fine-tuning
-	set -e; for file in benchmarks/*.py; do echo "== $$file"; $(OFFLINE) $(BIN)/python $$file; done
+	set -e; for name in tracer env_step finetune; do echo "== $$name"; $(OFFLINE) $(BIN)/python benchmarks/$$name.py; done
 
 clean:  ## remove the virtual environment and all that was built
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

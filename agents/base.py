@@ -65,8 +65,14 @@ class SamplerAgent(Protocol):
         """Take up what `save` wrote, before `learn`. Raises `UserError` for files of another agent or none."""
 
 
-def check_view(agent: SamplerAgent, view: str, name: str = "") -> None:
-    """Raise `UserError` unless the agent can take the action view; `name` is what the user calls the agent."""
-    if view not in agent.action_views:
-        who = name or type(agent).__name__
-        raise UserError(f"action_view: agent {who!r} cannot take {view!r}; it takes {' or '.join(agent.action_views)}")
+def choose_view(agent: SamplerAgent, wanted: str | None = None, name: str = "") -> str:
+    """The action view to make the environment with: the one `wanted`, or the agent's best when that is None.
+
+    `name` is what the user calls the agent. Raises `UserError` for a view the agent can't take.
+    """
+    if wanted is None:
+        return agent.action_views[0]
+    if wanted not in agent.action_views:
+        who, takes = name or type(agent).__name__, " or ".join(agent.action_views)
+        raise UserError(f"action_view: agent {who!r} cannot take {wanted!r}; it takes {takes}")
+    return wanted

@@ -25,7 +25,7 @@ import torch
 from numpy.typing import NDArray
 from safetensors.torch import load_file
 
-from rls3_agents.base import SamplerAgent, check_view
+from rls3_agents.base import SamplerAgent, choose_view
 from rls3_agents.generators import fingerprint
 from rls3_agents.loading import make_agent
 from rls3_gym.envs.scene_env import RLS3SceneEnv
@@ -147,7 +147,7 @@ class AgentContract:
     def test_a_view_it_does_not_take_is_refused_with_those_it_takes(self) -> None:
         agent = self.make_agent()
         with pytest.raises(UserError, match=agent.action_views[0]):
-            check_view(agent, "telepathy")
+            choose_view(agent, "telepathy")
 
     def test_it_does_nothing_when_the_monitor_is_done_already(self) -> None:
         env = Recorder(self.make_env(self.view()))

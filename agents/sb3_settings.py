@@ -7,8 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt
 
-from rls3_agents.settings import Settings, parse
-from rls3_registry.errors import UserError, unknown
+from rls3_agents.settings import Settings, parse_algorithm
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Weight = Annotated[float, Field(ge=0)]
@@ -88,9 +87,4 @@ ALGORITHMS: dict[str, type[Sb3Settings]] = {
 
 def parse_sb3(values: Mapping[str, Any]) -> Sb3Settings:
     """Settings of the algorithm that `values["algorithm"]` names. Raises `UserError` naming the key."""
-    algorithm = values.get("algorithm")
-    if algorithm is None:
-        raise UserError(f"settings.algorithm: is missing; one of {', '.join(ALGORITHMS)}")
-    if algorithm not in ALGORITHMS:
-        raise unknown("algorithm", str(algorithm), ALGORITHMS, where="settings.algorithm")
-    return parse(ALGORITHMS[algorithm], values)
+    return parse_algorithm(ALGORITHMS, values)

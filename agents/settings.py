@@ -27,6 +27,19 @@ def parse(model: type[S], values: Mapping[str, Any], where: str = "settings") ->
         raise _for_people(model, error, where) from error
 
 
+def parse_algorithm(models: Mapping[str, type[S]], values: Mapping[str, Any], where: str = "settings") -> S:
+    """Settings of the algorithm that `values["algorithm"]` names, for a plugin that serves several.
+
+    Raises `UserError` naming the key.
+    """
+    algorithm = values.get("algorithm")
+    if algorithm is None:
+        raise UserError(f"{where}.algorithm: is missing; one of {', '.join(models)}")
+    if algorithm not in models:
+        raise unknown("algorithm", str(algorithm), models, where=f"{where}.algorithm")
+    return parse(models[algorithm], values, where)
+
+
 def _for_people(model: type[Settings], error: ValidationError, where: str) -> UserError:
     mistake = error.errors()[0]
     path = ".".join([where, *(str(part) for part in mistake["loc"])])

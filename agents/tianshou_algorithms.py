@@ -19,8 +19,8 @@ from tianshou.utils.net.continuous import ContinuousActorProbabilistic, Continuo
 from torch import Tensor
 from torch.distributions import Categorical, Distribution, Independent, Normal
 
-from rls3_agents.settings import Settings, parse
-from rls3_registry.errors import UserError, unknown
+from rls3_agents.settings import Settings, parse_algorithm
+from rls3_registry.errors import UserError
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 IMPOSSIBLE = -1e9
@@ -62,12 +62,7 @@ ALGORITHMS: dict[str, type[TianshouSettings]] = {"ppo": PpoSettings, "sac": SacS
 
 def parse_tianshou(values: Mapping[str, Any]) -> TianshouSettings:
     """Settings of the algorithm that `values["algorithm"]` names. Raises `UserError` naming the key."""
-    algorithm = values.get("algorithm")
-    if algorithm is None:
-        raise UserError(f"settings.algorithm: is missing; one of {', '.join(ALGORITHMS)}")
-    if algorithm not in ALGORITHMS:
-        raise unknown("algorithm", str(algorithm), ALGORITHMS, where="settings.algorithm")
-    return parse(ALGORITHMS[algorithm], values)
+    return parse_algorithm(ALGORITHMS, values)
 
 
 def build_ppo(settings: PpoSettings, seen: spaces.Box, actions: gymnasium.Space[Any]) -> PPO:

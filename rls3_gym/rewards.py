@@ -1,9 +1,9 @@
 """What a step is paid: an intrinsic part for feasible edits, an extrinsic part for what the VLM gets wrong.
 
-Extrinsic rewards are chosen by name (`EXTRINSIC`). Except for `episode_error` they are paid at the step. The two
-that pay for plain failure (`episode_error`, `sample_error`) fade as the VLM learns, from `MEAN_REWARD` a step at chance.
-The others keep a mean of about `MEAN_REWARD` all along: an error of a few per cent would drown in an agent's entropy
-term and in the penalty for infeasible edits. What was seen in exploratory runs (few seeds each: directions, no claims):
+Extrinsic rewards are chosen by name (`EXTRINSIC`). Except for `episode_error` they are paid at the step. The two that
+pay for plain failure (`episode_error`, `sample_error`) begin at `MEAN_REWARD` a step, at chance, and fade as the VLM
+learns. The others keep that mean all along: an error of a few per cent would drown in an agent's entropy term and in
+the penalty for infeasible edits. What was seen in exploratory runs (few seeds each: directions, no claims):
 
 - The failure of the single sample chases the VLM's antonym bias: a VLM that always says "left" makes an agent
   produce "right", then it turns round. Errors are therefore averaged over a cell and its antonym cells.

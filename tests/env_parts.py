@@ -33,16 +33,20 @@ def tiny_vlm() -> VLM:
 @cache
 def samples(n: int = 24) -> tuple[Sample, ...]:
     """Samples of random edits in real rooms."""
-    rng = np.random.default_rng(7)
     stage = Stage(load_backend("embedded", 64), families=family_names())
+    return tuple(draw_samples(stage, n, np.random.default_rng(7), edits=6))
+
+
+def draw_samples(stage: Stage, n: int, rng: np.random.Generator, edits: int = 30) -> list[Sample]:
+    """`n` samples of random edits, so many edits to a scene."""
     made: list[Sample] = []
     while len(made) < n:
         stage.set_scene(rng)
-        for _ in range(6):
+        for _ in range(edits):
             outcome = stage.try_edit(stage.random_edit(rng), rng)
             if outcome.sample is not None:
                 made.append(outcome.sample)
-    return tuple(made[:n])
+    return made[:n]
 
 
 def feedback(of: tuple[Sample, ...] | list[Sample], right: float | list[bool], p_opposite: float = 0.5) -> Feedback:

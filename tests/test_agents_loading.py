@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import rls3_registry
-from rls3_agents.base import check_view
+from rls3_agents.base import choose_view
 from rls3_agents.loading import load_spec, make_agent, plugins
 from rls3_agents.random_agent import RandomAgent
 from rls3_agents.spaces import describe, restore
@@ -47,11 +47,12 @@ def test_the_built_in_plugins_are_installed_as_third_parties_would_be() -> None:
 def test_an_algorithm_takes_the_views_it_can_and_a_wrong_one_is_told_which(name: str, views: tuple[str, ...]) -> None:
     agent = make_agent(name, seed=0)
     assert agent.action_views == views
+    assert choose_view(agent, None, name) == views[0]
     for view in views:
-        check_view(agent, view, name)
+        assert choose_view(agent, view, name) == view
     for view in {"box", "multi_discrete", "relation"} - set(views):
         with pytest.raises(UserError) as refusal:
-            check_view(agent, view, name)
+            choose_view(agent, view, name)
         assert str(refusal.value) == f"action_view: agent {name!r} cannot take {view!r}; it takes {views[0]}"
 
 

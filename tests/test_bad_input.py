@@ -112,7 +112,7 @@ def test_a_wrong_name_is_answered_with_the_nearest(complaint: Any, words: tuple[
         ("agent.settings.gamma=2", "gamma"),
         ("vlm.finetune.learning_rate=-1", "finetune.learning_rate"),
         ("environment.intrinsic_infeasible={lost: -1}", "unknown reason 'lost'"),
-        ("environment.action_view=relation", "agent 'sb3/sac' can't act through 'relation'; it can through box"),
+        ("environment.action_view=relation", "agent 'sb3/sac' cannot take 'relation'; it takes box"),
     ],
 )
 def test_a_wrong_value_is_answered_with_its_key_and_bound(

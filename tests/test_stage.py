@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from env_parts import draw_samples
 
 from rls3_gym.backends.embedded.backend import EmbeddedBackend
 from rls3_gym.sample import decode_samples, encode_samples
@@ -25,15 +26,8 @@ def backend():
     return EmbeddedBackend(64)
 
 
-def samples(backend, count, seed=0, **arguments):
-    stage, rng, found = Stage(backend, families=family_names(), **arguments), np.random.default_rng(seed), []
-    while len(found) < count:
-        stage.set_scene(rng)
-        for _ in range(30):
-            outcome = stage.try_edit(stage.random_edit(rng), rng)
-            if outcome.sample is not None:
-                found.append(outcome.sample)
-    return found
+def samples(backend, count, seed=0):
+    return draw_samples(Stage(backend, families=family_names()), count, np.random.default_rng(seed))
 
 
 @pytest.mark.parametrize("family", family_names())

@@ -21,6 +21,7 @@ from rls3_gym.backends.embedded.objects import load_object
 from rls3_gym.backends.embedded.shading import to_linear
 from rls3_gym.backends.embedded.textures import texture, texture_names
 from rls3_gym.backends.embedded.tracer import STATIC_IDS, Movable, ObjectGeometry, Traced, Tracer, prepare_object
+from rls3_gym.scene.camera import CameraFrame
 from rls3_gym.scene.layouts import draw_layout
 from rls3_gym.scene.rooms import CameraPose, Layout, Light
 from rls3_registry.errors import UserError
@@ -302,7 +303,6 @@ def test_supersampling_softens_edges_only() -> None:
 @pytest.mark.parametrize("heading", [0.0, 0.5, -2.0])
 def test_an_object_appears_where_the_camera_projects_it(heading: float) -> None:
     pose = replace(FORWARD, heading=heading)
-    camera = Camera(pose)
     along = np.array([np.sin(heading), np.cos(heading), 0.0])
     right = np.array([np.cos(heading), -np.sin(heading), 0.0])
     place = np.array(pose.eye) + 2.5 * along + 0.4 * right - [0, 0, 0.8]
@@ -310,17 +310,15 @@ def test_an_object_appears_where_the_camera_projects_it(heading: float) -> None:
     tracer = Tracer([floor], {}, pose, PLAIN_LIGHT, 128, 1)
     traced = tracer.trace([Movable(block(0.1, 0.1, 0.1), (place[0], place[1], place[2] - 0.05), 0.3)])
     rows, columns = np.nonzero(traced.ids == 0)
-    image, depth = camera.project(place[None].astype(np.float32))
-    np.testing.assert_allclose(image[0], [(columns.mean() + 0.5) / 64 - 1, (rows.mean() + 0.5) / 64 - 1], atol=0.03)
-    assert image[0, 0] > 0
-    np.testing.assert_allclose(camera.to_camera_frame(place[None].astype(np.float32)), [[0.4, -0.8, 2.5]], atol=1e-5)
-    np.testing.assert_allclose(depth, [2.5 * np.cos(-0.2) - 0.8 * np.sin(-0.2)], atol=1e-5)
+    x, y, depth = CameraFrame(pose).project(place)
+    np.testing.assert_allclose([x, y], [(columns.mean() + 0.5) / 64 - 1, (rows.mean() + 0.5) / 64 - 1], atol=0.03)
+    assert x > 0
+    np.testing.assert_allclose(CameraFrame(pose).to_camera(place), [0.4, -0.8, 2.5])
+    np.testing.assert_allclose(depth, 2.5 * np.cos(-0.2) - 0.8 * np.sin(-0.2))
 
 
-def test_a_point_behind_the_camera_has_no_image() -> None:
-    image, depth = Camera(FORWARD).project(np.array([[0.0, -4.0, 1.2]], np.float32))
-    assert np.isnan(image).all()
-    assert depth[0] < 0
+def test_a_point_behind_the_camera_has_a_negative_distance() -> None:
+    assert CameraFrame(FORWARD).project([0.0, -4.0, 1.2])[2] < 0
 
 
 def test_yaw_turns_counter_clockwise_seen_from_above() -> None:

@@ -10,29 +10,11 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 
-class RunProgress:
-    """A live line with samples, round, accuracy, valid rate and reward, and one lasting line per evaluation.
+class _Live:
+    """A rich display that is drawn while it is entered, and only where the console is a terminal."""
 
-    Where the console is no terminal only the lasting lines are written.
-    """
-
-    def __init__(self, console: Console, total: int, unit: str) -> None:
-        """`total` of `unit` ("samples" or "rounds") is what the run is going to do."""
-        self._console = console
-        self._unit = unit
-        self._progress = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=24),
-            TextColumn("{task.fields[state]}"),
-            TimeElapsedColumn(),
-            TextColumn("left"),
-            TimeRemainingColumn(),
-            console=console,
-            disable=not console.is_terminal,
-            transient=True,
-        )
-        self._task = self._progress.add_task(unit, total=total, state="")
-        self._accuracy = float("nan")
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
 
     def __enter__(self) -> Self:
         self._progress.start()
@@ -42,6 +24,27 @@ class RunProgress:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._progress.stop()
+
+
+class RunProgress(_Live):
+    """A live line with samples, round, accuracy, valid rate and reward, and one lasting line per evaluation.
+
+    Where the console is no terminal only the lasting lines are written.
+    """
+
+    def __init__(self, console: Console, total: int, unit: str) -> None:
+        """`total` of `unit` ("samples" or "rounds") is what the run is going to do."""
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=24),
+            TextColumn("{task.fields[state]}"),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+        )
+        super().__init__(Progress(*columns, console=console, disable=not console.is_terminal, transient=True))
+        self._task = self._progress.add_task(unit, total=total, state="")
+        self._accuracy = float("nan")
 
     def episode(self, done: float, n_generated: int, round_: int, valid_rate: float, reward: float) -> None:
         """Show the state after an episode; `done` is in the run's unit."""
@@ -65,29 +68,19 @@ class RunProgress:
         self._progress.console.print(line, highlight=False, soft_wrap=True)
 
 
-class PhaseProgress:
+class PhaseProgress(_Live):
     """A bar for each phase of a long command; where the console is no terminal, a line for each phase."""
 
     def __init__(self, console: Console) -> None:
-        self._progress = Progress(
+        columns = (
             TextColumn("{task.description:<18}"),
             BarColumn(bar_width=24),
             TextColumn("{task.completed:,.0f} of {task.total:,.0f}"),
             TimeElapsedColumn(),
             TextColumn("{task.fields[state]}"),
-            console=console,
-            disable=not console.is_terminal,
         )
+        super().__init__(Progress(*columns, console=console, disable=not console.is_terminal))
         self._tasks: dict[str, TaskID] = {}
-
-    def __enter__(self) -> Self:
-        self._progress.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._progress.stop()
 
     def show(self, phase: str, done: int, total: int, numbers: Mapping[str, float] | None = None) -> None:
         """How far a phase is, with the numbers it has to tell."""

@@ -11,7 +11,7 @@ import gymnasium
 import torch
 from rich.console import Console
 
-from rls3_agents.base import SamplerAgent
+from rls3_agents.base import SamplerAgent, choose_view
 from rls3_agents.loading import make_agent
 from rls3_gym.envs.scene_env import RLS3SceneEnv
 from rls3_gym.experiment.checkpoint import is_final, load_checkpoint, load_vlm_state
@@ -106,24 +106,12 @@ def _build(config: ExperimentConfig) -> _Parts:
         torch.set_num_threads(config.threads)
     agent = make_agent(config.agent.name, config.seed, config.agent.settings)
     arguments = config.environment.model_dump(exclude={"rules"})
-    arguments["action_view"] = _action_view(config, agent)
+    arguments["action_view"] = choose_view(agent, config.environment.action_view, config.agent.name)
     rules = FeasibilityRules(**config.environment.rules.model_dump())
     env = RLS3SceneEnv(vlm=config.vlm.name, finetune_settings=config.vlm.finetune or None, rules=rules, **arguments)
     measurer = Measurer(config.evaluation.sets, config.environment.image_size, config.evaluation.items)
     measurer.load()
     return _Parts(agent, env, measurer)
-
-
-def _action_view(config: ExperimentConfig, agent: SamplerAgent) -> str:
-    wanted = config.environment.action_view
-    if wanted is None:
-        return agent.action_views[0]
-    if wanted not in agent.action_views:
-        raise UserError(
-            f"environment.action_view: agent {config.agent.name!r} can't act through {wanted!r}; "
-            f"it can through {', '.join(agent.action_views)}"
-        )
-    return wanted
 
 
 def _carry_out(

@@ -1,8 +1,9 @@
-"""The camera's geometry, shared by placing and by rendering: frames and projection."""
+"""The camera's geometry, shared by placing and by rendering: its axes, its gravity-aligned frame, its projection."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -18,19 +19,33 @@ class CameraFrame:
 
     pose: CameraPose
 
+    @cached_property
+    def axes(self) -> FloatArray:
+        """(3, 3): unit vectors of the picture in the world, one a row: right, up, along the optical axis."""
+        level, vertical = self._gravity_aligned[2], self._gravity_aligned[1]
+        sin, cos = np.sin(self.pose.pitch), np.cos(self.pose.pitch)
+        return np.stack([self._gravity_aligned[0], cos * vertical - sin * level, cos * level + sin * vertical])
+
+    @cached_property
+    def half_width(self) -> float:
+        """Half the picture's width at distance 1 along the optical axis."""
+        return float(np.tan(np.radians(self.pose.fov_deg) / 2))
+
     def to_camera(self, points: ArrayLike) -> FloatArray:
         """World points (n, 3) or (3,) -> the same in the gravity-aligned camera frame."""
-        relative = np.asarray(points, np.float64) - np.array(self.pose.eye)
-        sin, cos = np.sin(self.pose.heading), np.cos(self.pose.heading)
-        x, y, z = relative[..., 0], relative[..., 1], relative[..., 2]
-        return np.stack([x * cos - y * sin, z, x * sin + y * cos], axis=-1)
+        return self._relative(points) @ self._gravity_aligned.T
 
     def project(self, points: ArrayLike) -> FloatArray:
         """World points (n, 3) or (3,) -> image position, x right and y down in [-1, 1] inside the picture, and
         the distance along the optical axis (<= 0: behind the camera)."""
-        p = self.to_camera(points)
-        sin, cos = np.sin(self.pose.pitch), np.cos(self.pose.pitch)
-        forward = p[..., 2] * cos + p[..., 1] * sin
-        up = p[..., 1] * cos - p[..., 2] * sin
-        scale = np.tan(np.radians(self.pose.fov_deg) / 2) * np.where(forward > 1e-6, forward, 1e-6)
-        return np.stack([p[..., 0] / scale, -up / scale, forward], axis=-1)
+        right, up, forward = np.moveaxis(self._relative(points) @ self.axes.T, -1, 0)
+        scale = self.half_width * np.where(forward > 1e-6, forward, 1e-6)
+        return np.stack([right / scale, -up / scale, forward], axis=-1)
+
+    @cached_property
+    def _gravity_aligned(self) -> FloatArray:
+        sin, cos = np.sin(self.pose.heading), np.cos(self.pose.heading)
+        return np.array([[cos, -sin, 0.0], [0.0, 0.0, 1.0], [sin, cos, 0.0]])
+
+    def _relative(self, points: ArrayLike) -> FloatArray:
+        return np.asarray(points, np.float64) - np.array(self.pose.eye)
