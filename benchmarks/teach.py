@@ -29,7 +29,8 @@ from rls3_gym.sample import Sample
 from rls3_gym.scene.catalog import load_catalog
 from rls3_gym.scene.layouts import family_names
 from rls3_gym.stage import Stage
-from rls3_gym.vlm.loading import PACKAGED, load_vlm
+from rls3_gym.vlm.clip_loading import PACKAGED
+from rls3_gym.vlm.loading import load_vlm
 
 ROUND = 500
 EPISODE = 32

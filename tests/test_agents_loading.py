@@ -12,10 +12,11 @@ import pytest
 
 import rls3_registry
 from rls3_agents.base import choose_view
-from rls3_agents.loading import load_spec, make_agent, plugins
+from rls3_agents.loading import GROUP, load_spec, make_agent
 from rls3_agents.random_agent import RandomAgent
 from rls3_agents.spaces import describe, restore
 from rls3_registry.errors import UserError
+from rls3_registry.plugins import installed
 
 
 def test_every_registered_agent_can_be_made() -> None:
@@ -28,7 +29,7 @@ def test_every_registered_agent_can_be_made() -> None:
 
 
 def test_the_built_in_plugins_are_installed_as_third_parties_would_be() -> None:
-    assert {"random", "stratified", "sb3", "tianshou"} <= set(plugins())
+    assert {"random", "stratified", "sb3", "tianshou"} <= set(installed(GROUP))
 
 
 @pytest.mark.parametrize(
@@ -85,7 +86,7 @@ def test_overrides_go_over_the_settings_of_the_yaml() -> None:
         ("stratified", {"retries": -1}, "settings.retries: input should be greater than or equal to 0, not -1"),
         ("rls3_agents.random_agent:Nobody", {}, "has no class 'Nobody'"),
         ("nowhere.at_all:Agent", {}, "cannot be imported: No module named 'nowhere'"),
-        ("rls3_agents.settings:Settings", {}, "is no sampler agent; it lacks learn"),
+        ("rls3_agents.settings:Settings", {}, "is no agent plugin; it lacks learn"),
     ],
 )
 def test_a_mistake_is_one_line_that_says_what_would_be_right(name: str, overrides: dict[str, Any], said: str) -> None:

@@ -1,4 +1,4 @@
-"""What every backend must do: all that `rls3_gym.backends.loading` knows by name are put through it."""
+"""What every backend must do: all in `registry/backends` are put through it."""
 
 from __future__ import annotations
 
@@ -7,16 +7,19 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from rls3_gym.backends.loading import BACKENDS, load_backend
+import rls3_registry
+from rls3_gym.backends.embedded.backend import EmbeddedBackend
+from rls3_gym.backends.loading import load_backend
 from rls3_gym.scene.arrangement import Arrangement
 from rls3_gym.scene.catalog import load_catalog
 from rls3_gym.scene.layouts import draw_layout
 from rls3_gym.scene.proposals import random_arrangement
+from rls3_registry.errors import UserError
 
 SIZE = 64
 
 
-@pytest.fixture(scope="module", params=BACKENDS)
+@pytest.fixture(scope="module", params=rls3_registry.names("backends"))
 def backend(request):
     made = load_backend(request.param, SIZE)
     yield made
@@ -85,3 +88,37 @@ def test_depth_is_smaller_on_a_nearer_object(backend, arrangement):
             if distance[a] + 0.5 < distance[b]:
                 assert depth[a] < depth[b]
     assert np.allclose(depth, distance, atol=0.5)
+
+
+class NightBackend(EmbeddedBackend):
+    """A backend of somebody else's."""
+
+    def __init__(self, image_size: int, brightness: float) -> None:
+        super().__init__(image_size)
+        self.brightness = brightness
+
+
+def test_a_backend_may_be_a_yaml_file_with_a_class_of_ones_own(tmp_path):
+    file = tmp_path / "night.yaml"
+    file.write_text("plugin: test_backends:NightBackend\nsettings: {brightness: 0.2}\n", encoding="utf-8")
+    made = load_backend(str(file), 32)
+    assert (type(made).__name__, made.image_size, made.brightness) == ("NightBackend", 32, 0.2)
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("plugin: test_backends:NightBackend\nsettings: {brightnes: 0.2}", "settings: .*'brightnes'"),
+        ("plugin: embeded", "unknown backend 'embeded'; did you mean 'embedded'"),
+        ("plugin: test_backends:SIZE", "has no class 'SIZE'"),
+        ("plugin: rls3_gym.scene.arrangement:Edit", "is no backend; it lacks reset, apply"),
+        ("plugin: nowhere:Backend", "cannot be imported: No module named 'nowhere'"),
+        ("plugn: embedded", "keys are plugin, description, settings"),
+    ],
+)
+def test_a_mistake_in_a_backends_yaml_is_named(tmp_path, content, said):
+    file = tmp_path / "mine.yaml"
+    file.write_text(content + "\n", encoding="utf-8")
+    with pytest.raises(UserError, match=said) as mistake:
+        load_backend(str(file), 32)
+    assert "\n" not in str(mistake.value)

@@ -59,7 +59,7 @@ def test_list_as_json_holds_every_section(capsys: pytest.CaptureFixture[str]) ->
     assert all(row["description"] for section in ("agents", "vlms", "experiments") for row in found[section])
 
 
-@pytest.mark.parametrize("section", ["ids", "agents", "vlms", "experiments", "rooms", "objects"])
+@pytest.mark.parametrize("section", ["ids", "agents", "vlms", "backends", "experiments", "rooms", "objects"])
 def test_list_of_one_section_prints_a_table_or_its_rows(section: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert rls3("list", section) == 0
     table = capsys.readouterr().out

@@ -19,6 +19,7 @@ import yaml
 import rls3_registry
 from rls3_agents.base import SamplerAgent
 from rls3_agents.loading import make_agent
+from rls3_gym.backends.loading import load_backend
 from rls3_gym.cli import app
 from rls3_gym.experiment.config import load_config, parse_config
 from rls3_gym.vlm.loading import load_vlm
@@ -171,6 +172,11 @@ def test_the_vlms_of_contributing_load(examples: Path, monkeypatch: pytest.Monke
     assert load_vlm("tiny_text.yaml").name == "tiny_text.yaml"
     with pytest.raises(UserError, match="checkpoints/vit_b_32.pt"):
         load_vlm("vit_b_32.yaml")
+
+
+def test_the_backend_of_contributing_loads(examples: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(examples)
+    assert load_backend("quick.yaml", 32).supersampling == 1  # type: ignore[attr-defined]
 
 
 def test_the_object_and_the_room_of_contributing_can_be_shown(examples: Path) -> None:

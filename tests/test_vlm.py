@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import pathlib
 
 import numpy as np
 import pytest
@@ -13,8 +14,9 @@ from rls3_gym.evaluation.metrics import accuracy_table, presence_accuracy
 from rls3_gym.evaluation.testset import load_set
 from rls3_gym.sample import Sample
 from rls3_gym.scene.captions import Change
-from rls3_gym.vlm.clip_model import CONFIG_FILE, WEIGHTS_FILE, ClipModel, load_folder, open_clip_module
-from rls3_gym.vlm.loading import PACKAGED, load_vlm
+from rls3_gym.vlm.clip_loading import CONFIG_FILE, PACKAGED, WEIGHTS_FILE, load_folder, open_clip_module
+from rls3_gym.vlm.clip_model import ClipModel
+from rls3_gym.vlm.loading import load_vlm
 from rls3_gym.vlm.open_clip import OpenClipVLM
 from rls3_gym.vlm.settings import FineTuneSettings
 from rls3_gym.vlm.tokenizer import CompactTokenizer
@@ -172,9 +174,53 @@ def test_unknown_names_foreign_folders_and_unreadable_weights_are_clear_errors(t
     spec.write_text(f"adapter: open_clip\nmodel: ViT-B-32\npretrained: {tmp_path}/none.pt\n")
     with pytest.raises(UserError, match="there is no such file"):
         load_vlm(str(spec))
+    spec.write_text("adapter: open_clop\nmodel: packaged:tiny\n")
+    with pytest.raises(UserError, match="unknown VLM adapter 'open_clop'; did you mean 'open_clip'"):
+        load_vlm(str(spec))
+    spec.write_text("model: packaged:tiny\n")
+    with pytest.raises(UserError, match="vlm.yaml: adapter: Field required"):
+        load_vlm(str(spec))
     spec.write_text("adapter: open_clip\nmodle: tiny\n")
     with pytest.raises(UserError, match="keys are"):
         load_vlm(str(spec))
+
+
+class LoudVLM(OpenClipVLM):
+    """An adapter of somebody else's, with a key of its own."""
+
+    @classmethod
+    def from_yaml(cls, name, options, finetune, where):
+        own = dict(options)
+        loudness = own.pop("loudness")
+        vlm = super().from_yaml(name, own, finetune, where)
+        vlm.loudness = loudness
+        return vlm
+
+
+def test_an_adapter_may_be_a_class_of_ones_own(tmp_path):
+    spec = tmp_path / "loud.yaml"
+    spec.write_text("adapter: test_vlm:LoudVLM\nmodel: packaged:tiny\nloudness: 3\nfinetune: {epochs: 2}\n")
+    vlm = load_vlm(str(spec), {"batch_size": 16})
+    assert (type(vlm).__name__, vlm.loudness, vlm.settings.epochs, vlm.settings.batch_size) == ("LoudVLM", 3, 2, 16)
+
+
+class Payload:
+    """Pickles to a call that leaves a trace."""
+
+    def __init__(self, trace):
+        self.trace = trace
+
+    def __reduce__(self):
+        return pathlib.Path.touch, (self.trace,)
+
+
+def test_a_checkpoint_that_would_run_code_is_refused_and_does_not(tmp_path):
+    trace, checkpoint, spec = tmp_path / "ran", tmp_path / "weights.pt", tmp_path / "vlm.yaml"
+    torch.save({"state_dict": Payload(trace)}, checkpoint)
+    spec.write_text(f"adapter: open_clip\nmodel: RN50\npretrained: {checkpoint}\n")
+    with pytest.raises(UserError, match="weights.pt"):
+        load_vlm(str(spec))
+    assert not trace.exists()
 
 
 def test_a_model_of_open_clips_own_kind_is_scored_taught_and_loaded_from_a_folder(tmp_path, guide):

@@ -1,18 +1,50 @@
-"""Finding a backend by name."""
+"""Finding a backend by name or path: registry YAML -> class -> backend."""
 
 from __future__ import annotations
 
-from rls3_gym.backends.base import SceneBackend
-from rls3_registry.errors import unknown
+from typing import Any
 
-BACKENDS = ("embedded",)
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+import rls3_registry
+from rls3_gym.backends.base import SceneBackend
+from rls3_registry.errors import UserError
+from rls3_registry.plugins import plugin_class
+
+GROUP = "rls3_gym.backends"
+"""Entry-point group in which packages announce their backends: `name = "module:Class"`."""
+
+
+class BackendSpec(BaseModel):
+    """One YAML of `registry/backends`."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    plugin: str
+    """Name in the entry-point group, or `module:Class`."""
+    description: str = ""
+    settings: dict[str, Any] = {}
+    """Handed to the class by name, beside `image_size`."""
 
 
 def load_backend(name: str, image_size: int) -> SceneBackend:
-    """A new backend that takes square pictures of `image_size` pixels. Raises `UserError` for an unknown name."""
-    if name not in BACKENDS:
-        raise unknown("backend", str(name), BACKENDS, "backend")
-    # Imported here: naming a backend must not need the libraries of the others.
-    from rls3_gym.backends.embedded.backend import EmbeddedBackend
+    """A new backend that takes square pictures of `image_size` pixels: a registry name, or a YAML file.
 
-    return EmbeddedBackend(image_size=image_size)
+    Raises `UserError` for a name or key nobody knows, and for a library that is not installed.
+    """
+    if name.endswith((".yaml", ".yml")):
+        where, content = name, rls3_registry.load_file(name)
+    else:
+        where, content = f"backends/{name}.yaml", rls3_registry.load("backends", name)
+    try:
+        spec = BackendSpec(**content)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(p) for p in first["loc"])
+        raise UserError(f"{where}: {key}: {first['msg']}; keys are {', '.join(BackendSpec.model_fields)}") from error
+    backend = plugin_class(GROUP, "backend", spec.plugin, ("reset", "apply", "capture", "close"))
+    try:
+        made: SceneBackend = backend(image_size=image_size, **spec.settings)
+    except TypeError as error:
+        raise UserError(f"{where}: settings: {error}") from error
+    return made

@@ -21,7 +21,7 @@ from rls3_gym.scheduler import EarlyStopping, EpisodeOutcome, Schedule, Schedule
 from rls3_gym.stage import FeasibilityRules, Outcome, Stage
 from rls3_gym.vlm.base import VLM
 
-_NO_SUCH_EDIT = Outcome(None, Reason.NO_SUPPORT, None)
+_NO_SUCH_EDIT = Outcome(None, Reason.NO_PLACE, None)
 
 
 class RLS3SceneEnv(gymnasium.Env[Any, Any]):
@@ -82,7 +82,7 @@ class RLS3SceneEnv(gymnasium.Env[Any, Any]):
     | argument | default | meaning |
     |---|---|---|
     | `vlm` | `"tiny"` | registered name, YAML file or model folder; or a `VLM`, which is then taught in place |
-    | `backend` | `"embedded"` | world that shows the scenes |
+    | `backend` | `"embedded"` | world that shows the scenes: registered name or YAML file |
     | `families` | all | room families, cycled over the episodes |
     | `T` | 32 | steps of an episode |
     | `E` | 96 | episodes of a round (about 400 trained samples with random actions and the default eta) |

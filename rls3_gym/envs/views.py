@@ -87,7 +87,7 @@ class RelationView:
     """Discrete(3 x 26): put slot `action // 26` into relation cell `action % 26` to another object.
 
     The stage draws which other object, which kind and a feasible place; when it finds none, the step gives no
-    sample for the reason `no_support`.
+    sample for the reason `no_place`.
     """
 
     name: ClassVar[str] = "relation"

@@ -9,10 +9,11 @@ from rich.console import Console
 from rich.table import Table
 
 import rls3_registry
-from rls3_agents.loading import load_spec, plugins
+from rls3_agents.loading import GROUP, load_spec
 from rls3_gym.registration import ENV_IDS
 from rls3_gym.scene.catalog import load_catalog
 from rls3_gym.scene.families import load_family
+from rls3_registry.plugins import installed
 
 Rows = list[dict[str, Any]]
 
@@ -25,13 +26,18 @@ def _agents() -> Rows:
     named = [(name, load_spec(name)) for name in rls3_registry.names("agents")]
     rows = [{"name": name, "plugin": spec.plugin, "description": spec.description} for name, spec in named]
     used = {spec.plugin for _, spec in named}
-    others = [point for name, point in sorted(plugins().items()) if name not in used]
+    others = [point for name, point in sorted(installed(GROUP).items()) if name not in used]
     return rows + [{"name": p.name, "plugin": p.value, "description": "installed plugin"} for p in others]
 
 
 def _vlms() -> Rows:
     specs = {name: rls3_registry.load("vlms", name) for name in rls3_registry.names("vlms")}
     return [{"name": n, "model": s.get("model"), "description": s.get("description", "")} for n, s in specs.items()]
+
+
+def _backends() -> Rows:
+    specs = {name: rls3_registry.load("backends", name) for name in rls3_registry.names("backends")}
+    return [{"name": n, "plugin": s.get("plugin"), "description": s.get("description", "")} for n, s in specs.items()]
 
 
 def _experiments() -> Rows:
@@ -59,6 +65,7 @@ SECTIONS: dict[str, Callable[[], Rows]] = {
     "ids": _ids,
     "agents": _agents,
     "vlms": _vlms,
+    "backends": _backends,
     "experiments": _experiments,
     "rooms": _rooms,
     "objects": _objects,

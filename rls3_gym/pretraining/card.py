@@ -14,7 +14,7 @@ from rls3_gym.pretraining.probe import linear_probe
 from rls3_gym.pretraining.scenes import SceneTable, draw_scenes
 from rls3_gym.pretraining.train import PretrainSettings
 from rls3_gym.scene.catalog import load_catalog
-from rls3_gym.vlm.clip_model import WEIGHTS_FILE
+from rls3_gym.vlm.clip_loading import WEIGHTS_FILE
 from rls3_gym.vlm.loading import load_vlm
 from rls3_gym.vlm.open_clip import OpenClipVLM
 

@@ -23,7 +23,8 @@ from torch.nn import functional as F
 
 from rls3_gym.pretraining.captions import CaptionWriter, Written
 from rls3_gym.pretraining.scenes import GRID, IMAGE_SIZE, SceneTable
-from rls3_gym.vlm.clip_model import ClipModel, open_clip_module
+from rls3_gym.vlm.clip_loading import open_clip_module
+from rls3_gym.vlm.clip_model import ClipModel
 from rls3_gym.vlm.losses import contrastive_loss, hard_negative_loss
 from rls3_gym.vlm.tokenizer import CompactTokenizer
 from rls3_registry.errors import UserError

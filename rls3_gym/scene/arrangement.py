@@ -27,8 +27,9 @@ OVERHANG = 0.5
 
 
 class Reason(StrEnum):
-    """Why an edit gives no sample. The last four are known only after rendering or captioning."""
+    """Why a step gives no sample. The last four are known only after rendering or captioning."""
 
+    NO_PLACE = "no_place"  # asked for a relation, the stage found no edit that makes it
     OUTSIDE_ROOM = "outside_room"
     NO_SUPPORT = "no_support"
     OVERLAPS_FURNITURE = "overlaps_furniture"

@@ -48,4 +48,5 @@ class CameraFrame:
         return np.array([[cos, -sin, 0.0], [0.0, 0.0, 1.0], [sin, cos, 0.0]])
 
     def _relative(self, points: ArrayLike) -> FloatArray:
-        return np.asarray(points, np.float64) - np.array(self.pose.eye)
+        relative: FloatArray = np.asarray(points, np.float64) - np.array(self.pose.eye)
+        return relative

@@ -66,7 +66,11 @@ class FineTuneReport:
 
 
 class VLM(Protocol):
-    """A vision-language model that scores and learns. Adapters: `vlm/open_clip.py`, `vlm/paligemma.py`."""
+    """A vision-language model that scores and learns; `vlm/open_clip.py` is one.
+
+    A class that YAML names as `adapter` also has the class method `from_yaml(name, options, finetune, where)`: the VLM
+    that goes by `name`, from the YAML's own keys and its settings for fine-tuning; `where` is for error messages.
+    """
 
     name: str
     image_size: int

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from fnmatch import fnmatchcase
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,13 +12,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from rls3_gym._compat import torchvision as torchvision_compat
-from rls3_gym.vlm.tokenizer import PAD, CompactTokenizer
+from rls3_gym.vlm.tokenizer import PAD
 from rls3_registry.errors import UserError, unknown
-
-VOCABULARY_FILE = "vocabulary.json"
-CONFIG_FILE = "open_clip_config.json"
-WEIGHTS_FILE = "open_clip_model.safetensors"
 
 
 class ClipModel:
@@ -124,66 +117,3 @@ class ClipModel:
         tokens = self.model.encode_text(ids[:, :length])  # type: ignore[operator]
         weight = own[:, :length, None].to(tokens.dtype)
         return (tokens * weight).sum(1) / weight.sum(1)  # type: ignore[no-any-return]
-
-
-def open_clip_module() -> Any:
-    """open_clip, imported late and with the torchvision shim in place."""
-    torchvision_compat.install()
-    import open_clip
-
-    import rls3_gym.vlm.scene_tower  # noqa: F401  registers the tower with timm
-
-    return open_clip
-
-
-def load_folder(folder: Path) -> ClipModel:
-    """A model from a folder with open_clip's config and safetensors weights (its `local-dir` format).
-
-    A `vocabulary.json` beside them means the compact tokenizer. Raises `UserError` for a folder that is none.
-    """
-    open_clip = open_clip_module()
-    for needed in (CONFIG_FILE, WEIGHTS_FILE):
-        if not (folder / needed).is_file():
-            raise UserError(f"{folder}: is not an open_clip model folder ({needed} is missing)")
-    try:
-        config = json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))
-        model = open_clip.create_model(f"local-dir:{folder}")
-        tokenizer: Callable[[Sequence[str]], Tensor]
-        if (folder / VOCABULARY_FILE).is_file():
-            length = config["model_cfg"]["text_cfg"]["context_length"]
-            tokenizer = CompactTokenizer.load(folder / VOCABULARY_FILE, length)
-        else:
-            tokenizer = open_clip.get_tokenizer(f"local-dir:{folder}")
-        preprocess = config["preprocess_cfg"]
-        size = int(config["model_cfg"]["vision_cfg"]["image_size"])
-        return ClipModel(model, tokenizer, size, preprocess["mean"], preprocess["std"])
-    except (OSError, ValueError, KeyError, RuntimeError, TypeError) as error:
-        raise UserError(f"{folder}: cannot be loaded as an open_clip model ({_first_line(error)})") from error
-    except Exception as error:  # safetensors has an exception type of its own, outside the usual ones
-        if type(error).__name__ != "SafetensorError":
-            raise
-        raise UserError(f"{folder / WEIGHTS_FILE}: is not readable as safetensors ({_first_line(error)})") from error
-
-
-def load_named(model_name: str, pretrained: str | None, quick_gelu: bool) -> ClipModel:
-    """A model of open_clip's own table, e.g. `ViT-B-32`, with weights from a local file or a tag it can fetch."""
-    open_clip = open_clip_module()
-    known = open_clip.list_models()
-    if model_name not in known:
-        raise unknown("open_clip model", model_name, known)
-    is_path = pretrained and ("/" in pretrained or pretrained.endswith((".pt", ".pth", ".bin", ".safetensors")))
-    if pretrained and is_path and not Path(pretrained).is_file():
-        raise UserError(f"checkpoint {pretrained}: there is no such file")
-    try:
-        model = open_clip.create_model(model_name, pretrained=pretrained, force_quick_gelu=quick_gelu)
-    except Exception as error:  # unpickling and hub failures come as many types; all mean "these weights do not load"
-        raise UserError(f"open_clip model {model_name} with weights {pretrained!r}: {_first_line(error)}") from error
-    visual = model.visual
-    size = visual.image_size[0] if isinstance(visual.image_size, tuple) else visual.image_size
-    mean = getattr(visual, "image_mean", None) or open_clip.OPENAI_DATASET_MEAN
-    std = getattr(visual, "image_std", None) or open_clip.OPENAI_DATASET_STD
-    return ClipModel(model, open_clip.get_tokenizer(model_name), int(size), mean, std)
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]

@@ -4,31 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 import rls3_registry
 from rls3_gym.vlm.base import VLM
-from rls3_gym.vlm.settings import finetune_settings
 from rls3_registry.errors import UserError
+from rls3_registry.plugins import plugin_class
 
-PACKAGED = Path(__file__).resolve().parent / "packaged"
+GROUP = "rls3_gym.vlms"
+"""Entry-point group in which packages announce their adapters: `name = "module:Class"`."""
+_NEEDS = ("from_yaml", "evaluate", "finetune", "state", "load_state", "digest")
 
 
 class VlmSpec(BaseModel):
-    """One YAML of `registry/vlms`."""
+    """One YAML of `registry/vlms`. All other keys are the adapter's own."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="allow", frozen=True)
 
-    adapter: Literal["open_clip"]
+    adapter: str
+    """Name in the entry-point group, or `module:Class`."""
     description: str = ""
-    model: str
-    """`packaged:NAME`, an open_clip model name, or the path of an open_clip model folder."""
-    pretrained: str | None = None
-    """For open_clip names: a checkpoint file, or a tag that open_clip can fetch."""
-    quick_gelu: bool = False
     finetune: dict[str, Any] = {}
 
 
@@ -38,19 +36,11 @@ def load_vlm(name: str, finetune: Mapping[str, Any] | None = None, seed: int = 0
     `finetune` overrides the YAML's settings. `seed` matters only to models without weights. Raises `UserError`.
     """
     where, spec = _spec(name)
-    settings = finetune_settings(spec.finetune, finetune, where)
-    from rls3_gym.vlm.clip_model import load_folder, load_named
-    from rls3_gym.vlm.open_clip import OpenClipVLM
-
+    adapter = plugin_class(GROUP, "VLM adapter", spec.adapter, _NEEDS)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        if spec.model.startswith("packaged:"):
-            clip = load_folder(PACKAGED / spec.model.removeprefix("packaged:"))
-        elif Path(spec.model).is_dir():
-            clip = load_folder(Path(spec.model))
-        else:
-            clip = load_named(spec.model, spec.pretrained, spec.quick_gelu)
-        return OpenClipVLM(name, clip, settings)
+        vlm: VLM = adapter.from_yaml(name, spec.model_extra or {}, {**spec.finetune, **(finetune or {})}, where)
+    return vlm
 
 
 def _spec(name: str) -> tuple[str, VlmSpec]:
@@ -73,5 +63,4 @@ def _spec(name: str) -> tuple[str, VlmSpec]:
         return where, VlmSpec(**content)
     except ValidationError as error:
         first = error.errors()[0]
-        key = ".".join(str(p) for p in first["loc"])
-        raise UserError(f"{where}: {key}: {first['msg']}; keys are {', '.join(VlmSpec.model_fields)}") from error
+        raise UserError(f"{where}: {'.'.join(str(p) for p in first['loc'])}: {first['msg']}") from error

@@ -16,10 +16,11 @@ from torch.nn import functional as F
 from rls3_gym.sample import Sample, decode_samples, encode_samples
 from rls3_gym.scene.relations import Term
 from rls3_gym.vlm.base import Feedback, FineTuneReport
+from rls3_gym.vlm.clip_loading import load_clip
 from rls3_gym.vlm.clip_model import ClipModel
 from rls3_gym.vlm.features import FeatureCache
 from rls3_gym.vlm.losses import contrastive_loss, hard_negative_loss
-from rls3_gym.vlm.settings import FineTuneSettings
+from rls3_gym.vlm.settings import FineTuneSettings, finetune_settings
 
 _EVALUATION_BATCH = 256
 
@@ -38,6 +39,11 @@ class OpenClipVLM:
         self._optimiser = self._new_optimiser()
         self._replay: list[Sample] = []
         self._digest: str | None = None
+
+    @classmethod
+    def from_yaml(cls, name: str, options: Mapping[str, Any], finetune: Mapping[str, Any], where: str) -> OpenClipVLM:
+        """The VLM that a YAML file (`where`) describes. Raises `UserError` for an unknown key or unreadable weights."""
+        return cls(name, load_clip(options, where), finetune_settings(finetune, where))
 
     # ------------------------------------------------------------------ scoring
 

@@ -38,14 +38,13 @@ class FineTuneSettings(BaseModel):
     precision: Literal["fp32", "bf16"] = "fp32"
 
 
-def finetune_settings(base: Mapping[str, Any], overrides: Mapping[str, Any] | None, where: str) -> FineTuneSettings:
-    """Settings from a VLM's YAML and a caller's overrides. Raises `UserError` naming the key."""
-    merged = {**base, **(overrides or {})}
-    for key in merged:
+def finetune_settings(values: Mapping[str, Any], where: str) -> FineTuneSettings:
+    """Check settings that were read from `where`. Raises `UserError` naming the key."""
+    for key in values:
         if key not in FineTuneSettings.model_fields:
             raise unknown("finetune setting", str(key), FineTuneSettings.model_fields, where)
     try:
-        return FineTuneSettings(**merged)
+        return FineTuneSettings(**values)
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(str(p) for p in first["loc"])
