@@ -24,7 +24,7 @@ Arms = Mapping[str, Sequence[str]]
 
 
 def parser(
-    description: str, *, sets: Sequence[str], budgets: Sequence[int], n_generated: int
+    description: str, *, name: str, sets: Sequence[str], budgets: Sequence[int], n_generated: int
 ) -> argparse.ArgumentParser:
     """The options that the comparing benchmarks have in common."""
     made = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -36,7 +36,7 @@ def parser(
     made.add_argument("--sets", nargs="+", default=list(sets), help="evaluation sets")
     made.add_argument("--processes", type=int, default=2)
     made.add_argument("--set", action="append", default=[], metavar="A.B=C", help="change the experiment, in all arms")
-    made.add_argument("--out", type=Path, required=True, help="folder of the run directories")
+    made.add_argument("--out", type=Path, default=Path("bench-out") / name, help="folder of the run directories")
     made.add_argument("--results", type=Path, default=None, help="folder of results.csv and results.json (--out)")
     return made
 

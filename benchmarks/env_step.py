@@ -5,7 +5,7 @@ every set of samples the VLM was asked about. Then the same pictures are capture
 the same samples scored again by the bare VLM. The ratio of the two times is printed last: at most 1.25 is wanted.
 The two are timed in turns, episode by episode, so that a busy machine slows both alike.
 
-    python benchmarks/env_step.py [--episodes N] [--json]
+    python benchmarks/env_step.py [--episodes N] [--json FILE]
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Callable
+from pathlib import Path
 from time import perf_counter, process_time
 from typing import Any
 
@@ -127,13 +128,12 @@ def measure(episodes: int) -> dict[str, float]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--episodes", type=int, default=40)
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    parser.add_argument("--json", type=Path, help="also write the figures to this file")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     result = measure(arguments.episodes)
     if arguments.json:
-        print(json.dumps(result))
-        return
+        arguments.json.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
     captures, samples = result["captures"] / result["episodes"], result["samples"] / result["episodes"]
     print(f"{captures:.1f} captures and {samples:.1f} samples an episode")
     print(f"episode {result['episode_ms']:.1f} ms, captures and evaluation alone {result['alone_ms']:.1f} ms")

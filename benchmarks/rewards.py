@@ -1,6 +1,6 @@
 """Extrinsic rewards compared under one agent, paired by seed, on the *validation* set: how the default was chosen.
 
-    python benchmarks/rewards.py --out bench-out/rewards
+    python benchmarks/rewards.py
 
 Rewards are settings, so the test sets are not looked at here. `random` needs no reward and is the baseline. The reward
 at the episode's end gets an agent that looks that far ahead (gamma 0.98). See `arms.py` for what is compared and how.
@@ -14,7 +14,7 @@ SETTINGS = {"episode_error": ["agent.settings.gamma=0.98"]}
 
 
 def main() -> None:
-    options = parser(__doc__ or "", sets=("validation",), budgets=(1000, 2000), n_generated=6_000)
+    options = parser(__doc__ or "", name="rewards", sets=("validation",), budgets=(1000, 2000), n_generated=6_000)
     options.add_argument("--agent", default="sb3/sac")
     options.add_argument(
         "--rewards",

@@ -4,7 +4,7 @@
     python benchmarks/teach.py --vlm FOLDER --seeds 1 --budgets 2000
 
 Every captured sample trains (eta 1), in rounds of 500, with the fine-tuning settings of the VLM's YAML. Judged on the
-balanced held-out test set. Writes `teaching.json` beside the packaged weights and renews their model card.
+balanced held-out test set. Writes `teaching.json` to --out; beside the packaged weights it renews their model card.
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ from __future__ import annotations
 import argparse
 import json
 import multiprocessing
+import shlex
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -113,6 +115,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--budgets", type=int, nargs="+", default=[2000, 4000, 8000])
     parser.add_argument("--processes", type=int, default=2)
+    parser.add_argument("--out", type=Path, help="folder of teaching.json; for `tiny`, left out: that of the weights")
     arguments = parser.parse_args()
     for name in ("test", "test_natural", "presence"):
         load_set(name)  # rendered once, before the processes start
@@ -127,10 +130,12 @@ def main() -> None:
             f"{line['natural']:.3f}  worst {line['worst_term_name']} {line['worst_term']:.3f}  "
             f"presence {line['presence']:.3f}"
         )
-    if arguments.vlm == "tiny":
-        folder: Path = PACKAGED / "tiny"
-        teaching = {"command": "python benchmarks/teach.py", "seeds": seeds, "rows": table, "runs": rows}
-        (folder / TEACHING_FILE).write_text(json.dumps(teaching, indent=2) + "\n", encoding="utf-8")
+    command = shlex.join(["python", "benchmarks/teach.py", *sys.argv[1:]])
+    teaching = {"command": command, "seeds": seeds, "rows": table, "runs": rows}
+    folder: Path = arguments.out or (PACKAGED / "tiny" if arguments.vlm == "tiny" else Path("bench-out/teach"))
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / TEACHING_FILE).write_text(json.dumps(teaching, indent=2) + "\n", encoding="utf-8")
+    if (folder / MEASURED_FILE).is_file():
         write_card(folder, json.loads((folder / MEASURED_FILE).read_text(encoding="utf-8")))
 
 

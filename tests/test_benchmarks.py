@@ -1,0 +1,61 @@
+"""The benchmarks run, in small, with the very options that the documents show; they print what they promise last."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+DOCUMENTS = ["README.md", "CONTRIBUTING.md", "rls3_gym/vlm/packaged/tiny/MODEL_CARD.md"]
+COMMAND = re.compile(r"`python (benchmarks/[^`]+)`")
+TINY_RUN = [
+    "--seeds", "2", "--n-generated", "24", "--budgets", "8", "--set", "environment.E=1", "--set", "environment.T=12",
+    "--set", "evaluation.items=48", "--out", "runs",
+]  # fmt: skip
+IN_SMALL = {
+    "benchmarks/tracer.py": ["--captures", "2"],
+    "benchmarks/env_step.py": ["--episodes", "2"],
+    "benchmarks/finetune.py": ["--samples", "64", "--repeats", "1"],
+    "benchmarks/teach.py": ["--seeds", "1", "--budgets", "500", "--processes", "1", "--out", "taught"],
+    "benchmarks/samplers.py": [*TINY_RUN, "--results", "results"],
+    "benchmarks/rewards.py": [*TINY_RUN, "--results", "results", "--rewards", "cell_error", "episode_error"],
+}
+
+
+def shown() -> list[str]:
+    """Uses of a benchmark in the documents, and each benchmark without options."""
+    found = {c.replace("\n", " ") for d in DOCUMENTS for c in COMMAND.findall((ROOT / d).read_text(encoding="utf-8"))}
+    return sorted(found | set(IN_SMALL))
+
+
+def run(command: str, cwd: Path) -> str:
+    """What a benchmark prints when it is run in small; later options win over those of the command."""
+    file, *options = shlex.split(command)
+    words = [sys.executable, str(ROOT / file), *options, *IN_SMALL[file]]
+    done = subprocess.run(words, cwd=cwd, capture_output=True, text=True, check=False, env=os.environ)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", shown())
+def test_benchmarks_run_as_the_documents_say(command: str, tmp_path: Path) -> None:
+    out = run(command, tmp_path)
+    if "samplers" in command or "rewards" in command:
+        results = json.loads((tmp_path / "results" / "results.json").read_text(encoding="utf-8"))
+        arms = {line["arm"] for line in results["summary"]}
+        assert "random" in arms and len(arms) > 1
+        assert {row["seed"] for row in results["runs"]} == {0, 1}
+        assert all(arm in out for arm in arms)
+    elif "teach" in command:
+        rows = json.loads((tmp_path / "taught" / "teaching.json").read_text(encoding="utf-8"))["rows"]
+        assert {row["sampler"] for row in rows} == {"random", "stratified"}
+    else:
+        assert re.search(r"ratio.* \d+\.\d+", out.strip().splitlines()[-1])
