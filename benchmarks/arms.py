@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from curves import draw, rows_of
 
 Arms = Mapping[str, Sequence[str]]
 """Name of an arm -> the `--set` changes that make it from the experiment."""
@@ -37,12 +38,12 @@ def parser(
     made.add_argument("--processes", type=int, default=2)
     made.add_argument("--set", action="append", default=[], metavar="A.B=C", help="change the experiment, in all arms")
     made.add_argument("--out", type=Path, default=Path("bench-out") / name, help="folder of the run directories")
-    made.add_argument("--results", type=Path, default=None, help="folder of results.csv and results.json (--out)")
+    made.add_argument("--results", type=Path, default=None, help="folder of the results (--out)")
     return made
 
 
 def compare(arms: Arms, arguments: argparse.Namespace) -> None:
-    """Make the runs that are missing, write the results, print the table."""
+    """Make the runs that are missing, write the results and the curves, print the table."""
     _run_all(arms, arguments)
     table = []
     for arm in arms:
@@ -60,6 +61,8 @@ def compare(arms: Arms, arguments: argparse.Namespace) -> None:
     (results / "results.json").write_text(
         json.dumps({"command": command, "summary": lines, "runs": table}, indent=2) + "\n", encoding="utf-8"
     )
+    runs = {arm: [_directory(arguments, arm, seed) for seed in range(arguments.seeds)] for arm in arms}
+    draw(runs, arguments.sets, results / "curves.png")
     for line in lines:
         print(_as_text(line, arguments.sets))
 
@@ -100,13 +103,9 @@ def _run_one(arguments: argparse.Namespace, arm: str, seed: int, changes: Sequen
     print(f"done: {path}", flush=True)
 
 
-def _rows(path: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in (path / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
-
-
 def _read_off(path: Path, budgets: Sequence[int], sets: Sequence[str]) -> list[dict[str, Any]]:
     """One row per budget: accuracy on each set (NaN where the run ended earlier), what it cost, what was made."""
-    rows = _rows(path)
+    rows = rows_of(path)
     episodes = [row for row in rows if row["kind"] == "episode"]
     n_trained = [0] + [row["n_trained"] for row in episodes]
     found = []
