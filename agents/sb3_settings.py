@@ -60,6 +60,7 @@ class SacSettings(OffPolicySettings):
     algorithm: Literal["sac"]
     # Weight of entropy: a number, or `auto_X` to learn it, starting from X (`auto` starts from 1).
     ent_coef: Weight | Annotated[str, Field(pattern=r"^auto(_\d*\.?\d*[1-9]\d*)?$")]
+    target_entropy: float  # nats that a learned weight holds the policy at; uniform in the box view has 5 ln 2 = 3.5
 
 
 class Td3Settings(OffPolicySettings):

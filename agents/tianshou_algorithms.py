@@ -55,6 +55,7 @@ class SacSettings(TianshouSettings):
     learning_starts: PositiveInt  # uniform actions before the first gradient step
     tau: Annotated[float, Field(gt=0, le=1)]  # share of the new weights in the target networks
     alpha: PositiveFloat  # weight of entropy at the start; learned from there
+    target_entropy: float  # nats that the learned weight holds the policy at; uniform in the box view has 5 ln 2 = 3.5
 
 
 ALGORITHMS: dict[str, type[TianshouSettings]] = {"ppo": PpoSettings, "sac": SacSettings}
@@ -119,7 +120,7 @@ def build_sac(settings: SacSettings, seen: spaces.Box, actions: spaces.Box) -> S
         critic_optim=adam,
         tau=settings.tau,
         gamma=settings.gamma,
-        alpha=AutoAlpha(-float(math.prod(actions.shape)), math.log(settings.alpha), adam),
+        alpha=AutoAlpha(settings.target_entropy, math.log(settings.alpha), adam),
     )
 
 

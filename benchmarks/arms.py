@@ -31,7 +31,8 @@ def parser(
     made = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     made.add_argument("--experiment", default="default")
     made.add_argument("--baseline", default="random", help="arm that differences are taken to")
-    made.add_argument("--seeds", type=int, default=5)
+    made.add_argument("--seeds", type=int, default=5, help="number of seeds")
+    made.add_argument("--first-seed", type=int, default=0, help="tuning has seeds of its own")
     made.add_argument("--n-generated", type=int, default=n_generated, help="valid samples of each run")
     made.add_argument("--budgets", type=int, nargs="+", default=list(budgets), help="trained samples")
     made.add_argument("--sets", nargs="+", default=list(sets), help="evaluation sets")
@@ -47,7 +48,7 @@ def compare(arms: Arms, arguments: argparse.Namespace) -> None:
     _run_all(arms, arguments)
     table = []
     for arm in arms:
-        for seed in range(arguments.seeds):
+        for seed in _seeds(arguments):
             path = _directory(arguments, arm, seed)
             table += [{"arm": arm, "seed": seed, **row} for row in _read_off(path, arguments.budgets, arguments.sets)]
     results: Path = arguments.results or arguments.out
@@ -61,10 +62,14 @@ def compare(arms: Arms, arguments: argparse.Namespace) -> None:
     (results / "results.json").write_text(
         json.dumps({"command": command, "summary": lines, "runs": table}, indent=2) + "\n", encoding="utf-8"
     )
-    runs = {arm: [_directory(arguments, arm, seed) for seed in range(arguments.seeds)] for arm in arms}
+    runs = {arm: [_directory(arguments, arm, seed) for seed in _seeds(arguments)] for arm in arms}
     draw(runs, arguments.sets, results / "curves.png")
     for line in lines:
         print(_as_text(line, arguments.sets))
+
+
+def _seeds(arguments: argparse.Namespace) -> range:
+    return range(arguments.first_seed, arguments.first_seed + arguments.seeds)
 
 
 def _directory(arguments: argparse.Namespace, arm: str, seed: int) -> Path:
@@ -73,7 +78,7 @@ def _directory(arguments: argparse.Namespace, arm: str, seed: int) -> Path:
 
 def _run_all(arms: Arms, arguments: argparse.Namespace) -> None:
     # Seeds outermost: a benchmark that is stopped early has whole pairs.
-    jobs = [(arm, seed) for seed in range(arguments.seeds) for arm in arms]
+    jobs = [(arm, seed) for seed in _seeds(arguments) for arm in arms]
     with ThreadPoolExecutor(arguments.processes) as pool:
         list(pool.map(lambda job: _run_one(arguments, *job, arms[job[0]]), jobs))
 
