@@ -100,7 +100,7 @@ def _run_one(arguments: argparse.Namespace, arm: str, seed: int, changes: Sequen
         for change in (*common, *changes, *arguments.set):
             command += ["--set", change]
     path.parent.mkdir(parents=True, exist_ok=True)
-    log = path.with_suffix(".log")
+    log = path.with_name(path.name + ".log")
     with log.open("w", encoding="utf-8") as sink:
         code = subprocess.run(command, stdout=sink, stderr=subprocess.STDOUT, check=False).returncode
     if code:
