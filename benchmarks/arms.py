@@ -45,6 +45,8 @@ def parser(
 
 def compare(arms: Arms, arguments: argparse.Namespace) -> None:
     """Make the runs that are missing, write the results and the curves, print the table."""
+    if arguments.seeds < 1:
+        raise SystemExit(f"--seeds: must be at least 1, not {arguments.seeds}")
     _run_all(arms, arguments)
     table = []
     for arm in arms:

@@ -1,6 +1,6 @@
 """One setting tried at several values, paired by seed, on the *validation* set and on seeds that no result uses.
 
-    python benchmarks/tune.py agent.settings.target_entropy -- -5 0 1.5 2.5
+    python benchmarks/tune.py agent.settings.target_entropy -5 0 1.5 2.5
 
 Any key of an experiment can be tried; see `arms.py` for what is compared and how.
 """
