@@ -70,6 +70,8 @@ def choose_view(agent: SamplerAgent, wanted: str | None = None, name: str = "") 
 
     `name` is what the user calls the agent. Raises `UserError` for a view the agent can't take.
     """
+    if not agent.action_views:
+        raise UserError(f"agent {name or type(agent).__name__!r} names no action view that it can take")
     if wanted is None:
         return agent.action_views[0]
     if wanted not in agent.action_views:

@@ -12,7 +12,7 @@ import rls3_registry
 from rls3_agents.base import SamplerAgent
 from rls3_agents.settings import Settings, parse
 from rls3_registry.errors import unknown
-from rls3_registry.plugins import installed, plugin_class
+from rls3_registry.plugins import installed, make, plugin_class
 
 GROUP = "rls3_gym.agents"
 """Entry-point group in which packages announce their agents: `name = "module:Class"`."""
@@ -54,4 +54,5 @@ def make_agent(name: str, seed: int, overrides: Mapping[str, Any] | None = None)
     Raises `UserError` for an unknown name, key or value, and for a library that is not installed.
     """
     spec = load_spec(name)
-    return agent_class(spec.plugin)({**spec.settings, **(overrides or {})}, seed)
+    agent: SamplerAgent = make(agent_class(spec.plugin), "agent plugin", {**spec.settings, **(overrides or {})}, seed)
+    return agent

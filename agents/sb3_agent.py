@@ -36,6 +36,8 @@ VIEWS = {
     "td3": ("box",),
     "dqn": ("relation",),
 }
+SMALLEST_PICTURE = 36
+"""Pixels a side below which nothing is left after the three convolutions of SB3's network for pictures."""
 HORIZON = 1_000_000_000
 """Steps told to SB3 as the run's length. The budget counts valid samples, so the true number isn't known ahead."""
 
@@ -155,6 +157,10 @@ class _SpacesOnly(gymnasium.Env[Any, Any]):
 
 
 def _policy(observation_space: gymnasium.Space[Any]) -> str:
+    parts = observation_space.values() if isinstance(observation_space, gym_spaces.Dict) else [observation_space]
+    for height, *_ in (part.shape for part in parts if part.shape is not None and len(part.shape) == 3):
+        if height < SMALLEST_PICTURE:
+            raise UserError(f"image_size: SB3's network for pictures needs {SMALLEST_PICTURE} pixels, not {height}")
     if isinstance(observation_space, gym_spaces.Dict):
         return "MultiInputPolicy"
     return "CnnPolicy" if len(observation_space.shape or ()) == 3 else "MlpPolicy"

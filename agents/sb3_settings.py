@@ -48,7 +48,7 @@ class A2cSettings(OnPolicySettings):
 class OffPolicySettings(Sb3Settings):
     """Learners from a replay buffer."""
 
-    buffer_size: PositiveInt  # transitions kept
+    buffer_size: Annotated[int, Field(ge=1, le=10_000_000)]  # transitions kept
     learning_starts: Annotated[int, Field(ge=0)]  # uniform actions before the first gradient step
     batch_size: PositiveInt
     tau: Annotated[float, Field(gt=0, le=1)]  # share of the new weights in the target networks

@@ -13,7 +13,7 @@ from rls3_registry.errors import UserError, unknown
 class Settings(BaseModel):
     """Base of all settings: unknown keys are errors, and nothing changes after the check."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 S = TypeVar("S", bound=Settings)
@@ -35,7 +35,7 @@ def parse_algorithm(models: Mapping[str, type[S]], values: Mapping[str, Any], wh
     algorithm = values.get("algorithm")
     if algorithm is None:
         raise UserError(f"{where}.algorithm: is missing; one of {', '.join(models)}")
-    if algorithm not in models:
+    if not isinstance(algorithm, str) or algorithm not in models:
         raise unknown("algorithm", str(algorithm), models, where=f"{where}.algorithm")
     return parse(models[algorithm], values, where)
 

@@ -51,7 +51,7 @@ class PpoSettings(TianshouSettings):
 
 class SacSettings(TianshouSettings):
     algorithm: Literal["sac"]
-    buffer_size: PositiveInt  # transitions kept
+    buffer_size: Annotated[int, Field(ge=1, le=10_000_000)]  # transitions kept
     learning_starts: PositiveInt  # uniform actions before the first gradient step
     tau: Annotated[float, Field(gt=0, le=1)]  # share of the new weights in the target networks
     alpha: PositiveFloat  # weight of entropy at the start; learned from there

@@ -89,7 +89,7 @@ def _run_one(arguments: argparse.Namespace, arm: str, seed: int, changes: Sequen
     path = _directory(arguments, arm, seed)
     if (path / "report.html").is_file():
         return
-    command = [sys.executable, "-m", "rls3_gym.cli", "run"]
+    command = [sys.executable, "-m", "rls3_gym", "run"]
     if any((path / "checkpoints").glob("*")):
         command += ["--resume", str(path)]
     else:

@@ -1,6 +1,6 @@
 """The YAML registry: what exists by name. The lowest floor; it imports nothing of the project.
 
-Sections are folders beside this file (`objects`, `rooms`, `vlms`, `agents`, `experiments`); a name is
+Sections are folders beside this file (`objects`, `rooms`, `vlms`, `backends`, `agents`, `experiments`); a name is
 the file's path inside its section without `.yaml`, e.g. `sb3/sac`. Names match exactly; an unknown one
 is an error that says which were near.
 """
@@ -13,7 +13,7 @@ from typing import Any
 
 import yaml
 
-from rls3_registry.errors import UserError, unknown
+from rls3_registry.errors import UserError, first_line, unknown
 
 __all__ = ["ROOT", "UserError", "load", "load_file", "names", "path_of"]
 
@@ -52,6 +52,8 @@ def load_file(path: Path | str) -> dict[str, Any]:
         raise UserError(f"{path}: cannot be read ({error.strerror or error})") from error
     except UnicodeDecodeError as error:
         raise UserError(f"{path}: is not a UTF-8 text file") from error
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{str(path)!r}: cannot be read ({first_line(error)})") from error
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = f" line {mark.line + 1}," if mark else ""
@@ -59,4 +61,7 @@ def load_file(path: Path | str) -> dict[str, Any]:
         raise UserError(f"{path}:{line} not valid YAML: {problem}") from error
     if not isinstance(content, dict):
         raise UserError(f"{path}: must hold a mapping of keys to values")
+    for key in content:
+        if not isinstance(key, str):
+            raise UserError(f"{path}: keys must be text, not {key!r}")
     return content

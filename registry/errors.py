@@ -13,6 +13,12 @@ class UserError(Exception):
     """
 
 
+def first_line(error: BaseException) -> str:
+    """What a library's error says, in one line and without its advice to open untrusted files unsafely."""
+    text = (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
+    return "it is no file of plain arrays" if "weights_only" in text or "allow_pickle" in text else text
+
+
 def nearest(name: str, options: Iterable[str], limit: int = 3) -> list[str]:
     """The options most like `name`, best first; empty when none is close."""
     return difflib.get_close_matches(name, sorted(options), n=limit, cutoff=0.4)

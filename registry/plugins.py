@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import EntryPoint, entry_points
-from typing import Any
+from typing import Any, TypeVar
 
-from rls3_registry.errors import UserError, unknown
+from rls3_registry.errors import UserError, first_line, unknown
+
+T = TypeVar("T")
+_CLASS = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
 
 
 def installed(group: str) -> dict[str, EntryPoint]:
@@ -24,6 +28,8 @@ def plugin_class(
     need and the extra that brings each. Raises `UserError` when there is no such class, or no importing it.
     """
     known = installed(group)
+    if ":" in plugin and not _CLASS.fullmatch(plugin):
+        raise UserError(f"plugin: {plugin!r} must look like module:Class, or be one of {', '.join(sorted(known))}")
     point = EntryPoint(plugin, plugin, group) if ":" in plugin else known.get(plugin)
     if point is None:
         raise unknown(what, plugin, known, where="plugin")
@@ -35,6 +41,11 @@ def plugin_class(
             install = f'pip install "rls3_gym[{extras[library]}]"'
             raise UserError(f"{what} {plugin!r} needs {library}: {install}") from error
         raise UserError(f"{what} {plugin!r} cannot be imported: {error}") from error
+    except UserError:
+        raise
+    except Exception as error:  # whatever somebody else's module raises, the user has to hear which one it was
+        said = f"{type(error).__name__}: {first_line(error)}"
+        raise UserError(f"{what} {plugin!r} cannot be imported: {said}") from error
     found = getattr(module, point.attr, None)
     if not isinstance(found, type):
         raise UserError(f"plugin: module {point.module!r} has no class {point.attr!r}")
@@ -42,3 +53,11 @@ def plugin_class(
     if absent:
         raise UserError(f"plugin: {plugin!r} is no {what}; it lacks {', '.join(absent)}")
     return found
+
+
+def make(build: Callable[..., T], what: str, /, *arguments: Any, **settings: Any) -> T:
+    """Call a plugin's class. Raises `UserError` when it does not take what it is handed."""
+    try:
+        return build(*arguments, **settings)
+    except TypeError as error:
+        raise UserError(f"{what}: {first_line(error)}") from error

@@ -32,7 +32,7 @@ def list_(
     section: Annotated[str | None, typer.Argument(help="One of them; all when left out.")] = None,
     as_json: Json = False,
 ) -> None:
-    """List what exists by name: environment ids, agents, VLMs, experiments, rooms, objects."""
+    """List what exists by name: environment ids, agents, VLMs, backends, experiments, rooms, objects."""
     if section is not None and section not in tables.SECTIONS:
         raise unknown("section", section, tables.SECTIONS, "list")
     found = {name: rows() for name, rows in tables.SECTIONS.items() if section in (None, name)}
@@ -192,6 +192,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
         _fail(error.format_message(), 2)  # type: ignore[attr-defined]
     except KeyboardInterrupt:
         _fail("interrupted", 130)
+    except OSError as error:
+        _fail(f"{error.filename or 'output'}: {error.strerror or error}"[:500], 2)
+    except MemoryError as error:
+        _fail(f"not enough memory: {error}", 2)
+    # Typer itself turns Ctrl-C into this code, without a word.
+    if code == 130:
+        _fail("interrupted", 130)
     sys.exit(code if isinstance(code, int) else 0)
 
 
@@ -209,7 +216,3 @@ def _print_path(path: Path, as_json: bool) -> None:
         _print_json({"path": str(path)})
     else:
         print(path)
-
-
-if __name__ == "__main__":
-    main()

@@ -327,6 +327,6 @@ def make_intrinsic(feasible: float, infeasible: float | Mapping[str, float]) -> 
 
 
 def _number(name: str, value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not np.isfinite(value):
+    if isinstance(value, bool) or not isinstance(value, int | float | np.number) or not np.isfinite(value):
         raise UserError(f"{name} must be a finite number, not {value!r}")
     return float(value)

@@ -40,7 +40,7 @@ class Schedule:
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
                 raise UserError(f"{name} must be a whole number >= 1, not {value!r}")
-        if isinstance(self.eta, bool) or not isinstance(self.eta, int | float) or not 0 < self.eta <= 1:
+        if isinstance(self.eta, bool) or not isinstance(self.eta, int | float | np.number) or not 0 < self.eta <= 1:
             raise UserError(f"eta must be a number in (0, 1], not {self.eta!r}")
         if not isinstance(self.finetune, bool):
             raise UserError(f"finetune must be true or false, not {self.finetune!r}")

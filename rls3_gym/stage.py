@@ -38,6 +38,16 @@ class FeasibilityRules:
     ambiguity_margin_deg: float = 4.0
     """How near is ambiguous, degrees."""
 
+    def __post_init__(self) -> None:
+        """Raises `UserError` for a value out of range."""
+        bounds = {"min_visible": (0.0, 1.0), "min_pixels": (0, 64 * 64), "ambiguity_margin_deg": (0.0, 22.0)}
+        for name, (low, high) in bounds.items():
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int | float | np.number) or not low <= value <= high:
+                raise UserError(f"rules: {name} must be a number from {low} to {high}, not {value!r}")
+        if not isinstance(self.reject_ambiguous, bool):
+            raise UserError(f"rules: reject_ambiguous must be true or false, not {self.reject_ambiguous!r}")
+
     def visibility(self, frame: Frame, slot: int) -> Reason | None:
         """Why the object in `slot` can't be seen well enough; None when it can."""
         if frame.visible[slot] < self.min_visible:

@@ -109,6 +109,7 @@ def test_a_backend_may_be_a_yaml_file_with_a_class_of_ones_own(tmp_path):
     ("content", "said"),
     [
         ("plugin: test_backends:NightBackend\nsettings: {brightnes: 0.2}", "settings: .*'brightnes'"),
+        ("plugin: embedded\nsettings: {supersampling: abc}", "supersampling must be a whole number from 1 to 8"),
         ("plugin: embeded", "unknown backend 'embeded'; did you mean 'embedded'"),
         ("plugin: test_backends:SIZE", "has no class 'SIZE'"),
         ("plugin: rls3_gym.scene.arrangement:Edit", "is no backend; it lacks reset, apply"),

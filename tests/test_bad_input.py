@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import resource
 import shutil
@@ -16,7 +17,7 @@ from experiment_tools import TINY, run, tiny, tiny_file
 
 from rls3_gym.cli import main
 
-RLS3 = [sys.executable, "-m", "rls3_gym.cli"]
+RLS3 = [sys.executable, "-m", "rls3_gym"]
 
 
 @pytest.fixture
@@ -124,7 +125,7 @@ def test_a_wrong_value_is_answered_with_its_key_and_bound(
 
 
 def test_a_room_with_no_feasible_placement_is_named(complaint: Any, tmp_path: Path) -> None:
-    impossible = {**TINY["environment"], "rules": {"min_pixels": 10_000}}
+    impossible = {**TINY["environment"], "rules": {"min_pixels": 4096}}
     out = tmp_path / "run"
     assert "no feasible scene" in complaint("run", tiny_file(tmp_path, environment=impossible), "--out", out)
 
@@ -209,6 +210,111 @@ def test_resuming_after_an_edit_of_the_config_is_refused(complaint: Any, unfinis
     config["environment"]["T"] = 7
     (unfinished / "config.yaml").write_text(yaml.safe_dump(config), encoding="utf-8")
     assert "environment.T was 6 when the run began and is 7 now" in complaint("run", "--resume", unfinished)
+
+
+@pytest.mark.parametrize("log", ["metrics.jsonl", "samples/samples.jsonl"])
+@pytest.mark.parametrize("damage", [b"{}\n", None])
+def test_logs_that_do_not_go_with_the_checkpoint_are_refused_and_left_alone(
+    complaint: Any, unfinished: Path, log: str, damage: bytes | None
+) -> None:
+    (unfinished / log).unlink()
+    if damage is not None:
+        (unfinished / log).write_bytes(damage)
+    before = contents(unfinished)
+    said = complaint("run", "--resume", unfinished)
+    assert log in said
+    assert contents(unfinished) == before
+
+
+@pytest.mark.parametrize(
+    ("keys", "value"),
+    [
+        (("monitor",), None),
+        (("monitor", "metrics"), "gone"),
+        (("monitor", "metrics"), -5),
+        (("environment", "scheduler", "counters", "round"), "gone"),
+        (("environment",), {}),
+        (("config",), "gone"),
+    ],
+)
+def test_a_checkpoint_without_all_its_parts_is_refused_and_nothing_is_changed(
+    complaint: Any, unfinished: Path, keys: tuple[str, ...], value: Any
+) -> None:
+    *_, newest = sorted((unfinished / "checkpoints").iterdir())
+    state = json.loads((newest / "state.json").read_text(encoding="utf-8"))
+    *outer, last = keys
+    node = state
+    for key in outer:
+        node = node[key]
+    node[last] = value
+    if value == "gone":
+        del node[last]
+    (newest / "state.json").write_text(json.dumps(state), encoding="utf-8")
+    before = contents(unfinished)
+    complaint("run", "--resume", unfinished)
+    assert contents(unfinished) == before
+
+
+def test_a_damaged_log_of_a_finished_run_is_named(complaint: Any, finished: Path) -> None:
+    (finished / "metrics.jsonl").write_bytes(b"\xff\xfe" * 4000)
+    assert "metrics.jsonl: cannot be read" in complaint("report", finished)
+
+
+def test_a_run_goes_on_as_it_began_when_the_agents_own_file_has_changed(tmp_path: Path, capsys: Any) -> None:
+    agent = tmp_path / "mine.yaml"
+    agent.write_text("plugin: stratified\nsettings: {retries: 1}\n", encoding="utf-8")
+    out = tmp_path / "run"
+    with pytest.raises(SystemExit, match="0"):
+        main(["run", str(tiny_file(tmp_path, budget={"rounds": 1})), "--set", f"agent={agent}", "--out", str(out)])
+    config = yaml.safe_load((out / "config.yaml").read_text(encoding="utf-8"))
+    assert config["agent"] == {"name": str(agent), "settings": {"retries": 1}}
+    assert config["vlm"]["finetune"]["train"]
+
+
+# Odd values
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("evaluate", "--vlm", "a" * 300), "File name too long"),
+        (("run", "a" * 300 + ".yaml"), "File name too long"),
+        (("run", "quickstart", "--set", "agent=a:b:c"), "must look like module:Class"),
+        (("run", "quickstart", "--set", "agent=:B"), "must look like module:Class"),
+        (("run", "quickstart", "--set", 'agent="a\\0b.yaml"'), "cannot be read"),
+        (("run", "quickstart", "--set", "evaluation.sets=&x [*x]"), "refers to itself"),
+        (("run", "quickstart", "--set", "evaluation.sets=[test, test]"), "name each set once"),
+        (("run", "quickstart", "--set", "evaluation.sets=[guide]"), "it measures nothing"),
+        (("run", "quickstart", "--set", 'description="\\ud800"'), "holds a character that is none"),
+        (("run", "quickstart", "--set", "agent.settings.learning_rate=.inf"), "settings.learning_rate"),
+        (("run", "quickstart", "--set", "agent.settings.buffer_size=100000000000"), "settings.buffer_size"),
+        (("run", "quickstart", "--set", "agent.settings.algorithm=[1]"), "unknown algorithm"),
+    ],
+)
+def test_odd_values_are_one_line_too(complaint: Any, words: tuple[str, ...], said: str) -> None:
+    assert said in complaint(*words)
+
+
+def test_keys_that_are_no_text_are_named(complaint: Any, tmp_path: Path) -> None:
+    file = tmp_path / "vlm.yaml"
+    file.write_text("adapter: open_clip\n1: 2\n", encoding="utf-8")
+    assert "keys must be text, not 1" in complaint("evaluate", "--vlm", file)
+
+
+def test_output_that_cannot_be_written_is_one_line() -> None:
+    with open("/dev/full", "w", encoding="utf-8") as full:
+        done = subprocess.run([*RLS3, "list", "rooms"], stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert done.returncode == 2, done.stderr
+    assert "No space left" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_a_plugin_in_the_folder_of_the_command_is_found_and_its_mistakes_are_named(tmp_path: Path) -> None:
+    script = Path(sys.executable).parent / "rls3"
+    (tmp_path / "broken.py").write_text("def (", encoding="utf-8")
+    command = [script, "run", "quickstart", "--set", "agent=broken:Agent"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "agent plugin 'broken:Agent' cannot be imported: SyntaxError" in done.stderr
 
 
 # Disks

@@ -210,6 +210,15 @@ def test_a_step_after_the_episodes_end_asks_for_a_reset() -> None:
         ({"early_stopping": 0}, "early_stopping must be a whole number of rounds"),
         ({"finetune_settings": {"epoch": 1}}, "did you mean 'epochs'"),
         ({"render_mode": "ansi"}, "unknown render mode 'ansi'"),
+        ({"rules": {"min_visible": 0.5}}, "rules must be FeasibilityRules, not dict"),
+        ({"held_out": "abc"}, "held_out must be a collection of scene keys"),
+        ({"held_out": 5}, "held_out must be a collection of scene keys"),
+        ({"extrinsic": []}, "extrinsic must be a name"),
+        ({"backend": None}, "backend must be a name"),
+        ({"action_view": ["box"]}, "action_view must be a name"),
+        ({"observation": {}}, "observation must be a name"),
+        ({"families": 5}, "families must be a list"),
+        ({"finetune_settings": 5}, "finetune_settings must be a mapping"),
     ],
 )
 def test_an_argument_that_is_wrong_is_one_line_that_says_what_would_be_right(
@@ -222,13 +231,33 @@ def test_an_argument_that_is_wrong_is_one_line_that_says_what_would_be_right(
     assert "\n" not in str(error.value)
 
 
+def test_numbers_may_be_numpys() -> None:
+    env = make_env(T=np.int64(3), eta=np.float32(0.5), image_size=np.int64(64), intrinsic_infeasible=np.float32(-1))
+    assert env.unwrapped.observer.space.shape == make_env().observation_space.shape
+
+
+@pytest.mark.parametrize(
+    ("rules", "said"),
+    [
+        ({"min_visible": "a"}, "min_visible must be a number from 0.0 to 1.0"),
+        ({"min_visible": -5}, "min_visible must be a number from 0.0 to 1.0"),
+        ({"min_pixels": "x"}, "min_pixels must be a number from 0 to 4096"),
+        ({"ambiguity_margin_deg": 90.0}, "ambiguity_margin_deg must be a number from 0.0 to 22.0"),
+        ({"reject_ambiguous": 1}, "reject_ambiguous must be true or false"),
+    ],
+)
+def test_rules_out_of_range_are_refused(rules: dict[str, Any], said: str) -> None:
+    with pytest.raises(UserError, match=said):
+        FeasibilityRules(**rules)
+
+
 def test_settings_for_a_vlm_object_are_refused() -> None:
     with pytest.raises(UserError, match="finetune_settings go with a VLM's name"):
         make_env(vlm=tiny_vlm())
 
 
 def test_a_room_without_a_feasible_scene_is_named() -> None:
-    env = make_env(rules=FeasibilityRules(min_visible=1.1), families=["bedroom"])
+    env = make_env(rules=FeasibilityRules(min_pixels=4096), families=["bedroom"])
     with pytest.raises(UserError, match=r"room bedroom/\d+: no feasible scene"):
         env.reset(seed=0)
 

@@ -75,6 +75,17 @@ def test_a_relation_action_gives_a_sample_of_that_relation() -> None:
         ("multi_discrete", np.array([0, -1, 0, 0, 0])),
         ("relation", 78),
         ("relation", np.array([1, 2])),
+        ("relation", 3.7),
+        ("relation", "5"),
+        ("relation", True),
+        ("relation", None),
+        ("relation", {}),
+        ("multi_discrete", [0.5] * 5),
+        ("multi_discrete", ["a"] * 5),
+        ("multi_discrete", [[1, 2], [3]]),
+        ("box", "abc"),
+        ("box", [1j] * 5),
+        ("box", [None] * 5),
     ],
 )
 def test_an_action_outside_the_space_is_refused(env: gymnasium.Env, view: str, action: object) -> None:

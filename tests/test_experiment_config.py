@@ -54,7 +54,11 @@ def experiments(draw: st.DrawFn) -> dict[str, Any]:
         "environment": st.fixed_dictionaries({}, optional=environment),
         "vlm": st.one_of(words, st.fixed_dictionaries({"name": words, "finetune": free_settings})),
         "evaluation": st.fixed_dictionaries(
-            {}, optional={"sets": st.lists(words, min_size=1, max_size=3), "every": counts}
+            {},
+            optional={
+                "sets": st.lists(words.filter(lambda w: w != "guide"), min_size=1, max_size=3, unique=True),
+                "every": counts,
+            },
         ),
         "seed": st.integers(0, 2**31 - 1),
         "threads": st.one_of(st.none(), counts),

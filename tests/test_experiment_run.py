@@ -37,7 +37,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 @pytest.mark.parametrize("name", AGENTS)
 def test_a_run_leaves_what_reproduces_it(runs: dict[str, Path], name: str) -> None:
     directory = runs[name]
-    assert config_of(directory) == tiny(agent=AGENTS[name])
+    assert config_of(directory) == tiny(agent=AGENTS[name]).resolved()
     assert (directory / "command.txt").read_text(encoding="utf-8") == "rls3 run tiny.yaml\n"
     environment = (directory / "environment.txt").read_text(encoding="utf-8")
     assert f"numpy {np.__version__}" in environment
@@ -90,7 +90,8 @@ def test_the_same_seed_gives_the_same_run_and_another_seed_another(runs: dict[st
     again = run(tiny(budget={"rounds": 1}), tmp_path / "again").directory
     other = run(tiny(budget={"rounds": 1}, seed=1), tmp_path / "other").directory
     first = metrics(runs["random"])
-    assert metrics(again) == first[: len(metrics(again))]
+    *rounds, end = metrics(again)
+    assert end["kind"] == "end" and rounds == first[: len(rounds)]
     assert metrics(other)[1:] != first[1 : len(metrics(other))]
     assert metrics(other)[0] == first[0]  # the same VLM before anything was taught
 
@@ -168,7 +169,7 @@ def interrupt_once_it_has_taught(process: subprocess.Popen[str], directory: Path
 def test_ctrl_c_saves_exits_cleanly_and_the_run_goes_on(tmp_path: Path) -> None:
     changes = {"budget": {"rounds": 8}, "evaluation": {"sets": ["validation"], "items": 26, "every": 4}}
     file, out = tiny_file(tmp_path, **changes), tmp_path / "run"
-    command = [sys.executable, "-m", "rls3_gym.cli", "run", str(file), "--out", str(out)]
+    command = [sys.executable, "-m", "rls3_gym", "run", str(file), "--out", str(out)]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     interrupt_once_it_has_taught(process, out)
     stdout, stderr = process.communicate(timeout=60)
@@ -184,6 +185,25 @@ def test_ctrl_c_saves_exits_cleanly_and_the_run_goes_on(tmp_path: Path) -> None:
     assert metrics(out) == whole
     commands = (out / "command.txt").read_text(encoding="utf-8").splitlines()
     assert len(commands) == 2 and commands[1] == f"rls3 run --resume {out}"
+
+
+@pytest.mark.parametrize("seconds", [0.05, 0.4, 1.0, 2.0])
+def test_ctrl_c_before_anything_has_begun_is_one_word(tmp_path: Path, seconds: float) -> None:
+    script = Path(sys.executable).parent / "rls3"
+    words = ["run", str(tiny_file(tmp_path)), "--out", str(tmp_path / "run")]
+    with subprocess.Popen([script, *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        time.sleep(seconds)
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=60)
+    if seconds > 0.2 and process.returncode != 0:  # before that Python itself may not have started yet
+        assert process.returncode == 130, said
+        assert said.strip().splitlines()[-1] == "rls3: interrupted"
+        assert "Traceback" not in said
+
+
+def test_the_counts_of_the_summary_are_those_at_the_end(tmp_path: Path) -> None:
+    directory = run(tiny(budget={"n_generated": 8}), tmp_path / "run").directory
+    assert summarise(directory)["n_generated"] == len(rows(directory / "samples" / "samples.jsonl")) == 8
 
 
 def test_the_second_ctrl_c_ends_at_once() -> None:

@@ -180,6 +180,9 @@ def test_unknown_names_foreign_folders_and_unreadable_weights_are_clear_errors(t
     spec.write_text("model: packaged:tiny\n")
     with pytest.raises(UserError, match="vlm.yaml: adapter: Field required"):
         load_vlm(str(spec))
+    spec.write_text("adapter: open_clip\nmodel: packaged:tiny\npretrained: nowhere.pt\n")
+    with pytest.raises(UserError, match="packaged:tiny has weights and settings of its own"):
+        load_vlm(str(spec))
     spec.write_text("adapter: open_clip\nmodle: tiny\n")
     with pytest.raises(UserError, match="keys are"):
         load_vlm(str(spec))

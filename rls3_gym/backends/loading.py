@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 import rls3_registry
 from rls3_gym.backends.base import SceneBackend
 from rls3_registry.errors import UserError
-from rls3_registry.plugins import plugin_class
+from rls3_registry.plugins import make, plugin_class
 
 GROUP = "rls3_gym.backends"
 """Entry-point group in which packages announce their backends: `name = "module:Class"`."""
@@ -43,8 +43,5 @@ def load_backend(name: str, image_size: int) -> SceneBackend:
         key = ".".join(str(p) for p in first["loc"])
         raise UserError(f"{where}: {key}: {first['msg']}; keys are {', '.join(BackendSpec.model_fields)}") from error
     backend = plugin_class(GROUP, "backend", spec.plugin, ("reset", "apply", "capture", "close"))
-    try:
-        made: SceneBackend = backend(image_size=image_size, **spec.settings)
-    except TypeError as error:
-        raise UserError(f"{where}: settings: {error}") from error
+    made: SceneBackend = make(backend, f"{where}: settings", image_size=image_size, **spec.settings)
     return made

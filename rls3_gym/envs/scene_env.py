@@ -9,7 +9,16 @@ import gymnasium
 import numpy as np
 
 from rls3_gym.backends.loading import load_backend
-from rls3_gym.envs.arguments import RENDER_MODES, check_image_size, check_render_mode, find_families, find_vlm
+from rls3_gym.envs.arguments import (
+    RENDER_MODES,
+    check_held_out,
+    check_image_size,
+    check_name,
+    check_render_mode,
+    check_rules,
+    find_families,
+    find_vlm,
+)
 from rls3_gym.envs.episode import Episode
 from rls3_gym.envs.observations import Observer
 from rls3_gym.envs.rendering import Painter, Window, describe_step
@@ -139,16 +148,18 @@ class RLS3SceneEnv(gymnasium.Env[Any, Any]):
         image_size = check_image_size(image_size)
         self.render_mode = check_render_mode(render_mode)
         self.intrinsic = make_intrinsic(intrinsic_feasible, intrinsic_infeasible)
-        self.extrinsic = make_extrinsic(extrinsic, T, lambda: load_set("guide", image_size).samples)
-        held_out = held_out_keys() if held_out is None else frozenset(held_out)
+        self.extrinsic = make_extrinsic(
+            check_name("extrinsic", extrinsic), T, lambda: load_set("guide", image_size).samples
+        )
+        held_out = held_out_keys() if held_out is None else check_held_out(held_out)
         self.stage = Stage(
-            load_backend(backend, image_size),
+            load_backend(check_name("backend", backend), image_size),
             families=find_families(families),
-            rules=FeasibilityRules() if rules is None else rules,
+            rules=check_rules(rules),
             held_out=held_out,
         )
-        self.action_view = make_view(action_view, self.stage.kinds)
-        self.observer = Observer(observation, self.stage.kinds, image_size)
+        self.action_view = make_view(check_name("action_view", action_view), self.stage.kinds)
+        self.observer = Observer(check_name("observation", observation), self.stage.kinds, image_size)
         self.action_space = self.action_view.space
         self.observation_space = self.observer.space
         stopping = None

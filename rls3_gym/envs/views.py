@@ -13,6 +13,7 @@ from typing import Any, ClassVar, Protocol
 import numpy as np
 from gymnasium import spaces
 from numpy.random import Generator
+from numpy.typing import NDArray
 
 from rls3_gym.scene.arrangement import SLOTS, Edit
 from rls3_gym.scene.proposals import container
@@ -53,7 +54,7 @@ class BoxView:
         self.space = spaces.Box(-1.0, 1.0, (5,), np.float32)
 
     def decode(self, action: Any, stage: Stage, rng: Generator) -> tuple[Edit, int | None] | None:
-        values = np.asarray(action, dtype=np.float64)
+        values = _array(action, "iuf").astype(np.float64)
         if values.shape != (5,) or not np.isfinite(values).all():
             raise UserError(f"a box action is 5 finite numbers (slot, kind, x, y, level), not {action!r}")
         unit = (np.clip(values, -1.0, 1.0) + 1.0) / 2.0
@@ -74,7 +75,7 @@ class MultiDiscreteView:
         self.space = spaces.MultiDiscrete([SLOTS, len(self.kinds) - (SLOTS - 1), GRID, GRID, LEVELS])
 
     def decode(self, action: Any, stage: Stage, rng: Generator) -> tuple[Edit, int | None] | None:
-        values = np.asarray(action)
+        values = _array(action, "iu")
         if values.shape != (5,) or not np.all((values >= 0) & (values < self.space.nvec)):
             raise UserError(f"a multi_discrete action is 5 whole numbers below {self.space.nvec.tolist()}: {action!r}")
         slot, kind, x, y, level = (int(v) for v in values)
@@ -96,7 +97,7 @@ class RelationView:
         self.space = spaces.Discrete(SLOTS * len(RELATIONS))
 
     def decode(self, action: Any, stage: Stage, rng: Generator) -> tuple[Edit, int | None] | None:
-        value = np.asarray(action)
+        value = _array(action, "iu")
         if value.shape != () or not 0 <= int(value) < self.space.n:
             raise UserError(f"a relation action is a whole number below {self.space.n}, not {action!r}")
         slot, cell = divmod(int(value), len(RELATIONS))
@@ -114,6 +115,15 @@ def make_view(name: str, kinds: Sequence[str]) -> ActionView:
     if name not in VIEWS:
         raise unknown("action view", str(name), VIEWS, "action_view")
     return VIEWS[name](kinds)
+
+
+def _array(action: Any, kinds: str) -> NDArray[Any]:
+    """The action as an array; one of another kind (numpy's `dtype.kind`), or none at all, has no entries."""
+    try:
+        values = np.asarray(action)
+    except (TypeError, ValueError):  # nested lists of different lengths
+        return np.empty(0)
+    return values if values.dtype.kind in kinds else np.empty(0)
 
 
 def _bin(unit: float, count: int) -> int:

@@ -13,7 +13,7 @@ import numpy as np
 
 import rls3_registry
 from rls3_gym.scene.relations import Term
-from rls3_registry.errors import UserError
+from rls3_registry.errors import UserError, first_line
 
 Row = Mapping[str, Any]
 TERM_NAMES = tuple(term.name.lower() for term in Term)
@@ -123,12 +123,19 @@ def read_run(path: Path) -> RunData:
 
 
 def _text(path: Path) -> str:
-    return path.read_text(encoding="utf-8").strip() if path.is_file() else ""
+    return _content(path).strip() if path.is_file() else ""
+
+
+def _content(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: cannot be read ({first_line(error)})") from error
 
 
 def _json_lines(path: Path) -> tuple[Row, ...]:
     """Rows of a JSON-lines file. A last line without its end is of a run that is still writing: left for later."""
-    text = path.read_text(encoding="utf-8")
+    text = _content(path)
     rows: list[Row] = []
     for number, line in enumerate(text[: text.rfind("\n") + 1].splitlines(), start=1):
         try:

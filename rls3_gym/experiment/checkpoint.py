@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from safetensors import SafetensorError
 
 from rls3_gym.experiment.codec import load_tree, save_tree
 from rls3_gym.experiment.directory import remove_tree, writing
-from rls3_registry.errors import UserError
+from rls3_registry.errors import UserError, first_line
 
 FORMAT = "rls3_gym checkpoint 1"
 KEPT = 2
@@ -27,6 +28,16 @@ class Checkpoint:
 
     state: dict[str, Any]
     agent: Path
+
+
+@contextmanager
+def taking_up(checkpoint: Path) -> Iterator[None]:
+    """Turn what goes wrong inside, while a checkpoint's state is put in place, into one line for the user."""
+    try:
+        yield
+    except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
+        what = f"{type(error).__name__}: {first_line(error)}"
+        raise UserError(f"{checkpoint}: does not hold what a run goes on from ({what})") from error
 
 
 def save_checkpoint(folder: Path, step: int, state: dict[str, Any], save_agent: Callable[[Path], None]) -> None:
@@ -81,7 +92,9 @@ def load_checkpoint(folder: Path) -> Checkpoint:
     """The newest checkpoint. Raises `UserError` when there is none, or when it is damaged or not one of ours."""
     found = _all(folder)
     if not found:
-        raise UserError(f"{folder}: holds no checkpoint yet (one is written after each round); start the run anew")
+        raise UserError(
+            f"{folder}: holds no checkpoint yet (one is written after each round); remove the run and start it anew"
+        )
     newest = found[-1]
     older = f"; delete it to continue from {found[-2].name}" if len(found) > 1 else ""
     return Checkpoint(_read(newest, older), newest / "agent")
@@ -92,8 +105,7 @@ def _read(path: Path, remedy: str) -> dict[str, Any]:
         state = load_tree(path)
         kind = state["format"] if isinstance(state, dict) else None
     except _DAMAGED as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise UserError(f"{path}: is not a readable checkpoint ({reason}){remedy}") from error
+        raise UserError(f"{path}: is not a readable checkpoint ({first_line(error)}){remedy}") from error
     if kind != FORMAT:
         raise UserError(f"{path}: is a checkpoint of another kind ({kind!r}, not {FORMAT!r}){remedy}")
     return dict(state)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,6 +12,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 import rls3_registry
+from rls3_agents.loading import load_spec
 from rls3_gym.rewards import DEFAULT_EXTRINSIC
 from rls3_registry.errors import UserError, nearest
 
@@ -29,11 +31,11 @@ class RulesConfig(BaseModel):
 
     min_visible: Annotated[float, Field(ge=0.0, le=1.0)] = 0.5
     """Share of an object's own pixels that must be seen."""
-    min_pixels: Annotated[int, Field(ge=0)] = 8
+    min_pixels: Annotated[int, Field(ge=0, le=64 * 64)] = 8
     """Pixels of an object that must be seen, in a 64-pixel picture."""
     reject_ambiguous: bool = True
     """Refuse pairs near a sector boundary."""
-    ambiguity_margin_deg: Annotated[float, Field(ge=0.0, lt=22.5)] = 4.0
+    ambiguity_margin_deg: Annotated[float, Field(ge=0.0, le=22.0)] = 4.0
     """How near is ambiguous, degrees."""
 
 
@@ -123,6 +125,15 @@ class EvaluationConfig(BaseModel):
     every: Positive = 1
     """Rounds from one evaluation to the next; before the first and after the last round always."""
 
+    @field_validator("sets")
+    @classmethod
+    def _distinct(cls, sets: tuple[str, ...]) -> tuple[str, ...]:
+        if len(set(sets)) < len(sets):
+            raise ValueError("should name each set once")
+        if "guide" in sets:
+            raise ValueError("guide teaches the look-ahead of a reward; it measures nothing")
+        return sets
+
 
 class ExperimentConfig(BaseModel):
     """All that decides what a run does."""
@@ -158,8 +169,21 @@ class ExperimentConfig(BaseModel):
     def _name_alone(cls, value: Any) -> Any:
         return {"name": value} if isinstance(value, str) else value
 
+    def resolved(self) -> ExperimentConfig:
+        """The same experiment with the settings of the agent's and the VLM's own files written out, so that a run says
+        all of what it did, and goes on as it began when those files change. Raises `UserError` for an unknown name."""
+        from rls3_gym.vlm.loading import load_spec as load_vlm_spec  # brings torch
+
+        agent = self.agent.model_copy(
+            update={"settings": {**load_spec(self.agent.name).settings, **self.agent.settings}}
+        )
+        vlm = self.vlm.model_copy(
+            update={"finetune": {**load_vlm_spec(self.vlm.name)[1].finetune, **self.vlm.finetune}}
+        )
+        return self.model_copy(update={"agent": agent, "vlm": vlm})
+
     def to_yaml(self) -> str:
-        """The resolved experiment; loading it gives an equal one."""
+        """The experiment as YAML; loading it gives an equal one."""
         return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
 
 
@@ -188,9 +212,14 @@ def experiment_path(source: str) -> Path:
 def parse_config(content: Mapping[str, Any], where: str) -> ExperimentConfig:
     """Check a mapping; `where` names its origin in errors. Raises `UserError` for the first thing wrong."""
     try:
+        json.dumps(content, ensure_ascii=False, default=str, skipkeys=True).encode()
         return ExperimentConfig.model_validate(_numbers(content))
     except ValidationError as error:
         raise UserError(f"{where}: {_describe(error)}") from error
+    except UnicodeEncodeError as error:
+        raise UserError(f"{where}: holds a character that is none ({error.object[error.start :][:1]!r})") from error
+    except (RecursionError, ValueError) as error:
+        raise UserError(f"{where}: a value refers to itself") from error
 
 
 def _numbers(value: Any) -> Any:

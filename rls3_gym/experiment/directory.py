@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from rls3_registry.errors import UserError
+from rls3_registry.errors import UserError, first_line
 
 
 @contextmanager
@@ -38,6 +38,14 @@ def write_text(path: Path, text: str) -> None:
             temporary.unlink(missing_ok=True)
 
 
+def read_text(path: Path) -> str:
+    """A text file; "" when there is none. Raises `UserError` when it can't be read."""
+    try:
+        return path.read_text(encoding="utf-8") if path.exists() else ""
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: cannot be read ({first_line(error)})") from error
+
+
 class RunDirectory:
     """One run on disk; the attributes are its parts."""
 
@@ -56,8 +64,7 @@ class RunDirectory:
     def create(cls, path: Path) -> RunDirectory:
         """Make an empty run directory. Raises `UserError` when there is something at `path` already."""
         run = cls(path)
-        if path.exists() and (not path.is_dir() or any(path.iterdir())):
-            raise UserError(f"{path}: exists already; name another folder with --out, or continue it with --resume")
+        run.check_free()
         with writing(path):
             run.samples.mkdir(parents=True)
             run.checkpoints.mkdir()
@@ -77,10 +84,21 @@ class RunDirectory:
         run = cls(path)
         if not path.is_dir():
             raise UserError(f"{path}: there is no such run directory")
-        missing = [part.name for part in (run.config, run.metrics, run.checkpoints) if not part.exists()]
+        missing = [part.name for part in (run.config, run.metrics) if not part.is_file()]
+        missing += [part.name for part in (run.samples, run.checkpoints) if not part.is_dir()]
         if missing:
             raise UserError(f"{path}: is not a run directory of rls3 (it has no {', '.join(missing)})")
         return run
+
+    def check_free(self) -> None:
+        """Raise `UserError` when there is something at the path already."""
+        with writing(self.path):
+            taken = self.path.exists() and (not self.path.is_dir() or any(self.path.iterdir()))
+        if taken:
+            remedy = "name another folder with --out, or continue it with --resume"
+            if not (self.checkpoints.is_dir() and any(self.checkpoints.iterdir())):
+                remedy = "name another folder with --out, or remove it"
+            raise UserError(f"{self.path}: exists already; {remedy}")
 
     def save_image(self, name: str, rgb: NDArray[np.uint8]) -> None:
         """Write one picture under samples/, unless it is there already."""
@@ -102,12 +120,18 @@ class JsonLines:
     def __init__(self, path: Path, keep: int = 0) -> None:
         """Open for appending after the first `keep` bytes; what stands behind them is dropped."""
         self.path = path
+        self.check(path, keep)
         with writing(path):
             self._file = path.open("ab", buffering=0)
-            if self._file.tell() < keep:
-                raise UserError(f"{path}: is shorter than its checkpoint says; it was changed after the run")
             self._file.truncate(keep)
         self.position = keep
+
+    @staticmethod
+    def check(path: Path, keep: int) -> None:
+        """Raise `UserError` unless there are `keep` bytes to go on from. Changes nothing."""
+        length = path.stat().st_size if path.is_file() else 0
+        if not 0 <= keep <= length:
+            raise UserError(f"{path}: is shorter than its checkpoint says; it was changed after the run")
 
     def append(self, row: Mapping[str, Any]) -> None:
         """Add one row, whole or not at all. Raises `UserError` when it can't be written."""

@@ -24,6 +24,25 @@ from rls3_gym.sample import Sample
 
 _VERDICT = ("hardest_negative", "correct", "margin")
 _COUNTERS = ("n_generated", "n_trained", "n_steps")
+_BEGINNING: Mapping[str, Any] = {
+    "metrics": 0,
+    "samples": 0,
+    "tally": {},
+    "in_round": 0,
+    "pending": [],
+    "counts": {"round": 0, **dict.fromkeys(_COUNTERS, 0)},
+    "measured": -1,
+}
+"""The state of a monitor that has seen nothing."""
+
+
+def check_logs(directory: RunDirectory, state: Mapping[str, Any]) -> None:
+    """Raise `UserError`, or what a state of another form makes Python raise, unless the logs go with a monitor's
+    `state`. Changes nothing."""
+    if state.keys() != _BEGINNING.keys():
+        raise KeyError(*sorted(state.keys() ^ _BEGINNING.keys()))
+    JsonLines.check(directory.metrics, int(state["metrics"]))
+    JsonLines.check(directory.sample_rows, int(state["samples"]))
 
 
 class RunMonitor:
@@ -47,14 +66,14 @@ class RunMonitor:
         self._started = perf_counter()
         self._stop_asked = False
         self._stopped = False
-        state = state or {}
-        self._metrics = JsonLines(directory.metrics, state.get("metrics", 0))
-        self._samples = JsonLines(directory.sample_rows, state.get("samples", 0))
-        self._tally = EpisodeTally(**state.get("tally", {}))
-        self._in_round: int = state.get("in_round", 0)
-        self._pending: list[dict[str, Any]] = list(state.get("pending", []))
-        self._counts: dict[str, int] = state.get("counts", {"round": 0, **dict.fromkeys(_COUNTERS, 0)})
-        self._measured: int = state.get("measured", -1)
+        state = _BEGINNING if state is None else state
+        self._tally = EpisodeTally(**state["tally"])
+        self._in_round: int = state["in_round"]
+        self._pending: list[dict[str, Any]] = list(state["pending"])
+        self._counts: dict[str, int] = dict(state["counts"])
+        self._measured: int = state["measured"]
+        self._metrics = JsonLines(directory.metrics, state["metrics"])
+        self._samples = JsonLines(directory.sample_rows, state["samples"])
         self._saved_round = self._counts["round"]
         # Pictures are spread evenly over a round, so that its later episodes are seen as well.
         per_round = config.environment.T * config.environment.E
@@ -69,9 +88,10 @@ class RunMonitor:
 
     def safe_point(self, agent: SamplerAgent) -> None:
         """Save a checkpoint if a round has ended since the last one, or if a stop was asked for."""
-        if self._counts["round"] > self._saved_round or (self._stop_asked and not self._stopped):
+        asked = self._stop_asked  # read once: a signal may come at any time
+        if self._counts["round"] > self._saved_round or (asked and not self._stopped):
             self._save(agent)
-        self._stopped = self._stop_asked
+        self._stopped = asked
 
     # What the run asks
 
@@ -99,6 +119,7 @@ class RunMonitor:
             self._write_samples({})
             if self._measured < self._counts["round"]:
                 self._measure()
+            self._metrics.append({"kind": "end", **self._counts})
             if self._env.scheduler.early_stopped:
                 self._progress.note("early stopping: the validation score no longer rises")
             save_final_vlm(self._directory.checkpoints, self._env.scheduler.vlm.state())

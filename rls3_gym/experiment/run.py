@@ -14,12 +14,12 @@ from rich.console import Console
 from rls3_agents.base import SamplerAgent, choose_view
 from rls3_agents.loading import make_agent
 from rls3_gym.envs.scene_env import RLS3SceneEnv
-from rls3_gym.experiment.checkpoint import is_final, load_checkpoint, load_vlm_state
+from rls3_gym.experiment.checkpoint import is_final, load_checkpoint, load_vlm_state, taking_up
 from rls3_gym.experiment.config import ExperimentConfig, load_config
-from rls3_gym.experiment.directory import RunDirectory, write_text, writing
+from rls3_gym.experiment.directory import RunDirectory, read_text, write_text, writing
 from rls3_gym.experiment.interrupt import graceful_stop
 from rls3_gym.experiment.measure import Measurer
-from rls3_gym.experiment.monitor import MonitoredEnv, RunMonitor
+from rls3_gym.experiment.monitor import MonitoredEnv, RunMonitor, check_logs
 from rls3_gym.experiment.progress import RunProgress
 from rls3_gym.experiment.provenance import command_line, describe_environment
 from rls3_gym.stage import FeasibilityRules
@@ -47,6 +47,9 @@ def start(config: ExperimentConfig, console: Console, arguments: Sequence[str], 
     `arguments` of the command line are written down. Raises `UserError` for a name or value nobody knows, before
     anything is written.
     """
+    if out is not None:
+        RunDirectory(out).check_free()
+    config = config.resolved()
     parts = _build(config)
     if out is not None:
         directory = RunDirectory.create(out)
@@ -65,14 +68,18 @@ def resume(config: ExperimentConfig, path: Path, console: Console, arguments: Se
     Raises `UserError` when there is nothing to continue, or when `config` is not the one the run began with.
     """
     directory = RunDirectory.open(path)
+    config = config.resolved()
     checkpoint = load_checkpoint(directory.checkpoints)
-    _check_same(checkpoint.state["config"], config.model_dump(mode="json"), path)
+    with taking_up(checkpoint.agent.parent):
+        _check_same(checkpoint.state["config"], config.model_dump(mode="json"), path)
     if is_final(directory.checkpoints):
         raise UserError(f"{path}: the run is complete; there is nothing to continue (`rls3 report` writes its page)")
     parts = _build(config)
-    parts.env.load_state(checkpoint.state["environment"])
-    parts.agent.load(checkpoint.agent)
-    write_text(directory.command, directory.command.read_text(encoding="utf-8") + command_line(arguments))
+    with taking_up(checkpoint.agent.parent):
+        parts.env.load_state(checkpoint.state["environment"])
+        parts.agent.load(checkpoint.agent)
+        check_logs(directory, checkpoint.state["monitor"])
+    write_text(directory.command, read_text(directory.command) + command_line(arguments))
     return _carry_out(config, directory, parts, checkpoint.state["monitor"], console)
 
 
@@ -151,8 +158,12 @@ def _carry_out(
         from rls3_gym.evaluation.report import write_report  # draws: only a run that is complete needs it
 
         progress.note("writing the report")
-        with writing(directory.report):
-            return RunResult(directory.path, write_report(directory.path))
+        try:
+            with writing(directory.report):
+                return RunResult(directory.path, write_report(directory.path))
+        except KeyboardInterrupt:
+            progress.note(f"the run is complete, its report is not: rls3 report {directory.path}")
+            raise
 
 
 def _check_same(begun: Mapping[str, Any], now: Mapping[str, Any], path: Path) -> None:

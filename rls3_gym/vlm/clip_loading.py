@@ -13,7 +13,7 @@ from torch import Tensor
 from rls3_gym._compat import torchvision as torchvision_compat
 from rls3_gym.vlm.clip_model import ClipModel
 from rls3_gym.vlm.tokenizer import CompactTokenizer
-from rls3_registry.errors import UserError, unknown
+from rls3_registry.errors import UserError, first_line, unknown
 
 PACKAGED = Path(__file__).resolve().parent / "packaged"
 VOCABULARY_FILE = "vocabulary.json"
@@ -42,9 +42,15 @@ def load_clip(options: Mapping[str, Any], where: str) -> ClipModel:
         key = ".".join(str(p) for p in first["loc"])
         keys = ", ".join(["adapter", "description", "finetune", *ClipSource.model_fields])
         raise UserError(f"{where}: {key}: {first['msg']}; keys are {keys}") from error
-    if source.model.startswith("packaged:"):
+    packaged, is_folder = source.model.startswith("packaged:"), Path(source.model).is_dir()
+    if (packaged or is_folder) and (source.pretrained or source.quick_gelu):
+        raise UserError(
+            f"{where}: pretrained and quick_gelu go with the names of open_clip's models; {source.model} has weights "
+            "and settings of its own"
+        )
+    if packaged:
         return load_folder(PACKAGED / source.model.removeprefix("packaged:"))
-    if Path(source.model).is_dir():
+    if is_folder:
         return load_folder(Path(source.model))
     return load_named(source.model, source.pretrained, source.quick_gelu)
 
@@ -81,11 +87,11 @@ def load_folder(folder: Path) -> ClipModel:
         size = int(config["model_cfg"]["vision_cfg"]["image_size"])
         return ClipModel(model, tokenizer, size, preprocess["mean"], preprocess["std"])
     except (OSError, ValueError, KeyError, RuntimeError, TypeError) as error:
-        raise UserError(f"{folder}: cannot be loaded as an open_clip model ({_first_line(error)})") from error
+        raise UserError(f"{folder}: cannot be loaded as an open_clip model ({first_line(error)})") from error
     except Exception as error:  # safetensors has an exception type of its own, outside the usual ones
         if type(error).__name__ != "SafetensorError":
             raise
-        raise UserError(f"{folder / WEIGHTS_FILE}: is not readable as safetensors ({_first_line(error)})") from error
+        raise UserError(f"{folder / WEIGHTS_FILE}: is not readable as safetensors ({first_line(error)})") from error
 
 
 def load_named(model_name: str, pretrained: str | None, quick_gelu: bool) -> ClipModel:
@@ -100,13 +106,9 @@ def load_named(model_name: str, pretrained: str | None, quick_gelu: bool) -> Cli
     try:
         model = open_clip.create_model(model_name, pretrained=pretrained, force_quick_gelu=quick_gelu)
     except Exception as error:  # unpickling and hub failures come as many types; all mean "these weights do not load"
-        raise UserError(f"open_clip model {model_name} with weights {pretrained!r}: {_first_line(error)}") from error
+        raise UserError(f"open_clip model {model_name} with weights {pretrained!r}: {first_line(error)}") from error
     visual = model.visual
     size = visual.image_size[0] if isinstance(visual.image_size, tuple) else visual.image_size
     mean = getattr(visual, "image_mean", None) or open_clip.OPENAI_DATASET_MEAN
     std = getattr(visual, "image_std", None) or open_clip.OPENAI_DATASET_STD
     return ClipModel(model, open_clip.get_tokenizer(model_name), int(size), mean, std)
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]

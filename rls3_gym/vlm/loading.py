@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 import rls3_registry
 from rls3_gym.vlm.base import VLM
 from rls3_registry.errors import UserError
-from rls3_registry.plugins import plugin_class
+from rls3_registry.plugins import make, plugin_class
 
 GROUP = "rls3_gym.vlms"
 """Entry-point group in which packages announce their adapters: `name = "module:Class"`."""
@@ -35,16 +35,18 @@ def load_vlm(name: str, finetune: Mapping[str, Any] | None = None, seed: int = 0
 
     `finetune` overrides the YAML's settings. `seed` matters only to models without weights. Raises `UserError`.
     """
-    where, spec = _spec(name)
+    where, spec = load_spec(name)
     adapter = plugin_class(GROUP, "VLM adapter", spec.adapter, _NEEDS)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        vlm: VLM = adapter.from_yaml(name, spec.model_extra or {}, {**spec.finetune, **(finetune or {})}, where)
+        vlm: VLM = make(
+            adapter.from_yaml, "VLM adapter", name, spec.model_extra or {}, {**spec.finetune, **(finetune or {})}, where
+        )
     return vlm
 
 
-def _spec(name: str) -> tuple[str, VlmSpec]:
-    """Where the VLM is described (for messages), and how."""
+def load_spec(name: str) -> tuple[str, VlmSpec]:
+    """Where the VLM of a name or path is described (for messages), and how. Raises `UserError`."""
     if name in rls3_registry.names("vlms"):
         where, content = f"vlms/{name}.yaml", rls3_registry.load("vlms", name)
     elif Path(name).is_dir():

@@ -13,7 +13,7 @@ from rls3_registry.errors import UserError, unknown
 class FineTuneSettings(BaseModel):
     """How one round teaches the VLM. Defaults suit the packaged tiny model."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     learning_rate: float = Field(1e-3, gt=0, le=1)
     epochs: float = Field(4.0, gt=0, le=1000)

@@ -14,6 +14,7 @@ from rls3_gym.backends.embedded.textures import texture, texture_names
 from rls3_gym.backends.embedded.tracer import Movable, ObjectGeometry, Tracer, prepare_object
 from rls3_gym.scene.arrangement import Arrangement
 from rls3_gym.scene.rooms import Layout
+from rls3_registry.errors import UserError
 
 _KEPT_RAYS = 120 * (2 * 64) ** 2
 """Rooms are kept up to this many rays of their static pictures: all 100 training rooms at 64 pixels with 2x2 samples
@@ -29,7 +30,9 @@ class EmbeddedBackend:
     """Traces arrangements with Embree. The same arrangement gives the same bytes, in any process of the machine."""
 
     def __init__(self, image_size: int = 64, supersampling: int = 2) -> None:
-        """Square pictures of `image_size` pixels, `supersampling`^2 rays each."""
+        """Square pictures of `image_size` pixels, `supersampling`^2 rays each. Raises `UserError` out of 1 to 8."""
+        if isinstance(supersampling, bool) or not isinstance(supersampling, int) or not 1 <= supersampling <= 8:
+            raise UserError(f"supersampling must be a whole number from 1 to 8, not {supersampling!r}")
         self.image_size = image_size
         self.supersampling = supersampling
         self._tracers: OrderedDict[str, Tracer] = OrderedDict()
