@@ -10,9 +10,10 @@ from pydantic import Field
 
 import rls3_registry
 from rls3_agents.base import SamplerAgent
-from rls3_agents.settings import Settings, parse
+from rls3_agents.settings import Settings
 from rls3_registry.errors import unknown
 from rls3_registry.plugins import installed, make, plugin_class
+from rls3_registry.validation import check
 
 GROUP = "rls3_gym.agents"
 """Entry-point group in which packages announce their agents: `name = "module:Class"`."""
@@ -35,9 +36,9 @@ def load_spec(name: str) -> AgentSpec:
     Raises `UserError` that lists the nearest names for one that is none of these.
     """
     if name.endswith((".yaml", ".yml")):
-        return parse(AgentSpec, rls3_registry.load_file(Path(name)), where=name)
+        return check(AgentSpec, rls3_registry.load_file(Path(name)), where=name)
     if name in rls3_registry.names("agents"):
-        return parse(AgentSpec, rls3_registry.load("agents", name), where=f"agents/{name}.yaml")
+        return check(AgentSpec, rls3_registry.load("agents", name), where=f"agents/{name}.yaml")
     if ":" in name or name in installed(GROUP):
         return AgentSpec(plugin=name)
     raise unknown("agent", name, {*rls3_registry.names("agents"), *installed(GROUP)})

@@ -114,7 +114,7 @@ def test_a_backend_may_be_a_yaml_file_with_a_class_of_ones_own(tmp_path):
         ("plugin: test_backends:SIZE", "has no class 'SIZE'"),
         ("plugin: rls3_gym.scene.arrangement:Edit", "is no backend; it lacks reset, apply"),
         ("plugin: nowhere:Backend", "cannot be imported: No module named 'nowhere'"),
-        ("plugn: embedded", "keys are plugin, description, settings"),
+        ("plugn: embedded", "unknown key 'plugn'; did you mean 'plugin'"),
     ],
 )
 def test_a_mistake_in_a_backends_yaml_is_named(tmp_path, content, said):

@@ -69,11 +69,14 @@ def contents(folder: Path) -> dict[str, bytes]:
         (("run",), "name an experiment"),
         (("run", "quikstart"), "unknown experiment 'quikstart'; did you mean 'quickstart'"),
         (("run", "quickstart", "--set", "agent=sb3/sack"), "unknown agent 'sb3/sack'; did you mean 'sb3/sac'"),
-        (("run", "quickstart", "--set", "agent.settings.gama=0.5"), "unknown key 'gama'; did you mean 'gamma'"),
+        (
+            ("run", "quickstart", "--set", "agent.settings.gama=0.5"),
+            "unknown key 'settings.gama'; did you mean 'gamma'",
+        ),
         (("run", "quickstart", "--set", "vlm=tyni"), "unknown vlm 'tyni'; did you mean 'tiny'"),
         (
             ("run", "quickstart", "--set", "vlm.finetune.epoch=1"),
-            "unknown finetune setting 'epoch'; did you mean 'epochs'",
+            "unknown key 'finetune.epoch'; did you mean 'epochs'",
         ),
         (
             ("run", "quickstart", "--set", "environment.families=[kitchin]"),

@@ -141,7 +141,7 @@ def test_bf16_learns_too(guide):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"learning_rat": 1e-3}, r"unknown finetune setting 'learning_rat'; did you mean 'learning_rate'"),
+        ({"learning_rat": 1e-3}, r"unknown key 'finetune.learning_rat'; did you mean 'learning_rate'"),
         ({"batch_size": 1}, r"finetune.batch_size: .*greater than or equal to 2"),
         ({"replay": 1.0}, r"finetune.replay: .*less than 1"),
         ({"train": ["txt.*"]}, r"unknown parameter pattern .*'txt.\*'.*'text.\*'"),
@@ -178,13 +178,13 @@ def test_unknown_names_foreign_folders_and_unreadable_weights_are_clear_errors(t
     with pytest.raises(UserError, match="unknown VLM adapter 'open_clop'; did you mean 'open_clip'"):
         load_vlm(str(spec))
     spec.write_text("model: packaged:tiny\n")
-    with pytest.raises(UserError, match="vlm.yaml: adapter: Field required"):
+    with pytest.raises(UserError, match="vlm.yaml: adapter: is missing"):
         load_vlm(str(spec))
     spec.write_text("adapter: open_clip\nmodel: packaged:tiny\npretrained: nowhere.pt\n")
     with pytest.raises(UserError, match="packaged:tiny has weights and settings of its own"):
         load_vlm(str(spec))
     spec.write_text("adapter: open_clip\nmodle: tiny\n")
-    with pytest.raises(UserError, match="keys are"):
+    with pytest.raises(UserError, match="unknown key 'modle'; did you mean 'model'"):
         load_vlm(str(spec))
 
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
 import rls3_registry
 from rls3_gym.backends.base import SceneBackend
-from rls3_registry.errors import UserError
 from rls3_registry.plugins import make, plugin_class
+from rls3_registry.validation import check
 
 GROUP = "rls3_gym.backends"
 """Entry-point group in which packages announce their backends: `name = "module:Class"`."""
@@ -36,12 +36,7 @@ def load_backend(name: str, image_size: int) -> SceneBackend:
         where, content = name, rls3_registry.load_file(name)
     else:
         where, content = f"backends/{name}.yaml", rls3_registry.load("backends", name)
-    try:
-        spec = BackendSpec(**content)
-    except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(str(p) for p in first["loc"])
-        raise UserError(f"{where}: {key}: {first['msg']}; keys are {', '.join(BackendSpec.model_fields)}") from error
+    spec = check(BackendSpec, content, where)
     backend = plugin_class(GROUP, "backend", spec.plugin, ("reset", "apply", "capture", "close"))
     made: SceneBackend = make(backend, f"{where}: settings", image_size=image_size, **spec.settings)
     return made

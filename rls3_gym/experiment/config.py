@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 import rls3_registry
 from rls3_agents.loading import load_spec
 from rls3_gym.rewards import DEFAULT_EXTRINSIC
-from rls3_registry.errors import UserError, nearest
+from rls3_registry.errors import UserError
+from rls3_registry.validation import check
 
 _STRICT = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
 _EXPONENT = re.compile(r"[+-]?\d+(\.\d*)?[eE][+-]?\d+")
@@ -213,9 +214,7 @@ def parse_config(content: Mapping[str, Any], where: str) -> ExperimentConfig:
     """Check a mapping; `where` names its origin in errors. Raises `UserError` for the first thing wrong."""
     try:
         json.dumps(content, ensure_ascii=False, default=str, skipkeys=True).encode()
-        return ExperimentConfig.model_validate(_numbers(content))
-    except ValidationError as error:
-        raise UserError(f"{where}: {_describe(error)}") from error
+        return check(ExperimentConfig, _numbers(content), where)
     except UnicodeEncodeError as error:
         raise UserError(f"{where}: holds a character that is none ({error.object[error.start :][:1]!r})") from error
     except (RecursionError, ValueError) as error:
@@ -253,37 +252,3 @@ def _apply(content: dict[str, Any], change: str) -> None:
         node[key] = child = dict(child)
         node = child
     node[keys[-1]] = value
-
-
-def _describe(error: ValidationError) -> str:
-    """The first problem of a validation in one line, unknown keys first: they are often the cause of the rest."""
-    problems = sorted(error.errors(), key=lambda p: p["type"] != "extra_forbidden")
-    problem = problems[0]
-    key = ".".join(str(step) for step in problem["loc"]) or "the experiment"
-    if problem["type"] == "extra_forbidden":
-        message = f"unknown key {key!r}{_near_keys(problem['loc'])}"
-    elif problem["type"] == "missing":
-        message = f"{key}: is missing"
-    else:
-        said = problem["msg"].removeprefix("Value error, ").replace("Input should", "should")
-        if problem["type"] in ("model_type", "dict_type"):
-            said = "should be a mapping of keys to values"
-        elif problem["type"] in ("tuple_type", "too_short"):
-            said = "should be a list with at least one entry"
-        got = problem["input"]
-        given = f", not {got!r}" if isinstance(got, int | float | str | None) else ""
-        message = f"{key}: {said}{given}"
-    more = len(problems) - 1
-    return message + (f" (and {more} more)" if more else "")
-
-
-def _near_keys(location: tuple[int | str, ...]) -> str:
-    """`; did you mean ...? (all: ...)` for a key that its section does not know."""
-    model: type[BaseModel] = ExperimentConfig
-    for step in location[:-1]:
-        annotation = model.model_fields[str(step)].annotation
-        assert isinstance(annotation, type) and issubclass(annotation, BaseModel)
-        model = annotation
-    near = nearest(str(location[-1]), model.model_fields)
-    hint = f"; did you mean {' or '.join(repr(name) for name in near)}?" if near else ";"
-    return f"{hint} (keys here: {', '.join(model.model_fields)})"

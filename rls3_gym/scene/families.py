@@ -6,12 +6,13 @@ from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 import rls3_registry
 from rls3_gym.scene.furniture import TYPES
 from rls3_gym.scene.splits import SplitSizes
-from rls3_registry.errors import UserError, nearest, unknown
+from rls3_registry.errors import unknown
+from rls3_registry.validation import check
 
 
 def _pair(value: Any) -> Any:
@@ -151,25 +152,9 @@ class RoomFamily(Strict):
 
 
 def read_family(path: Path, name: str) -> RoomFamily:
-    """Read and check one family file. Raises `UserError` naming the file and every wrong key."""
+    """Read and check one family file. Raises `UserError` naming the file and the wrong key."""
     content = rls3_registry.load_file(path)
-    try:
-        return RoomFamily.model_validate({"name": name, **content})
-    except ValidationError as error:
-        problems = []
-        for problem in error.errors():
-            place = ".".join(str(step) for step in problem["loc"])
-            message = problem["msg"].removeprefix("Value error, ")
-            if problem["type"] == "extra_forbidden":
-                message = "unknown key" + _near_key(str(problem["loc"][-1]))
-            problems.append(f"{place}: {message}" if place else message)
-        raise UserError(f"{path}: " + "; ".join(problems)) from error
-
-
-def _near_key(key: str) -> str:
-    models = (RoomFamily, RoomSpec, FinishSpec, CameraSpec, LightSpec, PieceSpec)
-    near = nearest(key, {name for model in models for name in model.model_fields})
-    return f"; did you mean {' or '.join(repr(n) for n in near)}?" if near else ""
+    return check(RoomFamily, {"name": name, **content}, str(path))
 
 
 @cache

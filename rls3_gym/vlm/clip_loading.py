@@ -7,13 +7,14 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 from torch import Tensor
 
 from rls3_gym._compat import torchvision as torchvision_compat
 from rls3_gym.vlm.clip_model import ClipModel
 from rls3_gym.vlm.tokenizer import CompactTokenizer
 from rls3_registry.errors import UserError, first_line, unknown
+from rls3_registry.validation import check
 
 PACKAGED = Path(__file__).resolve().parent / "packaged"
 VOCABULARY_FILE = "vocabulary.json"
@@ -35,13 +36,7 @@ class ClipSource(BaseModel):
 
 def load_clip(options: Mapping[str, Any], where: str) -> ClipModel:
     """The model that the options of a YAML file name. Raises `UserError` for a wrong key or weights that don't load."""
-    try:
-        source = ClipSource(**options)
-    except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(str(p) for p in first["loc"])
-        keys = ", ".join(["adapter", "description", "finetune", *ClipSource.model_fields])
-        raise UserError(f"{where}: {key}: {first['msg']}; keys are {keys}") from error
+    source = check(ClipSource, options, where)
     packaged, is_folder = source.model.startswith("packaged:"), Path(source.model).is_dir()
     if (packaged or is_folder) and (source.pretrained or source.quick_gelu):
         raise UserError(

@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
 import rls3_registry
 from rls3_gym.vlm.base import VLM
 from rls3_registry.errors import UserError
 from rls3_registry.plugins import make, plugin_class
+from rls3_registry.validation import check
 
 GROUP = "rls3_gym.vlms"
 """Entry-point group in which packages announce their adapters: `name = "module:Class"`."""
@@ -61,8 +62,4 @@ def load_spec(name: str) -> tuple[str, VlmSpec]:
     else:
         rls3_registry.load("vlms", name)  # raises, naming the nearest ones
         raise AssertionError("unreachable")
-    try:
-        return where, VlmSpec(**content)
-    except ValidationError as error:
-        first = error.errors()[0]
-        raise UserError(f"{where}: {'.'.join(str(p) for p in first['loc'])}: {first['msg']}") from error
+    return where, check(VlmSpec, content, where)

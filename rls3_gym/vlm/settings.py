@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
-from rls3_registry.errors import UserError, unknown
+from rls3_registry.validation import check
 
 
 class FineTuneSettings(BaseModel):
@@ -40,12 +40,4 @@ class FineTuneSettings(BaseModel):
 
 def finetune_settings(values: Mapping[str, Any], where: str) -> FineTuneSettings:
     """Check settings that were read from `where`. Raises `UserError` naming the key."""
-    for key in values:
-        if key not in FineTuneSettings.model_fields:
-            raise unknown("finetune setting", str(key), FineTuneSettings.model_fields, where)
-    try:
-        return FineTuneSettings(**values)
-    except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(str(p) for p in first["loc"])
-        raise UserError(f"{where}: finetune.{key}: {first['msg']} (got {first['input']!r})") from error
+    return check(FineTuneSettings, values, where, section="finetune")

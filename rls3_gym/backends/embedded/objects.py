@@ -7,12 +7,13 @@ from functools import cache
 from typing import Annotated, Any, Literal, assert_never
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 import rls3_registry
 from rls3_gym.backends.embedded import primitives
 from rls3_gym.backends.embedded.mesh import Mesh, Part
-from rls3_registry.errors import UserError, nearest
+from rls3_registry.errors import UserError
+from rls3_registry.validation import check
 
 TOLERANCE = 0.02
 """How far `radius` and `height` of a file may be from those of its parts, as a share."""
@@ -104,10 +105,7 @@ def build_object(spec: Mapping[str, Any], where: str = "object") -> tuple[Part, 
     Parts that look alike come back as one. Raises `UserError`, beginning with `where`, for a spec that breaks
     the rules: an unknown or missing key, a wrong value, or a radius or height that its parts do not have.
     """
-    try:
-        checked = _ObjectSpec.model_validate(spec)
-    except ValidationError as error:
-        raise UserError(f"{where}: {_explain(error)}") from error
+    checked = check(_ObjectSpec, spec, where)
     surfaces: dict[tuple[_Vector, str | None, float], list[Mesh]] = {}
     for number, part in enumerate(checked.parts):
         try:
@@ -161,20 +159,3 @@ def _check_size(spec: _ObjectSpec, parts: tuple[Part, ...], where: str) -> None:
         raise UserError(f"{where}: radius is {spec.radius} m but the parts reach {radius:.4f} m from the z axis")
     if abs(spec.height - height) > TOLERANCE * height:
         raise UserError(f"{where}: height is {spec.height} m but the parts are {height:.4f} m high")
-
-
-def _explain(error: ValidationError) -> str:
-    """The first mistake that pydantic found, as `key.path: what is wrong`."""
-    first = error.errors()[0]
-    place = ".".join(str(key) for key in first["loc"])
-    if first["type"] != "extra_forbidden":
-        return f"{place}: {first['msg']}"
-    known = _ObjectSpec if len(first["loc"]) == 1 else _SHAPES[str(first["loc"][2])]
-    near = nearest(str(first["loc"][-1]), known.model_fields)
-    hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(known.model_fields)}"
-    return f"{place}: unknown key; {hint}"
-
-
-_SHAPES: dict[str, type[_Placed]] = {
-    "lathe": _Lathe, "cylinder": _Cylinder, "sphere": _Sphere, "box": _Box, "torus": _Torus, "tube": _Tube,
-}  # fmt: skip
