@@ -45,7 +45,7 @@ def draw(runs: Mapping[str, Sequence[Path]], sets: Sequence[str], out: Path) -> 
             panel.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
         panels[0].set_ylabel("pairwise accuracy")
         handles, labels = panels[0].get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside lower center", ncols=min(6, len(labels)))
+        figure.legend(handles, labels, loc="outside lower center", ncols=min(3 * len(sets), len(labels)))
         figure.savefig(out, metadata={"Software": None})
 
 

@@ -14,7 +14,7 @@ SETTINGS = {"episode_error": ["agent.settings.gamma=0.98"]}
 
 
 def main() -> None:
-    options = parser(__doc__ or "", name="rewards", sets=("validation",), budgets=(500, 1000, 1500), n_generated=3_700)
+    options = parser(__doc__ or "", name="rewards", sets=("validation",), budgets=(1000, 1500), n_generated=3_700)
     options.add_argument("--agent", default="sb3/sac")
     options.add_argument(
         "--rewards",

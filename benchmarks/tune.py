@@ -11,7 +11,7 @@ from arms import compare, parser
 
 
 def main() -> None:
-    options = parser(__doc__ or "", name="tune", sets=("validation",), budgets=(500, 1000), n_generated=3_000)
+    options = parser(__doc__ or "", name="tune", sets=("validation",), budgets=(1000,), n_generated=3_000)
     options.set_defaults(seeds=3, first_seed=100)
     options.add_argument("key", help="e.g. agent.settings.target_entropy")
     options.add_argument("values", nargs="+")

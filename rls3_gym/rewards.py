@@ -8,7 +8,7 @@ the penalty for infeasible edits. What was seen in exploratory runs (few seeds e
 - The failure of the single sample chases the VLM's antonym bias: a VLM that always says "left" makes an agent
   produce "right", then it turns round. Errors are therefore averaged over a cell and its antonym cells.
 - Hard is not the same as learnable: plain failure draws an agent to left/right, which is learned last.
-- Random actions hardly ever make "above" or "below"; a rarity weight on the cell's error doubled their share.
+- Random actions seldom make "above" or "below"; a rarity weight on the cell's error raised their share.
 - A cell's gain grows with its share of the batch; to point anywhere, progress has to be gain per trained sample.
 """
 
@@ -33,8 +33,12 @@ Float = NDArray[np.float64]
 CELLS = len(RELATIONS)
 
 DEFAULT_EXTRINSIC = "cell_error"
-"""The one that pays for what an agent seldom makes and the VLM still gets wrong, and that needs no second model. In
-exploratory runs it doubled the share of vertical terms. That it makes a better VLM is not established: no reward is."""
+"""The one that pays for what an agent seldom makes and the VLM still gets wrong.
+
+Measured under SAC on `validation`, five paired seeds (`benchmarks/rewards.py`, its results beside it): no reward makes a
+better VLM than uniform actions do by 1,500 trained samples, `reducible_error` makes a worse one (-2.7 points), and the
+others can't be told apart. Among those this one moved the samples furthest towards what is rare, with the least spread
+between seeds, and it needs neither a second model nor a call of the VLM at every step."""
 MEAN_REWARD = 0.35
 """What a dense reward pays for a typical sample."""
 REWARD_CAP = 1.2
