@@ -35,9 +35,9 @@ CELLS = len(RELATIONS)
 DEFAULT_EXTRINSIC = "cell_error"
 """The one that pays for what an agent seldom makes and the VLM still gets wrong.
 
-Measured under SAC on `validation`, five paired seeds (`benchmarks/rewards.py`, its results beside it): no reward makes a
-better VLM than uniform actions do by 1,500 trained samples, `reducible_error` makes a worse one (-2.7 points), and the
-others can't be told apart. Among those this one moved the samples furthest towards what is rare, with the least spread
+Measured under SAC on `validation`, five paired seeds (`benchmarks/rewards.py`): no reward makes a better VLM than
+uniform actions do by 1,500 trained samples, `reducible_error` makes a worse one (-2.7 points), and the others can't be
+told apart. Among those this one moved the samples furthest towards what is rare, with the least spread
 between seeds, and it needs neither a second model nor a call of the VLM at every step."""
 MEAN_REWARD = 0.35
 """What a dense reward pays for a typical sample."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Iterator
 from typing import Any
@@ -52,6 +53,16 @@ def test_a_restored_environment_goes_on_exactly_as_the_first_would_have(extrinsi
     second.unwrapped.load_state(state)
     assert data_equivalence(second.unwrapped.observation(), first.unwrapped.observation(), exact=True)
     assert data_equivalence(steps(first, actions[done:]), steps(second, actions[done:]), exact=True)
+
+
+def test_a_deep_copy_goes_on_exactly_as_the_first_does() -> None:
+    first = make_env(T=6, E=2, observation="dict")
+    first.action_space.seed(0)
+    actions = [first.action_space.sample() for _ in range(20)]
+    first.reset(seed=1)
+    steps(first, actions[:9])
+    second = copy.deepcopy(first)
+    assert data_equivalence(steps(first, actions[9:]), steps(second, actions[9:]), exact=True)
 
 
 def test_a_state_is_plain_data_and_does_not_change_when_the_environment_goes_on() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from functools import cache
+from typing import Any
 
 import numpy as np
 
@@ -37,6 +38,10 @@ class EmbeddedBackend:
         self.supersampling = supersampling
         self._tracers: OrderedDict[str, Tracer] = OrderedDict()
         self._arrangement: Arrangement | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without Embree's scenes, which can't be copied: a copy builds its rooms anew, the same to the byte."""
+        return self.__dict__ | {"_tracers": OrderedDict()}
 
     def reset(self, arrangement: Arrangement, seed: int) -> None:
         """Build (or look up) the arrangement's room. The embedded world has no randomness: `seed` is not used."""
