@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import pathlib
+import shutil
 
 import numpy as np
 import pytest
@@ -167,6 +168,9 @@ def test_unknown_names_foreign_folders_and_unreadable_weights_are_clear_errors(t
     (folder / WEIGHTS_FILE).write_bytes(b"garbage")
     with pytest.raises(UserError, match=str(folder)):
         load_vlm(str(folder))
+    shutil.copytree(PACKAGED / "tiny", tmp_path / "other", ignore=shutil.ignore_patterns("vocabulary.json"))
+    with pytest.raises(UserError, match="cannot be loaded as an open_clip model"):
+        load_vlm(str(tmp_path / "other"))
     spec = tmp_path / "vlm.yaml"
     spec.write_text("adapter: open_clip\nmodel: ViT-B-33\n")
     with pytest.raises(UserError, match="unknown open_clip model 'ViT-B-33'; did you mean"):

@@ -7,6 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import torch
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor
 
@@ -80,13 +82,24 @@ def load_folder(folder: Path) -> ClipModel:
             tokenizer = open_clip.get_tokenizer(f"local-dir:{folder}")
         preprocess = config["preprocess_cfg"]
         size = int(config["model_cfg"]["vision_cfg"]["image_size"])
-        return ClipModel(model, tokenizer, size, preprocess["mean"], preprocess["std"])
-    except (OSError, ValueError, KeyError, RuntimeError, TypeError) as error:
+        clip = ClipModel(model, tokenizer, size, preprocess["mean"], preprocess["std"])
+        _try_out(clip)
+        return clip
+    except (OSError, ValueError, KeyError, IndexError, RuntimeError, TypeError) as error:
         raise UserError(f"{folder}: cannot be loaded as an open_clip model ({first_line(error)})") from error
     except Exception as error:  # safetensors has an exception type of its own, outside the usual ones
         if type(error).__name__ != "SafetensorError":
             raise
         raise UserError(f"{folder / WEIGHTS_FILE}: is not readable as safetensors ({first_line(error)})") from error
+
+
+def _try_out(clip: ClipModel) -> None:
+    """Show it one picture and one caption: parts of a folder that don't belong together fail here, not in a run."""
+    clip.model.eval()
+    with torch.inference_mode():
+        blank = np.zeros((clip.image_size, clip.image_size, 3), np.uint8)
+        clip.embed_features(clip.pixels([blank]))
+        clip.embed_texts(["The red bowl is above the blue cup."])
 
 
 def load_named(model_name: str, pretrained: str | None, quick_gelu: bool) -> ClipModel:
