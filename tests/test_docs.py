@@ -74,6 +74,21 @@ def test_make_targets_exist(document: str) -> None:
         assert {word for word in command.split()[1:] if "=" not in word} <= targets, command
 
 
+@pytest.mark.parametrize(
+    ("target", "does"),
+    [
+        ("help", "make quickstart"),
+        ("-n quickstart", "rls3 run quickstart"),
+        ("-n test", "-m pytest"),
+        ("-n bench", "benchmarks/$name.py"),
+    ],
+)
+def test_make_targets_do_what_the_readme_says(target: str, does: str) -> None:
+    done = subprocess.run(["make", *target.split()], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert does in done.stdout
+
+
 @pytest.mark.parametrize("document", DOCUMENTS)
 def test_rls3_commands_parse(document: str) -> None:
     known = typer.main.get_command(app).commands  # type: ignore[attr-defined]
