@@ -171,24 +171,23 @@ def test_unknown_names_foreign_folders_and_unreadable_weights_are_clear_errors(t
     shutil.copytree(PACKAGED / "tiny", tmp_path / "other", ignore=shutil.ignore_patterns("vocabulary.json"))
     with pytest.raises(UserError, match="cannot be loaded as an open_clip model"):
         load_vlm(str(tmp_path / "other"))
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("adapter: open_clip\nmodel: ViT-B-33", "unknown open_clip model 'ViT-B-33'; did you mean"),
+        ("adapter: open_clip\nmodel: ViT-B-32\npretrained: nowhere/none.pt", "there is no such file"),
+        ("adapter: open_clop\nmodel: packaged:tiny", "unknown VLM adapter 'open_clop'; did you mean 'open_clip'"),
+        ("model: packaged:tiny", "vlm.yaml: adapter: is missing"),
+        ("adapter: open_clip\nmodel: packaged:tiny\npretrained: nowhere.pt", "packaged:tiny has weights and settings"),
+        ("adapter: open_clip\nmodle: tiny", "unknown key 'modle'; did you mean 'model'"),
+    ],
+)
+def test_a_mistake_in_a_vlms_yaml_is_named(tmp_path, content, said):
     spec = tmp_path / "vlm.yaml"
-    spec.write_text("adapter: open_clip\nmodel: ViT-B-33\n")
-    with pytest.raises(UserError, match="unknown open_clip model 'ViT-B-33'; did you mean"):
-        load_vlm(str(spec))
-    spec.write_text(f"adapter: open_clip\nmodel: ViT-B-32\npretrained: {tmp_path}/none.pt\n")
-    with pytest.raises(UserError, match="there is no such file"):
-        load_vlm(str(spec))
-    spec.write_text("adapter: open_clop\nmodel: packaged:tiny\n")
-    with pytest.raises(UserError, match="unknown VLM adapter 'open_clop'; did you mean 'open_clip'"):
-        load_vlm(str(spec))
-    spec.write_text("model: packaged:tiny\n")
-    with pytest.raises(UserError, match="vlm.yaml: adapter: is missing"):
-        load_vlm(str(spec))
-    spec.write_text("adapter: open_clip\nmodel: packaged:tiny\npretrained: nowhere.pt\n")
-    with pytest.raises(UserError, match="packaged:tiny has weights and settings of its own"):
-        load_vlm(str(spec))
-    spec.write_text("adapter: open_clip\nmodle: tiny\n")
-    with pytest.raises(UserError, match="unknown key 'modle'; did you mean 'model'"):
+    spec.write_text(content + "\n")
+    with pytest.raises(UserError, match=said):
         load_vlm(str(spec))
 
 
