@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file
 
 from rls3_agents.base import SamplerAgent, choose_view
-from rls3_agents.generators import fingerprint
+from rls3_agents.global_rng import fingerprint
 from rls3_agents.loading import make_agent
 from rls3_gym.envs.scene_env import RLS3SceneEnv
 from rls3_registry.errors import UserError
@@ -97,7 +97,7 @@ class AgentContract:
 
     def make_env(self, view: str) -> gymnasium.Env[Any, Any]:
         """A new environment in an action view, seeded."""
-        env = RLS3SceneEnv(T=EPISODE_STEPS, E=6, action_view=view)
+        env = RLS3SceneEnv(steps_per_episode=EPISODE_STEPS, episodes_per_round=6, action_view=view)
         env.reset(seed=SEED)
         return env
 
@@ -107,7 +107,7 @@ class AgentContract:
         monitor = BudgetMonitor(env, self.budget)
         before = fingerprint()
         agent.learn(lambda: env, monitor)
-        assert fingerprint() == before, "learn moved the global random generators (see rls3_agents.generators)"
+        assert fingerprint() == before, "learn moved the global random generators (see rls3_agents.global_rng)"
         assert monitor.steps_when_done is not None, "learn ended before the budget was spent"
         late = len(env.actions) - monitor.steps_when_done
         assert late <= EPISODE_STEPS, f"learn went on for {late} steps after the monitor was done"

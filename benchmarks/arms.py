@@ -59,7 +59,7 @@ def compare(arms: Arms, arguments: argparse.Namespace) -> None:
         writer = csv.DictWriter(sink, fieldnames=list(table[0]))
         writer.writeheader()
         writer.writerows(table)
-    lines = summarise(table, arguments.sets, arguments.baseline)
+    lines = summarize(table, arguments.sets, arguments.baseline)
     command = " ".join(["python", "benchmarks/" + Path(sys.argv[0]).name, *sys.argv[1:]])
     (results / "results.json").write_text(
         json.dumps({"command": command, "summary": lines, "runs": table}, indent=2) + "\n", encoding="utf-8"
@@ -145,7 +145,7 @@ def interval(differences: np.ndarray, rng: np.random.Generator) -> tuple[float, 
     return float(low), float(high)
 
 
-def summarise(table: Sequence[Mapping[str, Any]], sets: Sequence[str], baseline: str) -> list[dict[str, Any]]:
+def summarize(table: Sequence[Mapping[str, Any]], sets: Sequence[str], baseline: str) -> list[dict[str, Any]]:
     """Mean, spread and paired difference to the baseline (where it is among the arms), by arm and budget."""
     rng = np.random.default_rng(0)
     lines = []

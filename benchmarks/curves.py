@@ -12,7 +12,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
-COLOURS = ("#4c78a8", "#54a24b", "#e45756", "#b279a2", "#f58518", "#72b7b2", "#9d755d", "#79706e")
+COLORS = ("#4c78a8", "#54a24b", "#e45756", "#b279a2", "#f58518", "#72b7b2", "#9d755d", "#79706e")
 TITLES = {
     "test": "test: balanced over terms and lengths",
     "test_natural": "test_natural: as uniform actions come",
@@ -33,12 +33,12 @@ def draw(runs: Mapping[str, Sequence[Path]], sets: Sequence[str], out: Path) -> 
         figure = Figure(figsize=(4.6 * len(sets), 3.7), layout="constrained", dpi=130)
         panels = figure.subplots(1, len(sets), sharey=True, squeeze=False)[0]
         for panel, name in zip(panels, sets, strict=True):
-            for colour, (arm, paths) in zip(COLOURS, runs.items(), strict=False):
+            for color, (arm, paths) in zip(COLORS, runs.items(), strict=False):
                 x, accuracy = _on_one_grid(paths, name)
                 mean = accuracy.mean(0)
                 spread = accuracy.std(0, ddof=1) if len(paths) > 1 else 0 * mean
-                panel.plot(x, mean, color=colour, label=arm, linewidth=1.8)
-                panel.fill_between(x, mean - spread, mean + spread, color=colour, alpha=0.15, linewidth=0)
+                panel.plot(x, mean, color=color, label=arm, linewidth=1.8)
+                panel.fill_between(x, mean - spread, mean + spread, color=color, alpha=0.15, linewidth=0)
             panel.axhline(0.5, color="#808080", linewidth=1, linestyle=":")
             panel.set_title(TITLES.get(name, name), fontsize=10, loc="left")
             panel.set_xlabel("samples generated")

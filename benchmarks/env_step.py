@@ -96,14 +96,14 @@ def measure(episodes: int) -> dict[str, float]:
     for kind in env.stage.kinds:
         noting.apply(Arrangement(layouts("train")[0], (ActiveObject(kind, (0.0, 0.0, 0.0), 0.0),)))
         noting.capture()
-    # A second VLM, so that neither finds captions tokenised that only the other has seen.
+    # A second VLM, so that neither finds captions tokenized that only the other has seen.
     vlm = load_vlm("tiny")
     env.reset(seed=0)
     env.action_space.seed(0)
     whole, alone, captures, count = [0.0, 0.0], [0.0, 0.0], 0, 0
     warm_up = 5
     for number in range(warm_up + episodes):
-        actions = [env.action_space.sample() for _ in range(env.scheduler.schedule.T)]
+        actions = [env.action_space.sample() for _ in range(env.scheduler.schedule.steps_per_episode)]
         noting.captured.clear()
         samples, took = timed(lambda actions=actions: episode(env, actions))
         # Fresh copies: the VLM keeps image features for as long as a sample lives.

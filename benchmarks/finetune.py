@@ -3,7 +3,7 @@
     python benchmarks/finetune.py [--samples 500] [--repeats 5] [--json FILE]
 
 Times `VLM.finetune` on samples that the VLM has been asked about before (as in the loop), and the bare forward,
-backward and optimiser steps over the same batches with all inputs laid ready. Prints the ratio of the medians last.
+backward and optimizer steps over the same batches with all inputs laid ready. Prints the ratio of the medians last.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-from rls3_gym.evaluation.testset import load_set
+from rls3_gym.evalsets.loader import load_set
 from rls3_gym.sample import Sample
 from rls3_gym.vlm.loading import load_vlm
 from rls3_gym.vlm.losses import contrastive_loss, hard_negative_loss
-from rls3_gym.vlm.open_clip import OpenClipVLM
+from rls3_gym.vlm.open_clip.adapter import OpenClipVLM
 
 
 def bare_round(vlm: OpenClipVLM, batches: list[list[Sample]], rng: np.random.Generator) -> float:
-    """Seconds of forward, backward and optimiser steps alone."""
+    """Seconds of forward, backward and optimizer steps alone."""
     ready = []
     for batch in batches:
         captions = [s.caption for s in batch]
@@ -35,7 +35,7 @@ def bare_round(vlm: OpenClipVLM, batches: list[list[Sample]], rng: np.random.Gen
         same = torch.from_numpy(ids[:, None] == ids[None, :])
         ready.append((vlm._features.of(batch), vlm.clip.tokenizer([*captions, *negatives]), same))
     parameters = [p for p in vlm.clip.model.parameters() if p.requires_grad]
-    optimiser = torch.optim.AdamW(parameters, lr=1e-3)
+    optimizer = torch.optim.AdamW(parameters, lr=1e-3)
     vlm.clip.model.train()
     vlm.clip.freeze_statistics()
     started = time.perf_counter()
@@ -44,10 +44,10 @@ def bare_round(vlm: OpenClipVLM, batches: list[list[Sample]], rng: np.random.Gen
         texts = F.normalize(vlm.clip.embed_tokens(tokens), dim=-1)
         true, false = texts[: len(images)], texts[len(images) :]
         loss = contrastive_loss(images, true, same, vlm.scale()) + hard_negative_loss(images, true, false, vlm.scale())
-        optimiser.zero_grad(set_to_none=True)
+        optimizer.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(parameters, 1.0)
-        optimiser.step()
+        optimizer.step()
     return time.perf_counter() - started
 
 
@@ -71,19 +71,19 @@ def main() -> None:
         started = time.perf_counter()
         report = vlm.finetune(samples, np.random.default_rng(repeat))
         whole.append(time.perf_counter() - started)
-        assert report.n_steps == len(batches)
+        assert report.optimizer_steps == len(batches)
     ratio = statistics.median(w / b for w, b in zip(whole, bare, strict=True))
     figures = {
         "samples": len(samples),
-        "steps": report.n_steps,
+        "steps": report.optimizer_steps,
         "round_seconds": statistics.median(whole),
         "bare_seconds": statistics.median(bare),
         "ratio": ratio,
     }
     if arguments.json:
         arguments.json.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
-    print(f"round of {len(samples)} samples, {report.n_steps} steps: {figures['round_seconds']:.2f} s")
-    print(f"bare forward, backward, optimiser: {figures['bare_seconds']:.2f} s")
+    print(f"round of {len(samples)} samples, {report.optimizer_steps} steps: {figures['round_seconds']:.2f} s")
+    print(f"bare forward, backward, optimizer: {figures['bare_seconds']:.2f} s")
     print(f"ratio {ratio:.3f}")
 
 

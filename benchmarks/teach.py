@@ -24,15 +24,15 @@ import torch
 from rls3_agents.loading import make_agent
 from rls3_gym.backends.embedded.backend import EmbeddedBackend
 from rls3_gym.envs.views import make_view
+from rls3_gym.evalsets.loader import held_out_keys, load_set
 from rls3_gym.evaluation.metrics import accuracy_table, presence_accuracy
-from rls3_gym.evaluation.testset import held_out_keys, load_set
 from rls3_gym.pretraining.card import MEASURED_FILE, TEACHING_FILE, write_card
 from rls3_gym.sample import Sample
 from rls3_gym.scene.catalog import load_catalog
 from rls3_gym.scene.layouts import family_names
 from rls3_gym.stage import Stage
-from rls3_gym.vlm.clip_loading import PACKAGED
 from rls3_gym.vlm.loading import load_vlm
+from rls3_gym.vlm.open_clip.weights import PACKAGED
 
 ROUND = 500
 EPISODE = 32

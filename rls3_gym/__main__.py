@@ -9,12 +9,12 @@ import sys
 def main() -> None:
     """Run the command line. Ctrl-C while it is still being imported ends it without a traceback."""
     try:
-        from rls3_gym import cli
+        from rls3_gym.cli import app
     except KeyboardInterrupt:
         print("rls3: interrupted", file=sys.stderr)
         sys.exit(130)
     sys.path.append(os.getcwd())  # where a user's own agents, adapters and backends lie
-    cli.main()
+    app.main()
 
 
 if __name__ == "__main__":

@@ -21,7 +21,13 @@ ROOMS = ("bedroom", "kitchen")
 
 def make_env(env_id: str = "RLS3Scene-v0", **arguments: Any) -> gymnasium.Env[Any, Any]:
     """An environment with short episodes and rounds, in two rooms."""
-    short = {"T": 6, "E": 2, "eta": 1.0, "families": ROOMS, "finetune_settings": {"epochs": 1, "batch_size": 8}}
+    short = {
+        "steps_per_episode": 6,
+        "episodes_per_round": 2,
+        "train_fraction": 1.0,
+        "families": ROOMS,
+        "finetune_settings": {"epochs": 1, "batch_size": 8},
+    }
     return gymnasium.make(env_id, **(short | arguments))
 
 

@@ -15,7 +15,7 @@ from rls3_gym.experiment.run import RunResult, resume, start
 
 TINY: dict[str, Any] = {
     "name": "tiny",
-    "environment": {"T": 6, "E": 3, "eta": 1.0},
+    "environment": {"steps_per_episode": 6, "episodes_per_round": 3, "train_fraction": 1.0},
     "vlm": {"name": "tiny", "finetune": {"batch_size": 8, "epochs": 1.0}},
     "agent": "random",
     "budget": {"rounds": 3},

@@ -13,7 +13,7 @@ import pytest
 import rls3_registry
 from rls3_agents.base import choose_view
 from rls3_agents.loading import GROUP, load_spec, make_agent
-from rls3_agents.random_agent import RandomAgent
+from rls3_agents.samplers.random import RandomAgent
 from rls3_agents.spaces import describe, restore
 from rls3_registry.errors import UserError
 from rls3_registry.plugins import installed
@@ -59,8 +59,8 @@ def test_an_algorithm_takes_the_views_it_can_and_a_wrong_one_is_told_which(name:
 
 def test_an_agent_may_be_a_yaml_file_a_plugin_or_a_class(tmp_path: Path) -> None:
     file = tmp_path / "mine.yaml"
-    file.write_text("plugin: rls3_agents.random_agent:RandomAgent\ndescription: Mine.\n", encoding="utf-8")
-    for name in (str(file), "random", "rls3_agents.random_agent:RandomAgent"):
+    file.write_text("plugin: rls3_agents.samplers.random:RandomAgent\ndescription: Mine.\n", encoding="utf-8")
+    for name in (str(file), "random", "rls3_agents.samplers.random:RandomAgent"):
         assert isinstance(make_agent(name, seed=0), RandomAgent)
 
 
@@ -84,7 +84,7 @@ def test_overrides_go_over_the_settings_of_the_yaml() -> None:
         ("tianshou/sac", {"algorithm": "ppo"}, "settings"),
         ("tianshou", {}, "settings.algorithm: is missing; one of ppo, sac"),
         ("stratified", {"retries": -1}, "settings.retries: should be greater than or equal to 0, not -1"),
-        ("rls3_agents.random_agent:Nobody", {}, "has no class 'Nobody'"),
+        ("rls3_agents.samplers.random:Nobody", {}, "has no class 'Nobody'"),
         ("nowhere.at_all:Agent", {}, "cannot be imported: No module named 'nowhere'"),
         ("rls3_agents.settings:Settings", {}, "is no agent plugin; it lacks learn"),
     ],
@@ -106,8 +106,8 @@ def test_an_unknown_key_of_an_agent_file_is_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "module", "library", "extra"),
     [
-        ("sb3/sac", "rls3_agents.sb3_agent", "stable_baselines3", "sb3"),
-        ("tianshou/sac", "rls3_agents.tianshou_agent", "tianshou", "tianshou"),
+        ("sb3/sac", "rls3_agents.sb3.sb3_agent", "stable_baselines3", "sb3"),
+        ("tianshou/sac", "rls3_agents.tianshou.tianshou_agent", "tianshou", "tianshou"),
     ],
 )
 def test_a_library_that_is_not_installed_comes_with_the_command_that_installs_it(

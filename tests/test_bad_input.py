@@ -15,7 +15,7 @@ import pytest
 import yaml
 from experiment_tools import TINY, run, tiny, tiny_file
 
-from rls3_gym.cli import main
+from rls3_gym.cli.app import main
 
 RLS3 = [sys.executable, "-m", "rls3_gym"]
 
@@ -107,11 +107,17 @@ def test_a_wrong_name_is_answered_with_the_nearest(complaint: Any, words: tuple[
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ("environment.T=0", "environment.T: should be greater than or equal to 1, not 0"),
-        ("environment.E=0", "environment.E: should be greater than or equal to 1, not 0"),
-        ("environment.eta=0", "environment.eta: should be greater than 0, not 0"),
-        ("environment.eta=1.01", "environment.eta: should be less than or equal to 1, not 1.01"),
-        ("environment.T=2.5", "environment.T: should be a valid integer, not 2.5"),
+        (
+            "environment.steps_per_episode=0",
+            "environment.steps_per_episode: should be greater than or equal to 1, not 0",
+        ),
+        (
+            "environment.episodes_per_round=0",
+            "environment.episodes_per_round: should be greater than or equal to 1, not 0",
+        ),
+        ("environment.train_fraction=0", "environment.train_fraction: should be greater than 0, not 0"),
+        ("environment.train_fraction=1.01", "environment.train_fraction: should be less than or equal to 1, not 1.01"),
+        ("environment.steps_per_episode=2.5", "environment.steps_per_episode: should be a valid integer, not 2.5"),
         ("seed=one", "seed: should be a valid integer, not 'one'"),
         ("agent.settings.gamma=2", "gamma"),
         ("vlm.finetune.learning_rate=-1", "finetune.learning_rate"),
@@ -179,7 +185,7 @@ def test_an_unreadable_checkpoint_is_named_and_nothing_is_changed(
 
 
 def test_a_foreign_checkpoint_is_refused(complaint: Any, unfinished: Path) -> None:
-    from rls3_gym.experiment.codec import save_tree
+    from rls3_gym.runs.codec import save_tree
 
     *_, newest = sorted((unfinished / "checkpoints").iterdir())
     save_tree({"format": "somebody else's", "weights": [1.0]}, newest)
@@ -196,7 +202,10 @@ def test_a_run_that_never_got_to_a_checkpoint(complaint: Any, unfinished: Path) 
     ("words", "said"),
     [
         (("--seed", "5"), "seed was 0 when the run began and is 5 now"),
-        (("--set", "environment.eta=0.5"), "environment.eta was 1.0 when the run began and is 0.5 now"),
+        (
+            ("--set", "environment.train_fraction=0.5"),
+            "environment.train_fraction was 1.0 when the run began and is 0.5 now",
+        ),
         (("--set", "agent=stratified"), "agent.name was 'random' when the run began and is 'stratified' now"),
     ],
 )
@@ -210,9 +219,11 @@ def test_resuming_with_other_settings_is_refused(
 
 def test_resuming_after_an_edit_of_the_config_is_refused(complaint: Any, unfinished: Path) -> None:
     config = yaml.safe_load((unfinished / "config.yaml").read_text(encoding="utf-8"))
-    config["environment"]["T"] = 7
+    config["environment"]["steps_per_episode"] = 7
     (unfinished / "config.yaml").write_text(yaml.safe_dump(config), encoding="utf-8")
-    assert "environment.T was 6 when the run began and is 7 now" in complaint("run", "--resume", unfinished)
+    assert "environment.steps_per_episode was 6 when the run began and is 7 now" in complaint(
+        "run", "--resume", unfinished
+    )
 
 
 @pytest.mark.parametrize("log", ["metrics.jsonl", "samples/samples.jsonl"])

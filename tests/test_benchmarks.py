@@ -17,8 +17,8 @@ DOCUMENTS = ["README.md", "CONTRIBUTING.md", "rls3_gym/vlm/packaged/tiny/MODEL_C
 COMMAND = re.compile(r"`python (benchmarks/[^`]+)`")
 COMPARISONS = ("samplers", "rewards", "tune")
 TINY_RUN = [
-    "--seeds", "2", "--n-generated", "24", "--budgets", "8", "--set", "environment.E=1", "--set", "environment.T=12",
-    "--set", "evaluation.items=48", "--out", "runs",
+    "--seeds", "2", "--n-generated", "24", "--budgets", "8", "--set", "environment.episodes_per_round=1",
+    "--set", "environment.steps_per_episode=12", "--set", "evaluation.items=48", "--out", "runs",
 ]  # fmt: skip
 IN_SMALL = {
     "benchmarks/tracer.py": ["--captures", "2"],

@@ -12,7 +12,7 @@ import pytest
 from experiment_tools import tiny_file
 
 import rls3_registry
-from rls3_gym.cli import main
+from rls3_gym.cli.app import main
 from rls3_gym.registration import ENV_IDS
 from rls3_gym.scene.catalog import load_catalog
 from rls3_gym.scene.relations import Term
@@ -41,7 +41,7 @@ def test_without_a_command_it_helps(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_listing_imports_neither_torch_nor_an_rl_library() -> None:
     code = (
-        "import sys\nfrom rls3_gym.cli import main\ntry: main(['list', '--json'])\nexcept SystemExit: pass\n"
+        "import sys\nfrom rls3_gym.cli.app import main\ntry: main(['list', '--json'])\nexcept SystemExit: pass\n"
         "print([m for m in ('torch', 'stable_baselines3', 'tianshou', 'open_clip', 'matplotlib') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

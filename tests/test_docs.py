@@ -20,7 +20,7 @@ import rls3_registry
 from rls3_agents.base import SamplerAgent
 from rls3_agents.loading import make_agent
 from rls3_gym.backends.loading import load_backend
-from rls3_gym.cli import app
+from rls3_gym.cli.app import app
 from rls3_gym.experiment.config import load_config, parse_config
 from rls3_gym.vlm.loading import load_vlm
 from rls3_registry.errors import UserError
@@ -44,7 +44,7 @@ def blocks(document: str, language: str) -> list[str]:
     return [body for found, body in FENCE.findall(text(document)) if found == language]
 
 
-def labelled(document: str) -> dict[str, str]:
+def labeled(document: str) -> dict[str, str]:
     """Name -> content of the blocks that begin with `# file: NAME`."""
     found = {}
     for _, body in FENCE.findall(text(document)):
@@ -138,7 +138,7 @@ def test_the_readme_lists_every_environment_id() -> None:
 def examples(tmp_path: Path) -> Path:
     """The files of CONTRIBUTING.md, those of the registry in a copy of it."""
     shutil.copytree(rls3_registry.ROOT, tmp_path / "registry", ignore=shutil.ignore_patterns("__pycache__", "*.py"))
-    for name, content in labelled("CONTRIBUTING.md").items():
+    for name, content in labeled("CONTRIBUTING.md").items():
         (tmp_path / name).write_text(content, encoding="utf-8")
     return tmp_path
 
@@ -157,7 +157,7 @@ class Steps:
 
 
 def frozen_env() -> gymnasium.Env[Any, Any]:
-    env = gymnasium.make("rls3_gym:RLS3SceneRelation-v0", T=6, finetune=False)
+    env = gymnasium.make("rls3_gym:RLS3SceneRelation-v0", steps_per_episode=6, finetune=False)
     env.reset(seed=3)
     return env
 

@@ -59,7 +59,7 @@ def test_an_id_with_its_module_needs_no_import_before() -> None:
 
 
 def test_the_loop_runs_in_the_papers_order() -> None:
-    env = make_env(T=6, E=2)
+    env = make_env(steps_per_episode=6, episodes_per_round=2)
     _, info = env.reset(seed=1)
     env.action_space.seed(1)
     first_digest = info["vlm_digest"]
@@ -139,7 +139,7 @@ def test_scenes_cycle_over_the_room_families_episode_by_episode() -> None:
 
 def test_a_frozen_environment_never_changes_its_vlm() -> None:
     vlm = tiny_vlm()
-    env = make_env("RLS3SceneFrozen-v0", vlm=vlm, E=1, finetune_settings=None)
+    env = make_env("RLS3SceneFrozen-v0", vlm=vlm, episodes_per_round=1, finetune_settings=None)
     digest = vlm.digest()
     env.reset(seed=3)
     env.action_space.seed(3)
@@ -154,7 +154,7 @@ def test_a_frozen_environment_never_changes_its_vlm() -> None:
 
 def test_a_vlm_given_as_an_object_is_the_one_that_learns() -> None:
     vlm = tiny_vlm()
-    env = make_env(vlm=vlm, E=1, finetune_settings=None)
+    env = make_env(vlm=vlm, episodes_per_round=1, finetune_settings=None)
     assert env.unwrapped.scheduler.vlm is vlm
     digest = vlm.digest()
     env.reset(seed=3)
@@ -181,7 +181,7 @@ def test_a_scene_of_a_held_out_set_is_refused_before_it_is_captured_and_counted(
 
 
 def test_a_step_after_the_episodes_end_asks_for_a_reset() -> None:
-    env = make_env(T=1).unwrapped
+    env = make_env(steps_per_episode=1).unwrapped
     with pytest.raises(gymnasium.error.ResetNeeded):
         env.step(np.zeros(5, np.float32))
     env.reset(seed=0)
@@ -202,10 +202,10 @@ def test_a_step_after_the_episodes_end_asks_for_a_reset() -> None:
         ({"families": ["kitchn"]}, "did you mean 'kitchen'"),
         ({"families": "kitchen"}, "families must be a list"),
         ({"families": []}, "families must be a list"),
-        ({"T": 0}, "T must be a whole number >= 1"),
-        ({"E": 0}, "E must be a whole number >= 1"),
-        ({"eta": 0.0}, r"eta must be a number in \(0, 1\]"),
-        ({"eta": 1.01}, r"eta must be a number in \(0, 1\]"),
+        ({"steps_per_episode": 0}, "steps_per_episode must be a whole number >= 1"),
+        ({"episodes_per_round": 0}, "episodes_per_round must be a whole number >= 1"),
+        ({"train_fraction": 0.0}, r"train_fraction must be a number in \(0, 1\]"),
+        ({"train_fraction": 1.01}, r"train_fraction must be a number in \(0, 1\]"),
         ({"image_size": 8}, "image_size must be a whole number of pixels from 16 to 512"),
         ({"early_stopping": 0}, "early_stopping must be a whole number of rounds"),
         ({"finetune_settings": {"epoch": 1}}, "did you mean 'epochs'"),
@@ -232,7 +232,12 @@ def test_an_argument_that_is_wrong_is_one_line_that_says_what_would_be_right(
 
 
 def test_numbers_may_be_numpys() -> None:
-    env = make_env(T=np.int64(3), eta=np.float32(0.5), image_size=np.int64(64), intrinsic_infeasible=np.float32(-1))
+    env = make_env(
+        steps_per_episode=np.int64(3),
+        train_fraction=np.float32(0.5),
+        image_size=np.int64(64),
+        intrinsic_infeasible=np.float32(-1),
+    )
     assert env.unwrapped.observer.space.shape == make_env().observation_space.shape
 
 
@@ -263,10 +268,17 @@ def test_a_room_without_a_feasible_scene_is_named() -> None:
 
 
 def test_plain_sb3_and_gymnasiums_statistics_work_on_it_without_our_plugins():
-    env = gymnasium.wrappers.RecordEpisodeStatistics(gymnasium.make("RLS3Scene-v0", T=4, E=50))
+    env = gymnasium.wrappers.RecordEpisodeStatistics(
+        gymnasium.make("RLS3Scene-v0", steps_per_episode=4, episodes_per_round=50)
+    )
     env.reset(seed=0)
     env.action_space.seed(0)
     info = [env.step(env.action_space.sample())[4] for _ in range(4)][-1]
     assert info["episode"]["l"] == 4
-    model = SAC("MlpPolicy", gymnasium.make("RLS3Scene-v0", T=4, E=50), learning_starts=4, seed=0)
+    model = SAC(
+        "MlpPolicy",
+        gymnasium.make("RLS3Scene-v0", steps_per_episode=4, episodes_per_round=50),
+        learning_starts=4,
+        seed=0,
+    )
     assert model.learn(12).num_timesteps == 12

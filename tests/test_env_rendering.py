@@ -45,7 +45,7 @@ def test_watching_does_not_change_the_run() -> None:
 
 def test_a_window_opens_without_a_display(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SDL_VIDEODRIVER", "dummy")
-    env = make_env(render_mode="human", T=2)
+    env = make_env(render_mode="human", steps_per_episode=2)
     env.reset(seed=0)
     run_episode(env)
     assert env.render() is None

@@ -42,7 +42,9 @@ def steps(env: gymnasium.Env[Any, Any], actions: list[Any]) -> list[Any]:
 @pytest.mark.parametrize("extrinsic", ["episode_error", "sample_error", "cell_error"])
 @pytest.mark.parametrize("done", [3, 15])  # within the first episode; within the first of the second round
 def test_a_restored_environment_goes_on_exactly_as_the_first_would_have(extrinsic: str, done: int) -> None:
-    first, second = (make_env(T=6, E=2, extrinsic=extrinsic, observation="dict") for _ in range(2))
+    first, second = (
+        make_env(steps_per_episode=6, episodes_per_round=2, extrinsic=extrinsic, observation="dict") for _ in range(2)
+    )
     first.action_space.seed(0)
     actions = [first.action_space.sample() for _ in range(30)]
     first.reset(seed=1)
@@ -56,7 +58,7 @@ def test_a_restored_environment_goes_on_exactly_as_the_first_would_have(extrinsi
 
 
 def test_a_deep_copy_goes_on_exactly_as_the_first_does() -> None:
-    first = make_env(T=6, E=2, observation="dict")
+    first = make_env(steps_per_episode=6, episodes_per_round=2, observation="dict")
     first.action_space.seed(0)
     actions = [first.action_space.sample() for _ in range(20)]
     first.reset(seed=1)
@@ -66,7 +68,7 @@ def test_a_deep_copy_goes_on_exactly_as_the_first_does() -> None:
 
 
 def test_a_state_is_plain_data_and_does_not_change_when_the_environment_goes_on() -> None:
-    env = make_env(T=6, E=1)
+    env = make_env(steps_per_episode=6, episodes_per_round=1)
     env.reset(seed=1)
     env.action_space.seed(1)
     steps(env, [env.action_space.sample() for _ in range(8)])

@@ -53,7 +53,7 @@ def test_a_multi_discrete_action_names_a_cell_of_the_floor_plan(env: gymnasium.E
 
 
 def test_a_relation_action_gives_a_sample_of_that_relation() -> None:
-    env = make_env("RLS3SceneRelation-v0", T=200, E=100).unwrapped
+    env = make_env("RLS3SceneRelation-v0", steps_per_episode=200, episodes_per_round=100).unwrapped
     env.reset(seed=4)
     reached = set()
     for cell in (0, 2, 4, 6):  # the four plain directions
@@ -108,14 +108,14 @@ def test_the_state_says_what_stands_where_and_how_often_the_vlm_is_wrong(env: gy
     objects = state[view.slices["objects"]].reshape(3, 10)
     np.testing.assert_allclose(objects[:, 3:6], arrangement.camera_positions(), atol=1e-5)
     assert (np.abs(objects[:, :3]) <= 1).all()
-    assert state[view.slices["step"]] == pytest.approx(3 / env.scheduler.schedule.T)
+    assert state[view.slices["step"]] == pytest.approx(3 / env.scheduler.schedule.steps_per_episode)
     np.testing.assert_allclose(state[view.slices["error"]], [0.5, -1.0, 0.0])
     assert state[view.slices["room"]][:5].sum() == 1.0
     heights = state[view.slices["surfaces"]].reshape(-1, 3)[:, 2]
     assert heights[0] == pytest.approx(max(s.z for s in arrangement.layout.surfaces))
 
 
-def test_the_place_of_an_object_in_the_state_is_spelt_as_the_box_action_would(env: gymnasium.Env) -> None:
+def test_the_place_of_an_object_in_the_state_is_spelled_as_the_box_action_would(env: gymnasium.Env) -> None:
     view, box = StateView(env.stage.kinds), BoxView(env.stage.kinds)
     state = view.observe(env.stage, env.scheduler, 0)
     objects = state[view.slices["objects"]].reshape(3, 10)
@@ -126,7 +126,7 @@ def test_the_place_of_an_object_in_the_state_is_spelt_as_the_box_action_would(en
 
 
 def test_the_pixels_are_the_last_samples_picture_and_stay_when_an_edit_fails() -> None:
-    env = make_env("RLS3ScenePixels-v0", T=30, E=100).unwrapped
+    env = make_env("RLS3ScenePixels-v0", steps_per_episode=30, episodes_per_round=100).unwrapped
     picture, _ = env.reset(seed=8)
     env.action_space.seed(8)
     for _ in range(12):

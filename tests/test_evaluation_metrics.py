@@ -9,13 +9,13 @@ import pytest
 from rliable import metrics as rliable_metrics
 from scipy.stats import entropy
 
-from rls3_gym.evaluation import curves
-from rls3_gym.evaluation.metrics import accuracy_table, mirrored, presence_accuracy
-from rls3_gym.evaluation.rendering import render
-from rls3_gym.evaluation.specs import SETS_FOLDER, read_specs
+from rls3_gym.evalsets.renderings import render
+from rls3_gym.evalsets.specs import SETS_FOLDER, read_specs
+from rls3_gym.evaluation.metrics import accuracy_table, coverage, mirrored, presence_accuracy
 from rls3_gym.sample import Sample
 from rls3_gym.scene.captions import parse
 from rls3_gym.scene.relations import Term
+from rls3_gym.study import statistics as curves
 from rls3_gym.vlm.base import Feedback
 from rls3_gym.vlm.loading import load_vlm
 
@@ -134,10 +134,10 @@ def test_a_threshold_is_reached_only_by_two_evaluations_in_a_row() -> None:
 
 
 def test_coverage_runs_from_one_cell_to_all_alike() -> None:
-    assert curves.coverage([5, 0, 0]) == 0.0
-    assert curves.coverage([3, 3, 3, 3]) == pytest.approx(1.0)
-    assert curves.coverage([1, 2, 3]) == pytest.approx(entropy([1, 2, 3]) / np.log(3))
-    assert np.isnan(curves.coverage([0, 0]))
+    assert coverage([5, 0, 0]) == 0.0
+    assert coverage([3, 3, 3, 3]) == pytest.approx(1.0)
+    assert coverage([1, 2, 3]) == pytest.approx(entropy([1, 2, 3]) / np.log(3))
+    assert np.isnan(coverage([0, 0]))
 
 
 def test_the_interquartile_mean_is_rliables() -> None:

@@ -12,11 +12,11 @@ import yaml
 
 from rls3_gym.backends.base import Frame
 from rls3_gym.backends.embedded.backend import EmbeddedBackend
-from rls3_gym.evaluation import rendering
+from rls3_gym.evalsets import renderings
+from rls3_gym.evalsets.builder import PLANS, SetPlan, build_set, cell_counts, readable, stands
+from rls3_gym.evalsets.loader import HELD_OUT_SETS, SET_NAMES, held_out_keys, load_set, set_hash
+from rls3_gym.evalsets.specs import SETS_FOLDER, ItemSpec, hash_of, read_specs, rounded, write_specs
 from rls3_gym.evaluation.blind import blind_accuracy
-from rls3_gym.evaluation.builder import PLANS, SetPlan, build_set, cell_counts, readable, stands
-from rls3_gym.evaluation.specs import SETS_FOLDER, ItemSpec, hash_of, read_specs, rounded, write_specs
-from rls3_gym.evaluation.testset import HELD_OUT_SETS, SET_NAMES, held_out_keys, load_set, set_hash
 from rls3_gym.sample import Sample, make_sample
 from rls3_gym.scene.captions import Change, describe
 from rls3_gym.scene.catalog import load_catalog
@@ -169,11 +169,11 @@ def test_building_is_balanced_and_the_same_every_time() -> None:
 
 def test_a_set_is_rendered_once_and_then_read_from_the_cache(own_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     specs = (*SPECS["presence"][:2], *SPECS["validation"][:2])
-    first = rendering.render(specs, "few", 32)
+    first = renderings.render(specs, "few", 32)
     (file,) = (own_cache / "rls3_gym" / "sets").iterdir()
     assert file.name.startswith("few-32-")
-    monkeypatch.setattr(rendering, "_trace", lambda *_: pytest.fail("rendered again"))
-    again = rendering.render(specs, "few", 32)
+    monkeypatch.setattr(renderings, "_trace", lambda *_: pytest.fail("rendered again"))
+    again = renderings.render(specs, "few", 32)
     for one, other in zip(first, again, strict=True):
         assert one.rgb.shape == (32, 32, 3) and (one.rgb == other.rgb).all()
         assert (one.caption, one.negatives, one.provenance) == (other.caption, other.negatives, other.provenance)
@@ -183,16 +183,16 @@ def test_a_set_is_rendered_once_and_then_read_from_the_cache(own_cache: Path, mo
 
 def test_a_cut_cache_file_is_rendered_anew(own_cache: Path) -> None:
     specs = SPECS["validation"][:2]
-    first = rendering.render(specs, "few", 32)
+    first = renderings.render(specs, "few", 32)
     (file,) = (own_cache / "rls3_gym" / "sets").iterdir()
     file.write_bytes(file.read_bytes()[:500])
-    assert (rendering.render(specs, "few", 32)[1].rgb == first[1].rgb).all()
+    assert (renderings.render(specs, "few", 32)[1].rgb == first[1].rgb).all()
 
 
 def test_a_cache_that_cannot_be_written_is_no_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").write_text("in the way")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
-    assert len(rendering.render(SPECS["validation"][:1], "few", 32)) == 1
+    assert len(renderings.render(SPECS["validation"][:1], "few", 32)) == 1
 
 
 def test_specs_survive_their_file_byte_for_byte(tmp_path: Path) -> None:

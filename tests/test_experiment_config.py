@@ -35,9 +35,9 @@ counts = st.integers(1, 10**6)
 def experiments(draw: st.DrawFn) -> dict[str, Any]:
     """A valid experiment with any subset of its keys given."""
     environment = {
-        "T": counts,
-        "E": counts,
-        "eta": shares,
+        "steps_per_episode": counts,
+        "episodes_per_round": counts,
+        "train_fraction": shares,
         "families": st.one_of(st.none(), st.lists(words, min_size=1, max_size=5)),
         "extrinsic": words,
         "intrinsic_infeasible": st.one_of(
@@ -112,9 +112,11 @@ def test_an_agent_alone_is_short_for_its_name() -> None:
 
 def test_set_changes_one_key_and_leaves_the_rest() -> None:
     before = load_config("quickstart")
-    after = load_config("quickstart", ["environment.eta=0.75", "evaluation.sets=[validation]"], seed=9)
-    assert (after.environment.eta, after.evaluation.sets, after.seed) == (0.75, ("validation",), 9)
-    assert after.environment.model_copy(update={"eta": before.environment.eta}) == before.environment
+    after = load_config("quickstart", ["environment.train_fraction=0.75", "evaluation.sets=[validation]"], seed=9)
+    assert (after.environment.train_fraction, after.evaluation.sets, after.seed) == (0.75, ("validation",), 9)
+    assert (
+        after.environment.model_copy(update={"train_fraction": before.environment.train_fraction}) == before.environment
+    )
     assert after.agent == before.agent
 
 
@@ -137,18 +139,27 @@ def test_the_rules_have_the_defaults_of_the_stage() -> None:
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        (["environment.T=0"], "environment.T: should be greater than or equal to 1, not 0"),
-        (["environment.E=0"], "environment.E: should be greater than or equal to 1, not 0"),
-        (["environment.eta=0"], "environment.eta: should be greater than 0, not 0"),
-        (["environment.eta=1.5"], "environment.eta: should be less than or equal to 1, not 1.5"),
-        (["environment.T=many"], "environment.T: should be a valid integer, not 'many'"),
-        (["environment.T=true"], "environment.T: should be a valid integer, not True"),
-        (["environment.eta=.nan"], "environment.eta: should be"),
+        (
+            ["environment.steps_per_episode=0"],
+            "environment.steps_per_episode: should be greater than or equal to 1, not 0",
+        ),
+        (
+            ["environment.episodes_per_round=0"],
+            "environment.episodes_per_round: should be greater than or equal to 1, not 0",
+        ),
+        (["environment.train_fraction=0"], "environment.train_fraction: should be greater than 0, not 0"),
+        (["environment.train_fraction=1.5"], "environment.train_fraction: should be less than or equal to 1, not 1.5"),
+        (
+            ["environment.steps_per_episode=many"],
+            "environment.steps_per_episode: should be a valid integer, not 'many'",
+        ),
+        (["environment.steps_per_episode=true"], "environment.steps_per_episode: should be a valid integer, not True"),
+        (["environment.train_fraction=.nan"], "environment.train_fraction: should be"),
         (["environment.action_view=boxes"], "environment.action_view: should be 'box', 'multi_discrete' or 'relation'"),
         (["environment.families=kitchen"], "environment.families: should be a list"),
         (["environment=3"], "environment: should be a mapping"),
-        (["environmet.T=3"], "unknown key 'environmet'; did you mean 'environment'"),
-        (["environment.Eta=0.5"], "unknown key 'environment.Eta'; did you mean 'eta'"),
+        (["environmet.steps_per_episode=3"], "unknown key 'environmet'; did you mean 'environment'"),
+        (["environment.train_fractoin=0.5"], "unknown key 'environment.train_fractoin'; did you mean 'train_fraction'"),
         (["budget={}"], "budget: needs n_generated (valid samples), rounds (fine-tunings), or both"),
         (["environment.finetune=false", "budget={rounds: 2}"], "without fine-tuning there are no rounds"),
         (["seed=-1"], "seed: should be greater than or equal to 0, not -1"),

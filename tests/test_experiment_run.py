@@ -21,7 +21,7 @@ from rls3_gym.envs.scene_env import RLS3SceneEnv
 from rls3_gym.experiment.config import EnvironmentConfig, parse_config
 from rls3_gym.experiment.interrupt import graceful_stop
 from rls3_gym.experiment.run import config_of, find_vlm
-from rls3_gym.experiment.summary import summarise
+from rls3_gym.experiment.summary import summarize
 from rls3_registry.errors import UserError
 
 AGENTS: dict[str, Any] = {"random": "random", "sb3/sac": SAC}
@@ -131,7 +131,7 @@ def test_the_vlm_of_a_run_can_be_found_by_its_directory(runs: dict[str, Path]) -
 
 def test_the_summary_compares_the_first_and_the_last_evaluation(runs: dict[str, Path]) -> None:
     first, *_, last = metrics(runs["random"], "evaluation")
-    summary = summarise(runs["random"])
+    summary = summarize(runs["random"])
     assert summary["sets"]["validation"]["before"]["by_term"] == first["by_term"]
     assert summary["sets"]["validation"]["after"]["by_term"] == last["by_term"]
     assert (summary["round"], summary["n_trained"]) == (3, last["n_trained"])
@@ -187,7 +187,7 @@ def test_ctrl_c_saves_exits_cleanly_and_the_run_goes_on(tmp_path: Path) -> None:
     assert len(commands) == 2 and commands[1] == f"rls3 run --resume {out}"
 
 
-@pytest.mark.parametrize("module", ["rls3_gym.cli", "rls3_gym.experiment.tables", "rls3_gym.experiment.run"])
+@pytest.mark.parametrize("module", ["rls3_gym.cli.app", "rls3_gym.cli.tables", "rls3_gym.experiment.run"])
 def test_ctrl_c_while_the_command_is_still_being_imported_is_one_line(tmp_path: Path, module: str) -> None:
     """The signal comes when Python begins to look for the module: in the launcher, in the CLI, in a command."""
     code = f"""
@@ -209,7 +209,7 @@ main()
 
 def test_the_counts_of_the_summary_are_those_at_the_end(tmp_path: Path) -> None:
     directory = run(tiny(budget={"n_generated": 8}), tmp_path / "run").directory
-    assert summarise(directory)["n_generated"] == len(rows(directory / "samples" / "samples.jsonl")) == 8
+    assert summarize(directory)["n_generated"] == len(rows(directory / "samples" / "samples.jsonl")) == 8
 
 
 def test_the_second_ctrl_c_ends_at_once() -> None:
@@ -228,8 +228,8 @@ def test_a_complete_run_has_nothing_to_continue(runs: dict[str, Path]) -> None:
 
 
 def test_a_run_continues_only_with_the_settings_it_began_with(runs: dict[str, Path]) -> None:
-    with pytest.raises(UserError, match="environment.eta was 1.0 when the run began and is 0.5 now"):
-        go_on(tiny(environment={**TINY["environment"], "eta": 0.5}), runs["random"])
+    with pytest.raises(UserError, match="environment.train_fraction was 1.0 when the run began and is 0.5 now"):
+        go_on(tiny(environment={**TINY["environment"], "train_fraction": 0.5}), runs["random"])
 
 
 def test_run_directories_are_never_written_over(tmp_path: Path) -> None:
@@ -254,5 +254,5 @@ def test_an_experiment_can_set_every_argument_of_the_environment() -> None:
 
 def test_the_written_config_is_plain_yaml(runs: dict[str, Path]) -> None:
     content = yaml.safe_load((runs["random"] / "config.yaml").read_text(encoding="utf-8"))
-    assert content["environment"]["T"] == 6
+    assert content["environment"]["steps_per_episode"] == 6
     assert content["agent"] == {"name": "random", "settings": {}}

@@ -63,7 +63,7 @@ def test_a_kind_is_sound_and_as_large_as_its_file_says(slug: str) -> None:
 
 def test_parts_that_look_alike_are_one_mesh() -> None:
     for name in NAMES:
-        surfaces = [(part.colour, part.texture, part.specular) for part in load_object(name)]
+        surfaces = [(part.color, part.texture, part.specular) for part in load_object(name)]
         assert len(surfaces) == len(set(surfaces))
 
 
@@ -107,7 +107,7 @@ def _spec() -> dict[str, Any]:
             r"file: unknown key 'parts.0.lathe.profle'; did you",
         ),
         (lambda s: s["parts"][1].update(shape="ball"), "file: parts.1: .*'ball'.*'sphere'"),
-        (lambda s: s["parts"][1].update(colour=[1, 0, 300]), "file: parts.1.lathe.colour.2: .*less than or equal to 1"),
+        (lambda s: s["parts"][1].update(color=[1, 0, 300]), "file: parts.1.lathe.color.2: .*less than or equal to 1"),
         (lambda s: s["parts"][1].update(profile=[[0, 0]]), "file: parts.1.lathe.profile: .*at least 2"),
         (lambda s: s["parts"][1].update(profile=[[1, 1], [1, 1]]), "file: parts.1: a profile needs at least two"),
         (lambda s: s["parts"][1].update(scale=-1), "file: parts.1: a scale must be positive"),

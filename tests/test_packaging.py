@@ -173,7 +173,7 @@ def test_the_installed_wheel_works_from_another_directory(installed: Path, tmp_p
 def test_the_installed_command_lists_agents_and_models(installed: Path, tmp_path: Path) -> None:
     environment = {"PYTHONPATH": str(installed)}
     out = python(
-        "import sys; sys.argv = ['rls3', '--help']; from rls3_gym.cli import main; main()", tmp_path, **environment
+        "import sys; sys.argv = ['rls3', '--help']; from rls3_gym.cli.app import main; main()", tmp_path, **environment
     )
     for command in ("list", "run", "evaluate", "report", "gallery", "pretrain"):
         assert command in out

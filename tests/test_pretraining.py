@@ -23,9 +23,9 @@ from rls3_gym.pretraining.scenes import _draw_layout_scenes
 from rls3_gym.pretraining.train import CONTEXT_LENGTH, Pretraining, PretrainSettings, learning_rate_share
 from rls3_gym.scene.catalog import load_catalog
 from rls3_gym.scene.relations import RELATIONS
-from rls3_gym.vlm.clip_loading import open_clip_module
 from rls3_gym.vlm.loading import load_vlm
-from rls3_gym.vlm.tokenizer import CompactTokenizer
+from rls3_gym.vlm.open_clip.tokenizer import CompactTokenizer
+from rls3_gym.vlm.open_clip.weights import open_clip_module
 from rls3_registry.errors import UserError
 
 NAMES = [k.name for k in load_catalog().training]

@@ -26,7 +26,7 @@ EXPLICIT_NUMPY = {
 """What `numpy.random` offers that keeps no global state."""
 GLOBAL_TORCH = {"manual_seed", "seed", "initial_seed", "set_rng_state", "get_rng_state"}
 """`torch.X` and `torch.random.X` that act on the global generator."""
-MAY_TOUCH_GLOBAL_GENERATORS = {"agents/generators.py"}
+MAY_TOUCH_GLOBAL_GENERATORS = {"agents/global_rng.py"}
 """RL libraries draw from torch's and numpy's global generators; here, and only here, they are swapped in and out."""
 UNSAFE_MODULES = {"random", "uuid", "secrets", "pickle", "cPickle", "dill", "shelve", "marshal", "cloudpickle"}
 UNSAFE_CALLS = {

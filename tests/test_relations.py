@@ -55,7 +55,7 @@ def test_many_offsets_at_once_give_what_each_gives_alone(many):
         (337.6, {Term.RIGHT}),
     ],
 )
-def test_sectors_are_45_degrees_wide_and_centred_on_the_axes(degrees, terms):
+def test_sectors_are_45_degrees_wide_and_centered_on_the_axes(degrees, terms):
     angle = np.radians(degrees)
     assert set(relation(np.array([np.cos(angle), 0.0, np.sin(angle)])).terms) == terms
 

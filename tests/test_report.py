@@ -13,9 +13,9 @@ import pytest
 from experiment_tools import run, tiny
 from PIL import Image
 
-from rls3_gym.evaluation import gallery
-from rls3_gym.evaluation.report import write_report
-from rls3_gym.evaluation.testset import set_hash
+from rls3_gym.cli import contact_sheet
+from rls3_gym.evalsets.loader import set_hash
+from rls3_gym.report.page import write_report
 from rls3_registry.errors import UserError
 
 
@@ -121,11 +121,11 @@ def test_a_folder_that_is_no_run_is_one_clear_line(copy: Path, missing: str) -> 
 
 
 def test_the_gallery_shows_every_room_and_kind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gallery, "LAYOUTS", 1)
-    monkeypatch.setattr(gallery, "ROOM_SIZE", 48)
-    monkeypatch.setattr(gallery, "OBJECT_SIZE", 48)
-    monkeypatch.setattr(gallery, "INSET", 16)
-    path = gallery.write_gallery(tmp_path / "gallery.png")
+    monkeypatch.setattr(contact_sheet, "LAYOUTS", 1)
+    monkeypatch.setattr(contact_sheet, "ROOM_SIZE", 48)
+    monkeypatch.setattr(contact_sheet, "OBJECT_SIZE", 48)
+    monkeypatch.setattr(contact_sheet, "INSET", 16)
+    path = contact_sheet.write_gallery(tmp_path / "contact_sheet.png")
     with Image.open(path) as sheet:
         pixels = np.asarray(sheet)
     assert sheet.format == "PNG" and pixels.shape[0] > 5 * 48 and pixels.shape[1] >= 7 * 48

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from env_parts import feedback, samples, tiny_vlm
 
-from rls3_gym.rewards import (
+from rls3_gym.loop.rewards import (
     ANTONYMS,
     EXTRINSIC,
     MEAN_REWARD,
@@ -47,7 +47,7 @@ def test_a_cell_and_its_antonyms_are_all_that_flipping_any_of_its_terms_gives() 
 
 
 def test_the_papers_reward_is_the_episodes_error_and_comes_at_its_end() -> None:
-    reward = EpisodeError(T=10)
+    reward = EpisodeError(10)
     assert not reward.immediate and reward.step_reward(samples()[0], None) == 0.0
     half = [i % 2 == 0 for i in range(24)]
     assert reward.episode_reward(samples(), feedback(samples(), half)) == pytest.approx(10 * MEAN_REWARD)

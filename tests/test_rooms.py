@@ -147,8 +147,8 @@ def test_what_is_drawn_stays_near_what_is_in_the_way(room: Layout) -> None:
     parts = build_room(room)
     kept = [TriangleMesh(scene, p.mesh.vertices.astype(np.float32), p.mesh.faces) for p in parts]
     for s in room.surfaces[1:]:
-        centre = np.array([[(s.x0 + s.x1) / 2, (s.y0 + s.y1) / 2, s.z + 0.2]], np.float32)
-        hit = scene.run(centre, np.array([[0, 0, -1]], np.float32), output=1)
+        center = np.array([[(s.x0 + s.x1) / 2, (s.y0 + s.y1) / 2, s.z + 0.2]], np.float32)
+        hit = scene.run(center, np.array([[0, 0, -1]], np.float32), output=1)
         assert hit["geomID"][0] >= 0
         assert abs(float(hit["tfar"][0]) - 0.2) < 0.02, s.name
     assert len(kept) == len(parts)

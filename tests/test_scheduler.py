@@ -6,14 +6,16 @@ import numpy as np
 import pytest
 from env_parts import feedback, samples, tiny_vlm
 
-from rls3_gym.feedback import join_feedback, split_feedback
+from rls3_gym.loop.scheduler import EarlyStopping, Schedule, Scheduler
 from rls3_gym.scene.relations import Term
-from rls3_gym.scheduler import EarlyStopping, Schedule, Scheduler
+from rls3_gym.vlm.feedback import join_feedback, split_feedback
 from rls3_registry.errors import UserError
 
 
 def begun(**schedule: object) -> Scheduler:
-    scheduler = Scheduler(tiny_vlm(), Schedule(**{"T": 4, "E": 2, "eta": 0.5} | schedule))  # type: ignore[arg-type]
+    scheduler = Scheduler(
+        tiny_vlm(), Schedule(**{"steps_per_episode": 4, "episodes_per_round": 2, "train_fraction": 0.5} | schedule)
+    )  # type: ignore[arg-type]
     scheduler.begin_experiment(np.random.default_rng(3))
     return scheduler
 
@@ -31,21 +33,21 @@ def test_after_E_episodes_the_vlm_is_taught_the_eta_share_and_the_batch_is_clear
 
 
 def test_a_share_that_is_no_whole_number_of_samples_is_met_on_average() -> None:
-    scheduler = begun(eta=0.25, E=1000)
+    scheduler = begun(train_fraction=0.25, episodes_per_round=1000)
     for _ in range(200):
         scheduler.end_episode(samples()[:3], split_feedback(feedback(samples()[:3], 1.0)))
     assert 100 < len(scheduler.batch) < 200  # 0.75 a time: 150 expected
 
 
 def test_an_episode_without_samples_counts_but_trains_nothing() -> None:
-    scheduler = begun(E=1)
+    scheduler = begun(episodes_per_round=1)
     outcome = scheduler.end_episode([])
     assert len(outcome.feedback) == 0 and outcome.report is None
     assert (scheduler.episode, scheduler.round) == (1, 0)
 
 
 def test_feedback_given_sample_by_sample_is_not_asked_for_again() -> None:
-    scheduler = begun(E=1000)
+    scheduler = begun(episodes_per_round=1000)
     scored = split_feedback(feedback(samples()[:3], [True, False, True]))
     outcome = scheduler.end_episode(samples()[:3], scored)
     np.testing.assert_array_equal(outcome.feedback.correct, [True, False, True])
@@ -55,7 +57,7 @@ def test_feedback_given_sample_by_sample_is_not_asked_for_again() -> None:
 
 
 def test_without_finetuning_the_vlm_never_changes() -> None:
-    scheduler = begun(finetune=False, E=1)
+    scheduler = begun(finetune=False, episodes_per_round=1)
     digest = scheduler.vlm.digest()
     for _ in range(3):
         assert scheduler.end_episode(samples()[:4]).report is None
@@ -71,7 +73,7 @@ def test_a_sample_of_a_held_out_scene_is_refused_by_its_key() -> None:
 
 
 def test_a_new_experiment_starts_from_the_first_weights_with_all_counters_zero() -> None:
-    scheduler = begun(E=1)
+    scheduler = begun(episodes_per_round=1)
     first_digest = scheduler.vlm_digest
     scheduler.count_step(samples()[0])
     scheduler.end_episode(samples()[:4])
@@ -84,7 +86,7 @@ def test_a_new_experiment_starts_from_the_first_weights_with_all_counters_zero()
 
 
 def test_running_errors_follow_the_vlm_and_are_averaged_over_antonyms() -> None:
-    scheduler = begun(E=1000)
+    scheduler = begun(episodes_per_round=1000)
     for _ in range(40):
         scheduler.end_episode(samples(), split_feedback(feedback(samples(), 0.0)))
     made = {term for sample in samples() for term in sample.relation.terms}
@@ -110,7 +112,7 @@ def test_early_stopping_ends_finetuning_for_good_and_says_so() -> None:
 
 
 def test_a_restored_scheduler_goes_on_exactly_as_the_first_would_have() -> None:
-    first, second = begun(eta=0.7), begun(eta=0.7)
+    first, second = begun(train_fraction=0.7), begun(train_fraction=0.7)
     second.begin_experiment(np.random.default_rng(99))
     first.end_episode(samples()[:5])
     first.end_episode(samples()[5:9])
@@ -132,14 +134,14 @@ def test_a_state_of_other_weights_is_refused_where_they_cannot_be_loaded() -> No
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        ({"T": 0}, "T must be a whole number >= 1, not 0"),
-        ({"E": 0}, "E must be a whole number >= 1, not 0"),
-        ({"T": 2.5}, "T must be a whole number"),
-        ({"E": True}, "E must be a whole number"),
-        ({"eta": 0}, r"eta must be a number in \(0, 1\], not 0"),
-        ({"eta": 1.5}, r"eta must be a number in \(0, 1\], not 1.5"),
-        ({"eta": "all"}, "eta must be a number"),
-        ({"eta": float("nan")}, "eta must be a number"),
+        ({"steps_per_episode": 0}, "steps_per_episode must be a whole number >= 1, not 0"),
+        ({"episodes_per_round": 0}, "episodes_per_round must be a whole number >= 1, not 0"),
+        ({"steps_per_episode": 2.5}, "steps_per_episode must be a whole number"),
+        ({"episodes_per_round": True}, "episodes_per_round must be a whole number"),
+        ({"train_fraction": 0}, r"train_fraction must be a number in \(0, 1\], not 0"),
+        ({"train_fraction": 1.5}, r"train_fraction must be a number in \(0, 1\], not 1.5"),
+        ({"train_fraction": "all"}, "train_fraction must be a number"),
+        ({"train_fraction": float("nan")}, "train_fraction must be a number"),
         ({"finetune": "no"}, "finetune must be true or false"),
     ],
 )

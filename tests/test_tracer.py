@@ -27,7 +27,7 @@ from rls3_gym.scene.rooms import CameraPose, Layout, Light
 from rls3_registry.errors import UserError
 
 FAMILIES = tuple(rls3_registry.names("rooms"))
-PLAIN_LIGHT = Light(position=(0.0, -1.0, 2.4), intensity=7.0, ambient=0.3, colour=(1.0, 0.95, 0.9))
+PLAIN_LIGHT = Light(position=(0.0, -1.0, 2.4), intensity=7.0, ambient=0.3, color=(1.0, 0.95, 0.9))
 FORWARD = CameraPose(eye=(0.0, -2.0, 1.2), heading=0.0, pitch=-0.2, fov_deg=60.0)
 
 
@@ -271,15 +271,15 @@ def test_a_surface_reflects_the_light_that_the_model_says() -> None:
     distance = np.linalg.norm(to_light)
     half = to_light / distance - ray
     cosine = to_light[2] / distance
-    albedo, colour = to_linear(np.array([0.8, 0.7, 0.6])), np.array(PLAIN_LIGHT.colour)
-    diffuse = albedo * (PLAIN_LIGHT.ambient + PLAIN_LIGHT.intensity * cosine / (1 + distance**2) * colour)
-    expected = diffuse + 0.3 * (half[2] / np.linalg.norm(half)) ** 48 * colour
+    albedo, color = to_linear(np.array([0.8, 0.7, 0.6])), np.array(PLAIN_LIGHT.color)
+    diffuse = albedo * (PLAIN_LIGHT.ambient + PLAIN_LIGHT.intensity * cosine / (1 + distance**2) * color)
+    expected = diffuse + 0.3 * (half[2] / np.linalg.norm(half)) ** 48 * color
     assert expected.max() < 1
     np.testing.assert_allclose(to_linear(traced.rgb[row, column] / 255.0), expected, atol=0.01)
 
 
-def test_the_lights_colour_tints_the_picture() -> None:
-    red = open_room(light=replace(PLAIN_LIGHT, colour=(1.0, 0.0, 0.0), ambient=0.0)).trace([])
+def test_the_lights_color_tints_the_picture() -> None:
+    red = open_room(light=replace(PLAIN_LIGHT, color=(1.0, 0.0, 0.0), ambient=0.0)).trace([])
     lit = red.rgb[red.ids == STATIC_IDS]
     assert lit[:, 0].max() > 100
     assert lit[:, 1:].max() == 0
@@ -327,7 +327,7 @@ def test_yaw_turns_counter_clockwise_seen_from_above() -> None:
     np.testing.assert_allclose(corners.mean(axis=0), [1.0, 2.5, 3.05], atol=1e-5)
 
 
-def test_textures_are_multiplied_by_the_colour() -> None:
+def test_textures_are_multiplied_by_the_color() -> None:
     stripes = np.full((256, 256, 3), 255, np.uint8)
     stripes[:, 128:] = 0
     part = Part(primitives.box((8.0, 8.0, 0.1)).moved(z=-0.1), (1.0, 0.0, 0.0), "stripes", 0.0)

@@ -11,16 +11,16 @@ import numpy as np
 import pytest
 import torch
 
+from rls3_gym.evalsets.loader import load_set
 from rls3_gym.evaluation.metrics import accuracy_table, presence_accuracy
-from rls3_gym.evaluation.testset import load_set
 from rls3_gym.sample import Sample
 from rls3_gym.scene.captions import Change
-from rls3_gym.vlm.clip_loading import CONFIG_FILE, PACKAGED, WEIGHTS_FILE, load_folder, open_clip_module
-from rls3_gym.vlm.clip_model import ClipModel
 from rls3_gym.vlm.loading import load_vlm
-from rls3_gym.vlm.open_clip import OpenClipVLM
+from rls3_gym.vlm.open_clip.adapter import OpenClipVLM
+from rls3_gym.vlm.open_clip.clip_model import ClipModel
+from rls3_gym.vlm.open_clip.tokenizer import CompactTokenizer
+from rls3_gym.vlm.open_clip.weights import CONFIG_FILE, PACKAGED, WEIGHTS_FILE, load_folder, open_clip_module
 from rls3_gym.vlm.settings import FineTuneSettings
-from rls3_gym.vlm.tokenizer import CompactTokenizer
 from rls3_registry.errors import UserError
 
 
@@ -288,7 +288,7 @@ def test_the_packaged_model_can_be_taught_on_layouts_it_has_never_seen():
     assert accuracy_table(vlm, load_set("validation").samples).pairwise > before + 0.05
 
 
-def test_the_model_folder_loads_with_its_normalisation():
+def test_the_model_folder_loads_with_its_normalization():
     clip = load_folder(PACKAGED / "tiny")
     assert isinstance(clip, ClipModel) and clip.image_size == 64
     black = clip.pixels([np.zeros((64, 64, 3), np.uint8)])

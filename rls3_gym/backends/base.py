@@ -26,7 +26,7 @@ class Frame:
     pixels: NDArray[np.int32]
     """(n,): visible pixels at the picture's resolution."""
     positions: NDArray[np.float32]
-    """(n, 3): base centres in the gravity-aligned camera frame (x right, y up, z away), metres."""
+    """(n, 3): base centers in the gravity-aligned camera frame (x right, y up, z away), metres."""
 
 
 class SceneBackend(Protocol):

@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from rls3_gym.feedback import decode_feedback, encode_feedback, join_feedback, split_feedback
 from rls3_gym.sample import Sample, decode_samples, encode_samples
 from rls3_gym.scene.arrangement import Reason
 from rls3_gym.stage import Outcome
 from rls3_gym.vlm.base import Feedback
+from rls3_gym.vlm.feedback import decode_feedback, encode_feedback, join_feedback, split_feedback
 
 
 @dataclass

@@ -9,11 +9,11 @@ import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
 
+from rls3_gym.loop.scheduler import Scheduler
 from rls3_gym.scene.arrangement import SLOTS, Arrangement
 from rls3_gym.scene.catalog import load_catalog
 from rls3_gym.scene.layouts import family_names
 from rls3_gym.scene.rooms import Layout
-from rls3_gym.scheduler import Scheduler
 from rls3_gym.stage import Stage
 from rls3_registry.errors import unknown
 
@@ -31,7 +31,7 @@ class StateView:
     | block | values | meaning |
     |---|---|---|
     | `room` | families + 4 | one-hot of the scene family (sorted by name); half width and half depth of the stage (m); sine and cosine of the camera's heading |
-    | `surfaces` | 5 x 3 | highest raised surfaces, highest first: centre x, y (action units), height (m); zeros where there are fewer |
+    | `surfaces` | 5 x 3 | highest raised surfaces, highest first: center x, y (action units), height (m); zeros where there are fewer |
     | `objects` | 3 x 10 | per slot: kind (action units), x, y (action units), position of the base in the camera frame (right, up, away; m), sine and cosine of the yaw, radius and height (dm) |
     | `step` | 1 | steps done in this episode / T |
     | `error` | 3 | running error of the VLM, averaged over antonyms: left/right, front/behind, above/below; -1 never wrong, 0 chance, 1 always |
@@ -62,7 +62,7 @@ class StateView:
         parts: list[NDArray[np.float64]] = [
             self._of_room(stage.arrangement.layout),
             self._of_objects(stage.arrangement),
-            np.array([step / scheduler.schedule.T]),
+            np.array([step / scheduler.schedule.steps_per_episode]),
             2 * scheduler.axis_error - 1,
             2 * scheduler.complexity_error - 1,
         ]

@@ -21,12 +21,12 @@ from rls3_gym.envs.arguments import (
 )
 from rls3_gym.envs.episode import Episode
 from rls3_gym.envs.observations import Observer
-from rls3_gym.envs.rendering import Painter, Window, describe_step
+from rls3_gym.envs.painter import Painter, Window, describe_step
 from rls3_gym.envs.views import make_view
-from rls3_gym.evaluation.testset import held_out_keys, load_set
-from rls3_gym.rewards import DEFAULT_EXTRINSIC, make_extrinsic, make_intrinsic
+from rls3_gym.evalsets.loader import held_out_keys, load_set
+from rls3_gym.loop.rewards import DEFAULT_EXTRINSIC, make_extrinsic, make_intrinsic
+from rls3_gym.loop.scheduler import EarlyStopping, EpisodeOutcome, Schedule, Scheduler
 from rls3_gym.scene.arrangement import Reason
-from rls3_gym.scheduler import EarlyStopping, EpisodeOutcome, Schedule, Scheduler
 from rls3_gym.stage import FeasibilityRules, Outcome, Stage
 from rls3_gym.vlm.base import VLM
 
@@ -62,7 +62,7 @@ class RLS3SceneEnv(gymnasium.Env[Any, Any]):
 
     ## Reward
     intrinsic + extrinsic; both are in `info`. Intrinsic: `intrinsic_feasible` or `intrinsic_infeasible` each step.
-    Extrinsic (`rls3_gym.rewards`): `cell_error` (default), `cell_error_unweighted`, `sample_error`, `reducible_error` and
+    Extrinsic (`rls3_gym.loop.rewards`): `cell_error` (default), `cell_error_unweighted`, `sample_error`, `reducible_error` and
     `learning_progress` are paid at the step; `episode_error`, the paper's, at the episode's last step.
 
     ## Episode end
@@ -93,9 +93,9 @@ class RLS3SceneEnv(gymnasium.Env[Any, Any]):
     | `vlm` | `"tiny"` | registered name, YAML file or model folder; or a `VLM`, which is then taught in place |
     | `backend` | `"embedded"` | world that shows the scenes: registered name or YAML file |
     | `families` | all | room families, cycled over the episodes |
-    | `T` | 32 | steps of an episode |
-    | `E` | 96 | episodes of a round (about 400 trained samples with random actions and the default eta) |
-    | `eta` | 0.5 | share of an episode's samples that trains, in (0, 1]; see `rls3_gym.scheduler.Schedule` |
+    | `steps_per_episode` | 32 | steps of an episode (the paper's T) |
+    | `episodes_per_round` | 96 | episodes of a round (the paper's E); about 400 trained samples with random actions |
+    | `train_fraction` | 0.5 | the paper's eta: share of an episode's samples that trains, in (0, 1]; see `rls3_gym.loop.scheduler.Schedule` |
     | `extrinsic` | `"cell_error"` | reward for what the VLM gets wrong |
     | `intrinsic_feasible` | 0.0 | reward of a step that gives a sample |
     | `intrinsic_infeasible` | -0.1 | reward of one that gives none: a number, or numbers by reason |
@@ -127,9 +127,9 @@ class RLS3SceneEnv(gymnasium.Env[Any, Any]):
         vlm: str | VLM = "tiny",
         backend: str = "embedded",
         families: Sequence[str] | None = None,
-        T: int = 32,
-        E: int = 96,
-        eta: float = 0.5,
+        steps_per_episode: int = 32,
+        episodes_per_round: int = 96,
+        train_fraction: float = 0.5,
         extrinsic: str = DEFAULT_EXTRINSIC,
         intrinsic_feasible: float = 0.0,
         intrinsic_infeasible: float | Mapping[str, float] = -0.1,
@@ -144,12 +144,12 @@ class RLS3SceneEnv(gymnasium.Env[Any, Any]):
         render_mode: str | None = None,
     ) -> None:
         """See the class. Raises `UserError`, one line, for an argument that is unknown or out of range."""
-        schedule = Schedule(T, E, eta, finetune)
+        schedule = Schedule(steps_per_episode, episodes_per_round, train_fraction, finetune)
         image_size = check_image_size(image_size)
         self.render_mode = check_render_mode(render_mode)
         self.intrinsic = make_intrinsic(intrinsic_feasible, intrinsic_infeasible)
         self.extrinsic = make_extrinsic(
-            check_name("extrinsic", extrinsic), T, lambda: load_set("guide", image_size).samples
+            check_name("extrinsic", extrinsic), steps_per_episode, lambda: load_set("guide", image_size).samples
         )
         held_out = held_out_keys() if held_out is None else check_held_out(held_out)
         self.stage = Stage(
@@ -191,7 +191,7 @@ class RLS3SceneEnv(gymnasium.Env[Any, Any]):
         """One step of the loop: decode, place, capture, caption, pay; at the episode's end ask the VLM, and after
         E episodes teach it."""
         episode, scheduler = self._episode, self.scheduler
-        if not self._begun or episode.step >= scheduler.schedule.T:
+        if not self._begun or episode.step >= scheduler.schedule.steps_per_episode:
             raise gymnasium.error.ResetNeeded("the episode is over (or none was begun): call reset() before step()")
         decoded = self.action_view.decode(action, self.stage, self.np_random)
         outcome = _NO_SUCH_EDIT if decoded is None else self.stage.try_edit(decoded[0], self.np_random, decoded[1])
@@ -206,7 +206,7 @@ class RLS3SceneEnv(gymnasium.Env[Any, Any]):
         episode.add(outcome, verdict)
 
         ended: EpisodeOutcome | None = None
-        if episode.step == scheduler.schedule.T:
+        if episode.step == scheduler.schedule.steps_per_episode:
             ended = scheduler.end_episode(episode.samples, episode.scored)
             episode.end(ended.feedback)
             extrinsic += self.extrinsic.episode_reward(episode.samples, ended.feedback)

@@ -12,7 +12,7 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from rls3_gym.sample import Sample
 from rls3_gym.scene.captions import Change, Negative, describe
@@ -137,3 +137,17 @@ def _mean(values: Float) -> float:
 
 def _json(value: float) -> float | None:
     return None if np.isnan(value) else value
+
+
+def coverage(cells: ArrayLike) -> float:
+    """Entropy of counts over cells, divided by the entropy of equal counts: 0 one cell only, 1 all alike.
+
+    NaN when nothing was counted. Raises `ValueError` for fewer than two cells or negative counts.
+    """
+    counts = np.asarray(cells, np.float64).ravel()
+    if len(counts) < 2 or (counts < 0).any():
+        raise ValueError("coverage needs counts of at least two cells, none below 0")
+    if not counts.any():
+        return float("nan")
+    share = counts[counts > 0] / counts.sum()
+    return float(abs((share * np.log(share)).sum()) / np.log(len(counts)))

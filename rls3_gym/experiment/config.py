@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 import rls3_registry
 from rls3_agents.loading import load_spec
-from rls3_gym.rewards import DEFAULT_EXTRINSIC
+from rls3_gym.loop.rewards import DEFAULT_EXTRINSIC
 from rls3_registry.errors import UserError
 from rls3_registry.validation import check
 
@@ -49,11 +49,11 @@ class EnvironmentConfig(BaseModel):
     """World that shows the scenes."""
     families: Names | None = None
     """Room families cycled over the episodes; all registered ones when left out."""
-    T: Positive = 32
-    """Steps of an episode."""
-    E: Positive = 96
-    """Episodes of a round: how many until the VLM is fine-tuned."""
-    eta: Share = 0.5
+    steps_per_episode: Positive = 32
+    """Steps of an episode (the paper's T)."""
+    episodes_per_round: Positive = 96
+    """Episodes of a round (the paper's E): how many until the VLM is fine-tuned."""
+    train_fraction: Share = 0.5
     """Share of an episode's samples that enters fine-tuning."""
     extrinsic: str = DEFAULT_EXTRINSIC
     """Name of the reward for what the VLM gets wrong."""
@@ -62,7 +62,7 @@ class EnvironmentConfig(BaseModel):
     intrinsic_infeasible: float | dict[str, float] = -0.1
     """Reward of a step that gives none; one number, or numbers by reason."""
     action_view: Literal["box", "multi_discrete", "relation"] | None = None
-    """How an edit is spelt as an action; the agent's best when left out."""
+    """How an edit is spelled as an action; the agent's best when left out."""
     observation: Literal["state", "pixels", "dict"] = "state"
     """What the agent sees."""
     image_size: Annotated[int, Field(ge=16, le=512)] = 64

@@ -14,12 +14,12 @@ from numpy.typing import NDArray
 
 from rls3_agents.base import SamplerAgent
 from rls3_gym.envs.scene_env import RLS3SceneEnv
-from rls3_gym.experiment.checkpoint import save_checkpoint, save_final_vlm
 from rls3_gym.experiment.config import ExperimentConfig
-from rls3_gym.experiment.directory import JsonLines, RunDirectory
-from rls3_gym.experiment.measure import Measurer
+from rls3_gym.experiment.evaluator import Measurer
 from rls3_gym.experiment.progress import RunProgress
 from rls3_gym.experiment.tally import EpisodeTally
+from rls3_gym.runs.checkpoints import save_checkpoint, save_final_vlm
+from rls3_gym.runs.directory import JsonLines, RunDirectory
 from rls3_gym.sample import Sample
 
 _VERDICT = ("hardest_negative", "correct", "margin")
@@ -76,7 +76,7 @@ class RunMonitor:
         self._samples = JsonLines(directory.sample_rows, state["samples"])
         self._saved_round = self._counts["round"]
         # Pictures are spread evenly over a round, so that its later episodes are seen as well.
-        per_round = config.environment.T * config.environment.E
+        per_round = config.environment.steps_per_episode * config.environment.episodes_per_round
         self._stride = math.ceil(per_round / config.images_per_round) if config.images_per_round else 0
 
     # What the agent asks
@@ -150,7 +150,7 @@ class RunMonitor:
             self._write_samples(info["feedback"] or {})
             self._log_episode(info, round_)
         if report is not None:
-            # Without the environment's n_steps: the report's n_steps are those of the optimiser.
+            # Without the environment's n_steps: the report's n_steps are those of the optimizer.
             counts = {key: self._counts[key] for key in ("round", "n_generated", "n_trained")}
             self._metrics.append({"kind": "finetune", **counts, **report})
             self._in_round = 0

@@ -14,14 +14,14 @@ from rich.console import Console
 from rls3_agents.base import SamplerAgent, choose_view
 from rls3_agents.loading import make_agent
 from rls3_gym.envs.scene_env import RLS3SceneEnv
-from rls3_gym.experiment.checkpoint import is_final, load_checkpoint, load_vlm_state, taking_up
 from rls3_gym.experiment.config import ExperimentConfig, load_config
-from rls3_gym.experiment.directory import RunDirectory, read_text, write_text, writing
+from rls3_gym.experiment.evaluator import Measurer
 from rls3_gym.experiment.interrupt import graceful_stop
-from rls3_gym.experiment.measure import Measurer
 from rls3_gym.experiment.monitor import MonitoredEnv, RunMonitor, check_logs
 from rls3_gym.experiment.progress import RunProgress
 from rls3_gym.experiment.provenance import command_line, describe_environment
+from rls3_gym.runs.checkpoints import is_final, load_checkpoint, load_vlm_state, taking_up
+from rls3_gym.runs.directory import RunDirectory, read_text, write_text, writing
 from rls3_gym.stage import FeasibilityRules
 from rls3_gym.vlm.base import VLM
 from rls3_gym.vlm.loading import load_vlm
@@ -155,7 +155,7 @@ def _carry_out(
             if not monitor.stopped:
                 raise UserError(f"agent {config.agent.name!r} ended its training before the budget was spent")
             return RunResult(directory.path, None)
-        from rls3_gym.evaluation.report import write_report  # draws: only a run that is complete needs it
+        from rls3_gym.report.page import write_report  # draws: only a run that is complete needs it
 
         progress.note("writing the report")
         try:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from rls3_gym.experiment.directory import RunDirectory, read_rows
+from rls3_gym.runs.directory import RunDirectory, read_rows
 
 
-def summarise(path: Path) -> dict[str, Any]:
+def summarize(path: Path) -> dict[str, Any]:
     """Counters at the end, and for each set its first and last evaluation. JSON-ready."""
     run = RunDirectory.open(path)
     rows = read_rows(run.metrics)

@@ -8,15 +8,15 @@ from typing import Any
 
 import numpy as np
 
+from rls3_gym.evalsets.loader import load_set
 from rls3_gym.evaluation.metrics import accuracy_table, presence_accuracy
-from rls3_gym.evaluation.testset import load_set
 from rls3_gym.pretraining.probe import linear_probe
 from rls3_gym.pretraining.scenes import SceneTable, draw_scenes
 from rls3_gym.pretraining.train import PretrainSettings
 from rls3_gym.scene.catalog import load_catalog
-from rls3_gym.vlm.clip_loading import WEIGHTS_FILE
 from rls3_gym.vlm.loading import load_vlm
-from rls3_gym.vlm.open_clip import OpenClipVLM
+from rls3_gym.vlm.open_clip.adapter import OpenClipVLM
+from rls3_gym.vlm.open_clip.weights import WEIGHTS_FILE
 
 CARD_FILE = "MODEL_CARD.md"
 MEASURED_FILE = "measured.json"

@@ -8,13 +8,13 @@ from pathlib import Path
 from safetensors.torch import save_file
 
 from rls3_gym.pretraining.train import model_config
-from rls3_gym.vlm.clip_loading import CONFIG_FILE, VOCABULARY_FILE, WEIGHTS_FILE
-from rls3_gym.vlm.clip_model import ClipModel
-from rls3_gym.vlm.tokenizer import CompactTokenizer
+from rls3_gym.vlm.open_clip.clip_model import ClipModel
+from rls3_gym.vlm.open_clip.tokenizer import CompactTokenizer
+from rls3_gym.vlm.open_clip.weights import CONFIG_FILE, VOCABULARY_FILE, WEIGHTS_FILE
 
 
 def write_model_folder(clip: ClipModel, tokenizer: CompactTokenizer, folder: Path) -> None:
-    """Config, weights and vocabulary in `folder`; `rls3_gym.vlm.clip_loading.load_folder` reads it."""
+    """Config, weights and vocabulary in `folder`; `rls3_gym.vlm.open_clip.weights.load_folder` reads it."""
     folder.mkdir(parents=True, exist_ok=True)
     config = json.dumps(model_config(tokenizer.vocab_size), indent=2) + "\n"
     (folder / CONFIG_FILE).write_text(config, encoding="utf-8")

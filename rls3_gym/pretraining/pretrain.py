@@ -17,8 +17,8 @@ from rls3_gym.pretraining.package import write_model_folder
 from rls3_gym.pretraining.scenes import SceneTable, draw_scenes
 from rls3_gym.pretraining.train import CONTEXT_LENGTH, Pretraining, PretrainSettings
 from rls3_gym.scene.catalog import load_catalog
-from rls3_gym.vlm.clip_loading import open_clip_module
-from rls3_gym.vlm.tokenizer import CompactTokenizer
+from rls3_gym.vlm.open_clip.tokenizer import CompactTokenizer
+from rls3_gym.vlm.open_clip.weights import open_clip_module
 from rls3_registry.errors import UserError
 
 Report = Callable[[str, int, int, dict[str, float]], None]

@@ -7,7 +7,7 @@ import torch
 from numpy.random import Generator
 
 from rls3_gym.pretraining.scenes import SceneTable
-from rls3_gym.vlm.clip_model import ClipModel
+from rls3_gym.vlm.open_clip.clip_model import ClipModel
 
 AXES = {"left/right": 0, "above/below": 1, "front/behind": 2}
 _MIN_OFFSET = 0.15
@@ -15,7 +15,7 @@ _RIDGE = 1e-3
 
 
 def embed(clip: ClipModel, table: SceneTable) -> np.ndarray:
-    """(n, d) normalised image embeddings."""
+    """(n, d) normalized image embeddings."""
     clip.model.eval()
     rows = []
     with torch.inference_mode():

@@ -26,14 +26,14 @@ _SPREAD_SHARE = 0.7
 
 @dataclass(frozen=True, eq=False)
 class SceneTable:
-    """n scenes. Kinds are indices into the training catalogue, -1 for an empty slot."""
+    """n scenes. Kinds are indices into the training catalog, -1 for an empty slot."""
 
     rgb: NDArray[np.uint8]
     """(n, 64, 64, 3)."""
     kinds: NDArray[np.int64]
     """(n, 3)."""
     positions: NDArray[np.float32]
-    """(n, 3, 3) base centres, camera frame, metres."""
+    """(n, 3, 3) base centers, camera frame, metres."""
     heights: NDArray[np.float32]
     """(n, 3) of the base above the floor, metres."""
     cells: NDArray[np.int64]

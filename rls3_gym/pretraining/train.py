@@ -23,10 +23,10 @@ from torch.nn import functional as F
 
 from rls3_gym.pretraining.captions import CaptionWriter, Written
 from rls3_gym.pretraining.scenes import GRID, IMAGE_SIZE, SceneTable
-from rls3_gym.vlm.clip_loading import open_clip_module
-from rls3_gym.vlm.clip_model import ClipModel
 from rls3_gym.vlm.losses import contrastive_loss, hard_negative_loss
-from rls3_gym.vlm.tokenizer import CompactTokenizer
+from rls3_gym.vlm.open_clip.clip_model import ClipModel
+from rls3_gym.vlm.open_clip.tokenizer import CompactTokenizer
+from rls3_gym.vlm.open_clip.weights import open_clip_module
 from rls3_registry.errors import UserError
 
 CONTEXT_LENGTH = 24
@@ -194,7 +194,7 @@ class Pretraining:
         self._table = table
         self._targets, self._writer = Targets(table, len(names)), CaptionWriter(table, names)
         self._parameters = [*self.clip.model.parameters(), *self._heads.parameters()]
-        self._optimiser = torch.optim.AdamW(
+        self._optimizer = torch.optim.AdamW(
             self._parameters, lr=settings.learning_rate, weight_decay=settings.weight_decay
         )
         self._rng = np.random.default_rng([settings.seed, 2])
@@ -205,12 +205,12 @@ class Pretraining:
         """Running means of the four losses, nats."""
 
     def advance(self) -> None:
-        """One optimiser step."""
+        """One optimizer step."""
         s = self.settings
         rows = self._next_rows()
         alone = self.step < s.text_steps
         pairs = [self._write(row, i / s.batch_size) for i, row in enumerate(rows)]
-        for group in self._optimiser.param_groups:
+        for group in self._optimizer.param_groups:
             group["lr"] = s.learning_rate * learning_rate_share(self.step, s)
         if self.step >= s.text_steps + s.stem_steps and self._features is None:
             self._freeze_stem()
@@ -219,10 +219,10 @@ class Pretraining:
         parts = self._meaning(true, false) if alone else self._losses(rows, true, false)
         weights = {"cells": s.cell_weight, "scene": s.coordinate_weight, "meaning": s.meaning_weight}
         loss = torch.stack([weights.get(name, 1.0) * part for name, part in parts.items()]).sum()
-        self._optimiser.zero_grad(set_to_none=True)
+        self._optimizer.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self._parameters, s.clip_norm)
-        self._optimiser.step()
+        self._optimizer.step()
         self.step += 1
         for name, part in parts.items():
             value = part.item()
@@ -296,7 +296,7 @@ class Pretraining:
                 "settings": json.dumps(self.settings.as_dict(), sort_keys=True),
                 "model": self.clip.model.state_dict(),
                 "heads": self._heads.state_dict(),
-                "optimiser": self._optimiser.state_dict(),
+                "optimizer": self._optimizer.state_dict(),
                 "order": self._order,
                 "rng": json.dumps(self._rng.bit_generator.state),
                 "step": self.step,
@@ -317,7 +317,7 @@ class Pretraining:
             raise UserError(f"{path}: belongs to a run with other settings; remove it to start anew")
         self.clip.model.load_state_dict(state["model"])
         self._heads.load_state_dict(state["heads"])
-        self._optimiser.load_state_dict(state["optimiser"])
+        self._optimizer.load_state_dict(state["optimizer"])
         self._order, self.step, self.losses = state["order"], state["step"], state["losses"]
         self._rng.bit_generator.state = json.loads(state["rng"])
 

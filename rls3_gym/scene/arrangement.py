@@ -1,6 +1,6 @@
 """Which kind stands where in which room, and whether an edit of that is feasible.
 
-Distances are metres, world frame, z up. An object's position is the centre of its base.
+Distances are metres, world frame, z up. An object's position is the center of its base.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class Reason(StrEnum):
 
 @dataclass(frozen=True)
 class ActiveObject:
-    """An object in the scene: its kind's name, the centre of its base, and its yaw in radians."""
+    """An object in the scene: its kind's name, the center of its base, and its yaw in radians."""
 
     kind: str
     position: tuple[float, float, float]
@@ -66,7 +66,7 @@ class Arrangement:
         return hashlib.sha256("|".join(parts).encode()).hexdigest()[:20]
 
     def camera_positions(self) -> FloatArray:
-        """(slots, 3) base centres in the gravity-aligned camera frame, metres."""
+        """(slots, 3) base centers in the gravity-aligned camera frame, metres."""
         return CameraFrame(self.layout.camera).to_camera(np.array([o.position for o in self.objects]))
 
 

@@ -1,4 +1,4 @@
-"""The catalogue of object kinds, as far as scenes need them: name, footprint and height."""
+"""The catalog of object kinds, as far as scenes need them: name, footprint and height."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Catalog:
 
 @cache
 def load_catalog() -> Catalog:
-    """The catalogue of all registered kinds. Raises `UserError` for a YAML file without the needed keys."""
+    """The catalog of all registered kinds. Raises `UserError` for a YAML file without the needed keys."""
     kinds = []
     for slug in rls3_registry.names("objects"):
         spec = rls3_registry.load("objects", slug)

@@ -28,7 +28,7 @@ def _ordered(value: tuple[float, float]) -> tuple[float, float]:
 Range = Annotated[tuple[float, float], BeforeValidator(_pair), AfterValidator(_ordered)]
 """A uniform range [low, high]; a single number stands for itself."""
 Share = Annotated[float, Field(ge=0, le=1)]
-ColourSpec = tuple[Share, Share, Share]
+ColorSpec = tuple[Share, Share, Share]
 
 
 class Strict(BaseModel):
@@ -53,7 +53,7 @@ class RoomSpec(Strict):
 class FinishSpec(Strict):
     """Look of floor or walls."""
 
-    colour: ColourSpec
+    color: ColorSpec
     texture: str | None = None
 
 
@@ -76,7 +76,7 @@ class LightSpec(Strict):
     z: Range
     intensity: Range
     ambient: Range
-    colour: ColourSpec
+    color: ColorSpec
 
 
 class PieceSpec(Strict):
@@ -88,9 +88,9 @@ class PieceSpec(Strict):
     against: Literal["back", "left", "right"] | None = None
     """The wall it stands against; then the coordinate across that wall is a gap to it."""
     at: str | None = None
-    """An earlier slot: x and y are offsets from that piece's centre; without it, no piece."""
+    """An earlier slot: x and y are offsets from that piece's center; without it, no piece."""
     like: str | None = None
-    """An earlier slot whose colours and texture this piece takes over, where that slot is filled."""
+    """An earlier slot whose colors and texture this piece takes over, where that slot is filled."""
     facing: Literal["front", "back", "left", "right"] | None = None
     x: Range = (0.0, 0.0)
     y: Range = (0.0, 0.0)
@@ -98,8 +98,8 @@ class PieceSpec(Strict):
     width: Range
     depth: Range
     height: Range
-    colours: Annotated[tuple[ColourSpec, ...], Field(min_length=1)]
-    accents: Annotated[tuple[ColourSpec, ...], Field(min_length=1)] = ((0.5, 0.48, 0.45),)
+    colors: Annotated[tuple[ColorSpec, ...], Field(min_length=1)]
+    accents: Annotated[tuple[ColorSpec, ...], Field(min_length=1)] = ((0.5, 0.48, 0.45),)
     textures: Annotated[tuple[str | None, ...], Field(min_length=1)] = (None,)
     options: dict[str, Annotated[tuple[Any, ...], Field(min_length=1)]] = {}
 

@@ -16,7 +16,7 @@ from rls3_gym.scene.rooms import Piece, Solid, Surface
 BOARD = 0.035
 """Thickness of table tops and shelf boards, metres."""
 EDGE = 0.03
-"""Objects' centres stay this far inside a board's edge, metres."""
+"""Objects' centers stay this far inside a board's edge, metres."""
 TOP_LIMIT = 1.36
 """Boards above this are not offered: objects on them would leave the picture. Metres."""
 TURNS = {"front": 0, "right": 1, "back": 2, "left": 3}

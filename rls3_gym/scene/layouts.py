@@ -13,7 +13,7 @@ import numpy as np
 
 from rls3_gym.scene.families import FinishSpec, PieceSpec, RoomFamily, family_names, load_family
 from rls3_gym.scene.furniture import solids_of, surfaces_of
-from rls3_gym.scene.rooms import CameraPose, Colour, Finish, Layout, Light, Piece, Solid, Split, Surface
+from rls3_gym.scene.rooms import CameraPose, Color, Finish, Layout, Light, Piece, Solid, Split, Surface
 from rls3_registry.errors import UserError
 
 __all__ = ["draw_layout", "family_names", "layouts", "load_family"]
@@ -21,14 +21,14 @@ __all__ = ["draw_layout", "family_names", "layouts", "load_family"]
 MIN_CLEARANCE = 0.44
 """Surfaces with less free height above them carry nothing, metres."""
 MIN_SIDE = 0.08
-"""Shortest side of a surface's rectangle of centres, metres."""
+"""Shortest side of a surface's rectangle of centers, metres."""
 MIN_FREE_FLOOR = 0.4
 """Least share of the stage's floor plan without anything standing on it."""
 MIN_SURFACES = 4
 """With the floor; and at `MIN_HEIGHTS` clearly different heights."""
 MIN_HEIGHTS = 3
 TINT = (0.06, 0.012)
-"""Colours are varied by up to these shares of their value: in brightness, and in each channel on its own."""
+"""Colors are varied by up to these shares of their value: in brightness, and in each channel on its own."""
 ATTEMPTS = 200
 _WALL_FACING = {"back": "front", "left": "right", "right": "left"}
 _FACING_MIRRORED = {"front": "front", "back": "back", "left": "right", "right": "left"}
@@ -44,15 +44,15 @@ def _choose(rng: np.random.Generator, options: Sequence[T]) -> T:
     return options[int(rng.integers(len(options)))]
 
 
-def _tinted(rng: np.random.Generator, colours: Sequence[Colour]) -> Colour:
+def _tinted(rng: np.random.Generator, colors: Sequence[Color]) -> Color:
     bright, hue = rng.uniform(-TINT[0], TINT[0]), rng.uniform(-TINT[1], TINT[1], 3)
-    r, g, b = np.clip(np.array(_choose(rng, colours)) * (1 + bright) * (1 + hue), 0.0, 1.0)
+    r, g, b = np.clip(np.array(_choose(rng, colors)) * (1 + bright) * (1 + hue), 0.0, 1.0)
     return float(r), float(g), float(b)
 
 
 def _finish(rng: np.random.Generator, options: Sequence[FinishSpec]) -> Finish:
     spec = _choose(rng, options)
-    return Finish(_tinted(rng, (spec.colour,)), spec.texture)
+    return Finish(_tinted(rng, (spec.color,)), spec.texture)
 
 
 def _draw_piece(
@@ -74,9 +74,9 @@ def _draw_piece(
     facing = spec.facing or _WALL_FACING.get(spec.against or "", "front")
     options = {name: _choose(rng, values) for name, values in spec.options.items()}
     options["facing"] = facing
-    colour, accent = _tinted(rng, spec.colours), _tinted(rng, spec.accents)
+    color, accent = _tinted(rng, spec.colors), _tinted(rng, spec.accents)
     texture = _choose(rng, spec.textures)
-    return Piece(spec.type, x, y, z, width, depth, height, colour, accent, texture, tuple(options.items()))
+    return Piece(spec.type, x, y, z, width, depth, height, color, accent, texture, tuple(options.items()))
 
 
 def _draw_pieces(rng: np.random.Generator, family: RoomFamily, room: tuple[float, float, float]) -> tuple[Piece, ...]:
@@ -91,7 +91,7 @@ def _draw_pieces(rng: np.random.Generator, family: RoomFamily, room: tuple[float
                     piece = _draw_piece(rng, spec, room, anchor)
                     if spec.like in placed:
                         model = placed[spec.like]
-                        piece = replace(piece, colour=model.colour, accent=model.accent, texture=model.texture)
+                        piece = replace(piece, color=model.color, accent=model.accent, texture=model.texture)
                     placed[slot] = piece
                 break
     return tuple(placed.values())
@@ -207,7 +207,7 @@ def _draw_camera(rng: np.random.Generator, spec: RoomFamily) -> CameraPose:
 def _draw_light(rng: np.random.Generator, spec: RoomFamily) -> Light:
     at = spec.light
     position = (_uniform(rng, at.x), _uniform(rng, at.y), _uniform(rng, at.z))
-    return Light(position, _uniform(rng, at.intensity), _uniform(rng, at.ambient), at.colour)
+    return Light(position, _uniform(rng, at.intensity), _uniform(rng, at.ambient), at.color)
 
 
 @cache

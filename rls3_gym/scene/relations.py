@@ -28,7 +28,7 @@ SECTOR_DEG = 45.0
 
 
 class Term(IntEnum):
-    """The six spatial terms. Antonyms are neighbours: `term ^ 1`."""
+    """The six spatial terms. Antonyms are neighbors: `term ^ 1`."""
 
     LEFT = 0
     RIGHT = 1

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 Split = Literal["train", "validation", "test"]
-Colour = tuple[float, float, float]
+Color = tuple[float, float, float]
 
 
 @dataclass(frozen=True)
@@ -44,13 +44,13 @@ class Piece:
     x: float
     y: float
     z: float
-    """Centre of its footprint, and the height of its underside, metres."""
+    """Center of its footprint, and the height of its underside, metres."""
     width: float
     depth: float
     height: float
     """Size along world x, y, z, metres."""
-    colour: Colour
-    accent: Colour
+    color: Color
+    accent: Color
     texture: str | None
     options: tuple[tuple[str, Any], ...] = ()
     """Further facts of the type, e.g. the number of shelf boards."""
@@ -75,14 +75,14 @@ class Light:
     position: tuple[float, float, float]
     intensity: float
     ambient: float
-    colour: Colour
+    color: Color
 
 
 @dataclass(frozen=True)
 class Finish:
-    """Look of floor or walls: colour and texture."""
+    """Look of floor or walls: color and texture."""
 
-    colour: Colour
+    color: Color
     texture: str | None
 
 
@@ -103,7 +103,7 @@ class Layout:
     """x0, x1, y0, y1 of the floor plan within which objects may be placed, metres."""
     pieces: tuple[Piece, ...]
     surfaces: tuple[Surface, ...]
-    """The floor first. Rectangles already shrunk to where an object's centre may stand."""
+    """The floor first. Rectangles already shrunk to where an object's center may stand."""
     solids: tuple[Solid, ...]
     floor: Finish
     walls: Finish

@@ -48,7 +48,7 @@ class FineTuneReport:
     """What one round of fine-tuning did."""
 
     n_samples: int
-    n_steps: int
+    optimizer_steps: int
     loss_first: float
     loss_last: float
     """Mean total loss over the first and last tenth of the steps, nats."""
@@ -66,7 +66,7 @@ class FineTuneReport:
 
 
 class VLM(Protocol):
-    """A vision-language model that scores and learns; `vlm/open_clip.py` is one.
+    """A vision-language model that scores and learns; `vlm/open_clip/adapter.py` is one.
 
     A class that YAML names as `adapter` also has the class method `from_yaml(name, options, finetune, where)`: the VLM
     that goes by `name`, from the YAML's own keys and its settings for fine-tuning; `where` is for error messages.
@@ -83,7 +83,7 @@ class VLM(Protocol):
         """Teach one round. A non-finite loss or a collapse restores the weights from before it and says so."""
 
     def state(self) -> dict[str, Any]:
-        """Everything a continued run needs: trainable weights, optimiser, replay; tensors by name."""
+        """Everything a continued run needs: trainable weights, optimizer, replay; tensors by name."""
 
     def load_state(self, state: Mapping[str, Any]) -> None:
         """The inverse of `state`."""

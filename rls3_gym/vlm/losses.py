@@ -10,7 +10,7 @@ from torch.nn import functional as F
 def contrastive_loss(images: Tensor, texts: Tensor, same: Tensor, scale: Tensor) -> Tensor:
     """CLIP's symmetric cross entropy over a batch.
 
-    `images`, `texts` (n, d) normalised; `same` (n, n) bool: pairs with the very same caption, which are no
+    `images`, `texts` (n, d) normalized; `same` (n, n) bool: pairs with the very same caption, which are no
     negatives of each other; `scale` the logit scale. Returns a scalar, nats.
     """
     logits = scale * images @ texts.T
@@ -21,6 +21,6 @@ def contrastive_loss(images: Tensor, texts: Tensor, same: Tensor, scale: Tensor)
 
 
 def hard_negative_loss(images: Tensor, texts: Tensor, negatives: Tensor, scale: Tensor) -> Tensor:
-    """Mean log loss of preferring each true caption to its hard negative; all (n, d) normalised. Scalar, nats."""
+    """Mean log loss of preferring each true caption to its hard negative; all (n, d) normalized. Scalar, nats."""
     margin = scale * (images * (texts - negatives)).sum(-1)
     return F.softplus(-margin).mean()

@@ -28,7 +28,7 @@ class Camera:
     def rays(self, size: int, supersampling: int) -> Float32:
         """Unit ray directions, (3, size, size, supersampling**2) float32: rows, columns, sub-samples of a pixel.
 
-        Sub-samples are cell centres of a regular grid in the pixel, row by row.
+        Sub-samples are cell centers of a regular grid in the pixel, row by row.
         """
         steps = (np.arange(size * supersampling) + 0.5) / (size * supersampling) * 2.0 - 1.0
         across = (steps * self._half).reshape(size, supersampling)

@@ -35,12 +35,12 @@ class Mesh:
 
 @dataclass(frozen=True, eq=False)
 class Part:
-    """A mesh with one surface: base colour (sRGB, 0..1), optional texture by name, specular strength 0..1.
+    """A mesh with one surface: base color (sRGB, 0..1), optional texture by name, specular strength 0..1.
 
-    The texture (mean near white) is multiplied by the colour.
+    The texture (mean near white) is multiplied by the color.
     """
 
     mesh: Mesh
-    colour: tuple[float, float, float]
+    color: tuple[float, float, float]
     texture: str | None = None
     specular: float = 0.1

@@ -32,14 +32,14 @@ class ObjectGeometry:
 
 
 def prepare_object(parts: Sequence[Part]) -> ObjectGeometry:
-    """Merge an object's parts. Their meshes are in the object's own space: origin at the base's centre, z up."""
+    """Merge an object's parts. Their meshes are in the object's own space: origin at the base's center, z up."""
     surfaces = Surfaces.of(parts)
     return ObjectGeometry(tuple(parts), surfaces, surfaces.vertices.min(axis=0), surfaces.vertices.max(axis=0))
 
 
 @dataclass(frozen=True)
 class Movable:
-    """An object at a place: origin (base centre) in world metres, turned counter-clockwise by `yaw` radians."""
+    """An object at a place: origin (base center) in world metres, turned counter-clockwise by `yaw` radians."""
 
     geometry: ObjectGeometry
     position: tuple[float, float, float]

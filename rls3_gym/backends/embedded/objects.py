@@ -37,7 +37,7 @@ class _Placed(_Strict):
     scale: float | _Vector = 1.0
     around: Annotated[int, Field(ge=1, le=32)] = 1
     """So many copies, evenly about the object's z axis."""
-    colour: tuple[_Unit, _Unit, _Unit]
+    color: tuple[_Unit, _Unit, _Unit]
     texture: str | None = None
     specular: _Unit = 0.1
 
@@ -112,7 +112,7 @@ def build_object(spec: Mapping[str, Any], where: str = "object") -> tuple[Part, 
             meshes = _meshes(part)
         except ValueError as error:
             raise UserError(f"{where}: parts.{number}: {error}") from error
-        surfaces.setdefault((part.colour, part.texture, part.specular), []).extend(meshes)
+        surfaces.setdefault((part.color, part.texture, part.specular), []).extend(meshes)
     parts = tuple(Part(primitives.join(meshes), *surface) for surface, meshes in surfaces.items())
     _check_size(checked, parts, where)
     return parts

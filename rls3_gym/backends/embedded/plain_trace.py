@@ -56,7 +56,7 @@ def _together(several: Sequence[Surfaces]) -> Surfaces:
         faces=np.concatenate([surfaces.faces + start for surfaces, start in zip(several, vertices, strict=False)]),
         corners=np.concatenate([surfaces.corners for surfaces in several], axis=2),
         part=np.concatenate([surfaces.part + start for surfaces, start in zip(several, parts, strict=False)]),
-        colour=np.concatenate([surfaces.colour for surfaces in several], axis=1),
+        color=np.concatenate([surfaces.color for surfaces in several], axis=1),
         specular=np.concatenate([surfaces.specular for surfaces in several]),
         textures=tuple(name for surfaces in several for name in surfaces.textures),
     )

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from rls3_gym.backends.embedded.mesh import Mesh, Part
 from rls3_gym.backends.embedded.primitives import join, transform
 from rls3_gym.scene.furniture import TURNS, Box, Local, local
-from rls3_gym.scene.rooms import Colour, Piece
+from rls3_gym.scene.rooms import Color, Piece
 
 
 def slab(box: Box) -> Mesh:
@@ -81,26 +81,26 @@ class Kit:
         self.size: Local = local(piece)
         self._parts: list[Part] = []
 
-    def add(self, mesh: Mesh, colour: Colour, texture: str | None = None, specular: float = 0.05) -> None:
-        self._parts.append(Part(mesh, colour, texture, specular))
+    def add(self, mesh: Mesh, color: Color, texture: str | None = None, specular: float = 0.05) -> None:
+        self._parts.append(Part(mesh, color, texture, specular))
 
-    def boxes(self, boxes: Iterable[Box], colour: Colour, texture: str | None = None, specular: float = 0.05) -> None:
+    def boxes(self, boxes: Iterable[Box], color: Color, texture: str | None = None, specular: float = 0.05) -> None:
         """Several boxes of one look as one part; nothing for none."""
         slabs = [slab(box) for box in boxes]
         if slabs:
-            self.add(join(slabs), colour, texture, specular)
+            self.add(join(slabs), color, texture, specular)
 
     def parts(self) -> tuple[Part, ...]:
         """The parts in world coordinates."""
         p = self.piece
         turn = 90.0 * TURNS[self.size.options.get("facing", "front")]
         return tuple(
-            Part(transform(part.mesh, (p.x, p.y, p.z), (0.0, 0.0, turn)), part.colour, part.texture, part.specular)
+            Part(transform(part.mesh, (p.x, p.y, p.z), (0.0, 0.0, turn)), part.color, part.texture, part.specular)
             for part in self._parts
         )
 
 
-def shade(colour: Colour, factor: float) -> Colour:
-    """The colour made darker (below 1) or lighter."""
-    r, g, b = (min(1.0, c * factor) for c in colour)
+def shade(color: Color, factor: float) -> Color:
+    """The color made darker (below 1) or lighter."""
+    r, g, b = (min(1.0, c * factor) for c in color)
     return (r, g, b)

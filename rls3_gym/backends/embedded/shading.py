@@ -1,4 +1,4 @@
-"""How a surface point looks: its colour and texture, the point light on it, and the step from light to sRGB bytes."""
+"""How a surface point looks: its color and texture, the point light on it, and the step from light to sRGB bytes."""
 
 from __future__ import annotations
 
@@ -71,14 +71,14 @@ class Textures:
         self._texels = {name: np.ascontiguousarray(image).reshape(-1, 3) for name, image in images.items()}
 
     def look_up(self, name: str, u: Float32, v: Float32) -> Float32:
-        """Linear colour (3, n) of the nearest texel; `u` runs along columns, `v` along rows, both in repeats."""
+        """Linear color (3, n) of the nearest texel; `u` runs along columns, `v` along rows, both in repeats."""
         if name not in self._texels:
             raise unknown("texture", name, self._texels)
         column = np.floor(u * np.float32(TEXTURE_SIZE)).astype(np.int32) & (TEXTURE_SIZE - 1)
         row = np.floor(v * np.float32(TEXTURE_SIZE)).astype(np.int32) & (TEXTURE_SIZE - 1)
         texel = self._texels[name].take(row * TEXTURE_SIZE + column, axis=0)
-        colour: Float32 = _LINEAR_OF_BYTE.take(texel.T)
-        return colour
+        color: Float32 = _LINEAR_OF_BYTE.take(texel.T)
+        return color
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,7 +93,7 @@ class Surfaces:
     """(3, 5, m): of each corner of each triangle, its normal (3) and its texture coordinates (2)."""
     part: Int32
     """(m,) which part a triangle belongs to."""
-    colour: Float32
+    color: Float32
     """(3, parts) linear."""
     specular: Float32
     """(parts,)."""
@@ -115,7 +115,7 @@ class Surfaces:
             faces=merged[faces].astype(np.int32),
             corners=np.ascontiguousarray(attributes[faces].transpose(1, 2, 0), np.float32),
             part=np.repeat(np.arange(len(parts)), [len(mesh.faces) for mesh in meshes]).astype(np.int32),
-            colour=np.ascontiguousarray(to_linear(np.array([part.colour for part in parts])).T),
+            color=np.ascontiguousarray(to_linear(np.array([part.color for part in parts])).T),
             specular=np.array([part.specular for part in parts], np.float32),
             textures=tuple(part.texture for part in parts),
         )
@@ -141,7 +141,7 @@ class Shader:
     def __init__(self, eye: Float32, light: Light, textures: Textures) -> None:
         self.eye = eye
         self.light = np.array(light.position, np.float32)
-        self._colour = np.array(light.colour, np.float32)[:, None]
+        self._color = np.array(light.color, np.float32)[:, None]
         self._intensity = np.float32(light.intensity)
         self._ambient = np.float32(light.ambient)
         self._textures = textures
@@ -149,8 +149,8 @@ class Shader:
     def shade(self, surfaces: Surfaces, hits: Hits, rays: Float32) -> Lit:
         """Light at `hits` (of h of some rays) on `surfaces`; `rays` (3, h) are the directions of those that hit.
 
-        Light is `albedo * (ambient * (0.7 + 0.3 n_z) + intensity * max(n.l, 0) / (1 + d^2) * colour)`, and the
-        specular strength times Blinn-Phong's lobe times the light's colour.
+        Light is `albedo * (ambient * (0.7 + 0.3 n_z) + intensity * max(n.l, 0) / (1 + d^2) * color)`, and the
+        specular strength times Blinn-Phong's lobe times the light's color.
         """
         one = np.float32(1.0)
         a, b, c = surfaces.corners.take(hits.triangle, axis=2)
@@ -169,11 +169,11 @@ class Shader:
         diffuse: Float32 = cosine * self._intensity / (one + squared)
         gloss: Float32 = surfaces.specular.take(part) * _lobe(normal, -from_light - rays) * (cosine > 0)
         ambient: Float32 = albedo * (self._ambient * (np.float32(0.7) + np.float32(0.3) * normal[2]))
-        return Lit(ambient, (albedo * diffuse + gloss) * self._colour, from_light, distance)
+        return Lit(ambient, (albedo * diffuse + gloss) * self._color, from_light, distance)
 
     def _albedo(self, surfaces: Surfaces, part: Int32, u: Float32, v: Float32) -> Float32:
-        """Linear colour (3, n) of points on parts `part` (n,), texture included."""
-        albedo = surfaces.colour.take(part, axis=1)
+        """Linear color (3, n) of points on parts `part` (n,), texture included."""
+        albedo = surfaces.color.take(part, axis=1)
         for name in sorted({name for name in surfaces.textures if name is not None}):
             textured = np.array([other == name for other in surfaces.textures])
             where = np.flatnonzero(textured.take(part))
@@ -182,7 +182,7 @@ class Shader:
 
 
 def _lobe(normal: Float32, half: Float32) -> Float32:
-    """Blinn-Phong highlight with exponent 48, (n,); `half` (3, n) is not normalised."""
+    """Blinn-Phong highlight with exponent 48, (n,); `half` (3, n) is not normalized."""
     cosine: Float32 = np.maximum(dot(normal, half), np.float32(0.0))
     squared_length: Float32 = np.maximum(dot(half, half), np.float32(1e-12))
     power: Float32 = cosine * cosine / squared_length

@@ -15,7 +15,7 @@ from rls3_gym.backends.embedded.shading import Shader, Surfaces, UInt8, to_bytes
 FAR = np.float32(1e4)
 """Depth where a ray meets nothing, metres."""
 BACKDROP = np.float32(0.02)
-"""Linear grey of a ray that meets nothing."""
+"""Linear gray of a ray that meets nothing."""
 STATIC_IDS = 1000
 """Instance id of the first static part; ids below count movables."""
 

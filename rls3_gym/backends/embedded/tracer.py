@@ -54,7 +54,7 @@ class Tracer:
         supersampling: int = 2,
     ) -> None:
         """`textures`: uint8 (256, 256, 3) by name; `size`: side of the square image, pixels;
-        `supersampling`: n for n x n samples per pixel. `light.colour` multiplies linear light."""
+        `supersampling`: n for n x n samples per pixel. `light.color` multiplies linear light."""
         if size < 1 or supersampling < 1:
             raise UserError(f"image size {size} and supersampling {supersampling}; both must be at least 1")
         self.camera = Camera(camera)

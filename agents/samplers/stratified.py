@@ -1,0 +1,75 @@
+"""The balanced sampler: as many samples of every complexity, and within each as many of every term.
+
+The upper baseline of the benchmark: what a sampler that knows the test's distribution makes of the budget.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import gymnasium
+import numpy as np
+from gymnasium import spaces
+from pydantic import Field
+
+from rls3_agents.samplers.scripted import ScriptedAgent
+from rls3_agents.settings import Settings, parse
+from rls3_gym.scene.relations import RELATIONS
+from rls3_registry.errors import UserError
+
+# A deck holds 24 cards of each complexity: the least number that 6, 12 and 8 cells share evenly. Within one
+# complexity every cell comes equally often, and by symmetry so does every term.
+CARDS_PER_COMPLEXITY = 24
+
+
+def _deck() -> list[int]:
+    """Relation cells of one deck, 72 cards, in no order."""
+    sizes = np.bincount([relation.complexity for relation in RELATIONS])
+    return [r.index for r in RELATIONS for _ in range(CARDS_PER_COMPLEXITY // int(sizes[r.complexity]))]
+
+
+class StratifiedSettings(Settings):
+    """Settings of the stratified sampler."""
+
+    retries: int = Field(ge=0)  # times a card is dealt again after an infeasible attempt before it is given up
+
+
+class StratifiedAgent(ScriptedAgent):
+    """Deals relation cells from shuffled decks; a cell whose edit was infeasible is dealt again later.
+
+    An infeasible card goes to the back of the queue, at least a deck away, where another room may allow it.
+    """
+
+    kind = "stratified"
+    action_views: ClassVar[tuple[str, ...]] = ("relation",)
+
+    def __init__(self, settings: Mapping[str, Any], seed: int) -> None:
+        self.settings = parse(StratifiedSettings, settings)
+        super().__init__(seed)
+        self._queue: deque[tuple[int, int]] = deque()  # (cell, times refused)
+        self._dealt: tuple[int, int] | None = None
+
+    def choose(self, space: gymnasium.Space[Any]) -> Any:
+        if not isinstance(space, spaces.Discrete) or space.n % len(RELATIONS):
+            raise UserError(f"stratified: needs the relation view of {len(RELATIONS)} cells per slot, not {space}")
+        while len(self._queue) <= len(_deck()):
+            self._queue.extend((int(cell), 0) for cell in self.rng.permutation(_deck()))
+        self._dealt = self._queue.popleft()
+        slot = self.rng.integers(space.n // len(RELATIONS))
+        return np.int64(space.start + slot * len(RELATIONS) + self._dealt[0])
+
+    def heard(self, info: Mapping[str, Any]) -> None:
+        if self._dealt is None:
+            return
+        cell, refused = self._dealt
+        if not info["feasible"] and refused < self.settings.retries:
+            self._queue.append((cell, refused + 1))
+        self._dealt = None
+
+    def own_state(self) -> dict[str, Any]:
+        return {"queue": list(self._queue)}
+
+    def load_own_state(self, state: Mapping[str, Any]) -> None:
+        self._queue = deque((cell, refused) for cell, refused in state["queue"])

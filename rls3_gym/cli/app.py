@@ -1,0 +1,218 @@
+"""The command `rls3`. Anything heavy is imported by the command that needs it."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+import rls3_registry
+from rls3_gym.cli import tables
+from rls3_registry.errors import UserError, unknown
+
+app = typer.Typer(
+    help="RL agents choose the training data that makes a vision-language model better.",
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+_USAGE_ERROR: type[BaseException] = typer.BadParameter.__mro__[2]
+"""The base of what typer raises for a mistyped command line; it lives in different modules from version to version."""
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON, and nothing but JSON, on standard output.")]
+
+
+@app.command("list")
+def list_(
+    section: Annotated[str | None, typer.Argument(help="One of them; all when left out.")] = None,
+    as_json: Json = False,
+) -> None:
+    """List what exists by name: environment ids, agents, VLMs, backends, experiments, rooms, objects."""
+    if section is not None and section not in tables.SECTIONS:
+        raise unknown("section", section, tables.SECTIONS, "list")
+    found = {name: rows() for name, rows in tables.SECTIONS.items() if section in (None, name)}
+    if as_json:
+        _print_json(found if section is None else found[section])
+        return
+    console = Console()
+    for name, rows in found.items():
+        console.print(tables.listing(name, rows))
+
+
+@app.command()
+def run(
+    context: typer.Context,
+    experiment: Annotated[str | None, typer.Argument(help="A registered experiment, or a YAML file.")] = None,
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", metavar="A.B=C", help="Change one key, e.g. agent=tianshou/sac.")
+    ] = None,
+    seed: Annotated[int | None, typer.Option(help="Change the seed.")] = None,
+    out: Annotated[Path | None, typer.Option(help="The run directory; the next free one when left out.")] = None,
+    resume: Annotated[Path | None, typer.Option(help="Continue the run in this directory.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Carry out an experiment, or continue one. Ctrl-C saves and stops."""
+    changes = set_ or []
+    if experiment is None and resume is None:
+        known = ", ".join(rls3_registry.names("experiments"))
+        raise UserError(f"run: name an experiment ({known}, or a YAML file), or a run directory with --resume")
+    if resume is not None and out is not None:
+        raise UserError("run: --out goes with a new run; --resume continues in the directory it names")
+    from rls3_gym.experiment import run as running
+    from rls3_gym.experiment.config import load_config
+    from rls3_gym.experiment.summary import summarize
+
+    console = Console(stderr=True)
+    if resume is None:
+        assert experiment is not None
+        result = running.start(load_config(experiment, changes, seed), console, context.obj, out)
+    else:
+        config = load_config(experiment, changes, seed) if experiment else running.config_of(resume, changes, seed)
+        result = running.resume(config, resume, console, context.obj)
+    again = f"rls3 run --resume {result.directory}"
+    summary = summarize(result.directory) | {
+        "stopped": result.stopped,
+        "report": None if result.report is None else str(result.report),
+        "resume": again if result.stopped else None,
+    }
+    if as_json:
+        _print_json(summary)
+    elif result.stopped:
+        Console().print(f"stopped and saved; continue with: {again}", soft_wrap=True, highlight=False)
+    else:
+        tables.print_summary(Console(), summary)
+
+
+@app.command()
+def evaluate(
+    vlm: Annotated[str, typer.Option(help="A registered VLM, its YAML file or folder, or a run directory.")] = "tiny",
+    set_: Annotated[str, typer.Option("--set", help="The evaluation set.")] = "test",
+    items: Annotated[
+        int | None, typer.Option(min=1, help="At most so many items of each set, for a coarser look.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Measure a VLM: relations by term and complexity on an evaluation set, and object presence."""
+    from rls3_gym.experiment.evaluator import evaluate_vlm
+    from rls3_gym.experiment.run import find_vlm
+
+    result = evaluate_vlm(find_vlm(vlm), set_, items)
+    if as_json:
+        _print_json(result)
+    else:
+        tables.print_evaluation(Console(), result)
+
+
+@app.command()
+def report(
+    run_directory: Annotated[Path, typer.Argument(metavar="RUN", help="A run directory.")], as_json: Json = False
+) -> None:
+    """Write the report page of a run, finished or not."""
+    from rls3_gym.report.page import write_report
+    from rls3_gym.runs.directory import RunDirectory, writing
+
+    directory = RunDirectory.open(run_directory)
+    with writing(directory.report):
+        path = write_report(directory.path)
+    _print_path(path, as_json)
+
+
+@app.command()
+def gallery(
+    out: Annotated[Path, typer.Option(help="The picture to write.")] = Path("gallery.png"), as_json: Json = False
+) -> None:
+    """Write a contact sheet of every room and every object kind."""
+    from rls3_gym.cli.contact_sheet import write_gallery
+    from rls3_gym.runs.directory import writing
+
+    with writing(out):
+        path = write_gallery(out)
+    _print_path(path, as_json)
+
+
+@app.command()
+def pretrain(
+    out: Annotated[Path, typer.Option(help="Folder of the model; an interrupted call goes on there.")],
+    text_steps: Annotated[int | None, typer.Option(min=0, help="Steps of the text tower alone.")] = None,
+    stem_steps: Annotated[int | None, typer.Option(min=1, help="Steps of both towers, image stem included.")] = None,
+    frozen_steps: Annotated[int | None, typer.Option(min=0, help="Steps with the image stem frozen.")] = None,
+    scenes_per_layout: Annotated[int | None, typer.Option(min=1, help="Scenes drawn in each training layout.")] = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads.")] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="Fixes everything that is drawn.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Make the weights of the packaged tiny CLIP from nothing, and their model card."""
+    from rls3_gym.experiment.progress import PhaseProgress
+    from rls3_gym.pretraining.pretrain import pretrain as make_weights
+    from rls3_gym.pretraining.train import PretrainSettings
+
+    given = {
+        "text_steps": text_steps,
+        "stem_steps": stem_steps,
+        "frozen_steps": frozen_steps,
+        "scenes_per_layout": scenes_per_layout,
+        "threads": threads,
+        "seed": seed,
+    }
+    settings = PretrainSettings(**{key: value for key, value in given.items() if value is not None})
+    with PhaseProgress(Console(stderr=True)) as progress:
+        path = make_weights(out, settings, progress.show)
+    _print_path(path, as_json)
+
+
+@app.command()
+def testsets(
+    out: Annotated[Path | None, typer.Option(help="Folder to write to; the package's own when left out.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Build the evaluation sets anew from their seeds."""
+    from rls3_gym.evalsets.builder import build_sets
+    from rls3_gym.evalsets.specs import SETS_FOLDER
+    from rls3_gym.experiment.progress import PhaseProgress
+
+    folder = out or SETS_FOLDER
+    with PhaseProgress(Console(stderr=True)) as progress:
+        build_sets(folder, progress.show)
+    _print_path(folder, as_json)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Entry point. A mistake of the user is one line on standard error and exit code 2."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        code = app(given or ["--help"], prog_name="rls3", standalone_mode=False, obj=given)
+    except UserError as error:
+        _fail(str(error), 2)
+    except _USAGE_ERROR as error:
+        _fail(error.format_message(), 2)  # type: ignore[attr-defined]
+    except KeyboardInterrupt:
+        _fail("interrupted", 130)
+    except OSError as error:
+        _fail(f"{error.filename or 'output'}: {error.strerror or error}"[:500], 2)
+    except MemoryError as error:
+        _fail(f"not enough memory: {error}", 2)
+    # Typer itself turns Ctrl-C into this code, without a word.
+    if code == 130:
+        _fail("interrupted", 130)
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _fail(message: str, code: int) -> None:
+    print("rls3: " + " ".join(message.split()), file=sys.stderr)
+    sys.exit(code)
+
+
+def _print_json(content: Any) -> None:
+    print(json.dumps(content, indent=2, allow_nan=False))
+
+
+def _print_path(path: Path, as_json: bool) -> None:
+    if as_json:
+        _print_json({"path": str(path)})
+    else:
+        print(path)

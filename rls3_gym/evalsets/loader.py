@@ -1,0 +1,78 @@
+"""The evaluation sets: balanced, held out, the same for everybody. `load_set("test").samples` is all there is to it.
+
+| set | layouts | object pairs | drawn |
+|---|---|---|---|
+| `test` | test | kept out of training (`scene/pairs.py`) | balanced over term x complexity |
+| `test_natural` | test | of training kinds | by uniform random edits, as the random sampler |
+| `test_unseen_kinds` | test | with a kind never generated in training | balanced |
+| `presence` | test | of training kinds | balanced; captions say which objects are there |
+| `validation` | validation | of training | balanced; for tuning and early stopping |
+| `guide` | train | of training | balanced; for rewards that need one, never reported |
+
+The package holds the scenes (`sets/*.jsonl.gz`, `evalsets/specs.py`), not their pixels: those are traced when a
+set is first loaded. No scene is in two sets. A change of rooms, objects or rules calls for building them anew.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache, cached_property
+
+from rls3_gym.evalsets.renderings import render
+from rls3_gym.evalsets.specs import SETS_FOLDER, ItemSpec, hash_of, read_specs
+from rls3_gym.sample import Sample
+from rls3_registry.errors import unknown
+
+__all__ = ["HELD_OUT_SETS", "SET_NAMES", "EvaluationSet", "held_out_keys", "load_set", "set_hash"]
+
+SET_NAMES = ("test", "test_natural", "test_unseen_kinds", "validation", "guide", "presence")
+HELD_OUT_SETS = ("test", "test_natural", "test_unseen_kinds", "validation", "presence")
+"""Sets whose scenes may never be trained on."""
+
+
+@dataclass(frozen=True, eq=False)
+class EvaluationSet:
+    """One evaluation set, with pictures of `image_size` pixels."""
+
+    name: str
+    hash: str
+    """Identity of the items, 16 hex digits; recorded in every metrics row."""
+    image_size: int
+    samples: tuple[Sample, ...]
+
+    @cached_property
+    def keys(self) -> frozenset[str]:
+        """Scene keys of the items."""
+        return frozenset(sample.scene_key for sample in self.samples)
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+
+@cache
+def _specs(name: str) -> tuple[ItemSpec, ...]:
+    if name not in SET_NAMES:
+        raise unknown("evaluation set", name, SET_NAMES)
+    return read_specs(SETS_FOLDER / f"{name}.jsonl.gz")
+
+
+@cache
+def set_hash(name: str) -> str:
+    """The hash of a packaged set, without rendering it. Raises `UserError` for an unknown name."""
+    return hash_of(_specs(name))
+
+
+@cache
+def load_set(name: str, image_size: int = 64) -> EvaluationSet:
+    """A packaged set with its pictures; rendered once per machine and kept in memory afterwards.
+
+    Raises `UserError` for an unknown name (listing the nearest) or a damaged file.
+    """
+    specs = _specs(name)
+    return EvaluationSet(name, set_hash(name), image_size, render(specs, set_hash(name), image_size))
+
+
+@cache
+def held_out_keys() -> frozenset[str]:
+    """Scene keys of the validation set and all test sets: a training sample of such a scene is refused."""
+    return frozenset(spec.arrangement().key for name in HELD_OUT_SETS for spec in _specs(name))

@@ -1,0 +1,261 @@
+"""The scheduler: the one VLM, and the order of things. T steps : one feedback, E episodes : one fine-tuning."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rls3_gym.loop.running_mean import RunningMean
+from rls3_gym.sample import Sample, decode_samples, encode_samples
+from rls3_gym.vlm.base import VLM, Feedback, FineTuneReport
+from rls3_gym.vlm.feedback import join_feedback
+from rls3_registry.errors import UserError
+
+ERROR_RATE = 0.02
+"""Weight of one sample in the running errors that agents observe."""
+_COUNTERS = ("n_steps", "n_generated", "n_trained", "episode", "round", "episodes_in_round")
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """The numbers of the loop. Raises `UserError` for values out of range."""
+
+    steps_per_episode: int = 32
+    """Steps of an episode."""
+    episodes_per_round: int = 96
+    """Episodes of a round. Random actions give T0 about 9 valid samples an episode: a round then trains about 400."""
+    train_fraction: float = 0.5
+    """Share of an episode's valid samples that enters the fine-tuning batch. With T0 about 9 of 32 steps, a half keeps
+    the steps of the agent for each trained sample near those of the measured loop (T0 26, a quarter)."""
+    finetune: bool = True
+    """Off: the VLM is scored but never taught, and there are no rounds."""
+
+    def __post_init__(self) -> None:
+        for name in ("steps_per_episode", "episodes_per_round"):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
+                raise UserError(f"{name} must be a whole number >= 1, not {value!r}")
+        if (
+            isinstance(self.train_fraction, bool)
+            or not isinstance(self.train_fraction, int | float | np.number)
+            or not 0 < self.train_fraction <= 1
+        ):
+            raise UserError(f"train_fraction must be a number in (0, 1], not {self.train_fraction!r}")
+        if not isinstance(self.finetune, bool):
+            raise UserError(f"finetune must be true or false, not {self.finetune!r}")
+
+
+class EarlyStopping:
+    """No more fine-tuning once `patience` rounds in a row gave no better validation accuracy."""
+
+    def __init__(self, samples: Sequence[Sample], patience: int) -> None:
+        if isinstance(patience, bool) or not isinstance(patience, int | np.integer) or patience < 1:
+            raise UserError(f"early_stopping must be a whole number of rounds >= 1, not {patience!r}")
+        self.samples = samples
+        self.patience = int(patience)
+        self.clear()
+
+    @property
+    def stopped(self) -> bool:
+        return self.waited >= self.patience
+
+    def clear(self) -> None:
+        """Back to before the first round."""
+        self.best, self.waited = -1.0, 0
+
+    def begin(self, vlm: VLM) -> None:
+        """Score the VLM as it is before the first round."""
+        self.clear()
+        self.best = vlm.evaluate(self.samples).pairwise_accuracy
+
+    def end_round(self, vlm: VLM) -> None:
+        """Score the VLM after a round."""
+        accuracy = vlm.evaluate(self.samples).pairwise_accuracy
+        better = accuracy > self.best
+        self.best = max(self.best, accuracy)
+        self.waited = 0 if better else self.waited + 1
+
+
+@dataclass(frozen=True, eq=False)
+class EpisodeOutcome:
+    """What the end of an episode gave."""
+
+    feedback: Feedback
+    """On all samples of the episode, in order; length 0 when there were none."""
+    report: FineTuneReport | None
+    """Of the fine-tuning, when this episode was the E-th of its round."""
+    trained: tuple[Sample, ...]
+    """The batch that was taught then."""
+
+
+class Scheduler:
+    """Counts, keeps the batch, asks and teaches the VLM.
+
+    It draws from one generator of its own (`begin_experiment`): the share of samples that trains, and the
+    order of training. Stages and agents never see that generator, so they cannot shift what is drawn.
+    """
+
+    def __init__(
+        self,
+        vlm: VLM,
+        schedule: Schedule,
+        *,
+        held_out: frozenset[str] = frozenset(),
+        early_stopping: EarlyStopping | None = None,
+    ) -> None:
+        """`vlm` as given is the first state, to which every new experiment returns."""
+        self.vlm = vlm
+        self.schedule = schedule
+        self.held_out = held_out
+        self.early_stopping = early_stopping
+        self._first_state = vlm.state() if schedule.finetune else None
+        self._term_error = RunningMean(6, ERROR_RATE, 0.5)
+        self._complexity_error = RunningMean(3, ERROR_RATE, 0.5)
+        self.begin_experiment(np.random.default_rng(0))
+
+    def begin_experiment(self, rng: np.random.Generator) -> None:
+        """First VLM state, empty batch, all counters zero; `rng` is the scheduler's own from now on."""
+        self.rng = rng
+        if self._first_state is not None:
+            self.vlm.load_state(self._first_state)
+        self.vlm_digest = self.vlm.digest()
+        self.n_steps = self.n_generated = self.n_trained = 0
+        self.episode = self.round = self.episodes_in_round = 0
+        self.batch: list[Sample] = []
+        self._term_error.clear()
+        self._complexity_error.clear()
+        if self.early_stopping is not None:
+            self.early_stopping.begin(self.vlm)
+
+    @property
+    def early_stopped(self) -> bool:
+        """Whether early stopping has ended the fine-tuning of this experiment."""
+        return self.early_stopping is not None and self.early_stopping.stopped
+
+    @property
+    def term_error(self) -> NDArray[np.float64]:
+        """(6,) running error per term, 0..1: how often its opposite was preferred of late; starts at 0.5."""
+        return self._term_error.values
+
+    @property
+    def axis_error(self) -> NDArray[np.float64]:
+        """(3,) running error averaged over antonyms: left/right, front/behind, above/below.
+
+        A VLM that always says "left" is right about every left and wrong about every right: the average
+        over both does not reward turning that bias round.
+        """
+        return np.asarray(self._term_error.values.reshape(3, 2).mean(axis=1))
+
+    @property
+    def complexity_error(self) -> NDArray[np.float64]:
+        """(3,) running pairwise error of captions with one, two and three terms."""
+        return self._complexity_error.values
+
+    def count_step(self, sample: Sample | None) -> None:
+        """Count one step, and its sample if it gave one."""
+        self.n_steps += 1
+        self.n_generated += sample is not None
+
+    def score(self, sample: Sample) -> Feedback:
+        """The VLM's feedback on one sample at once, for rewards paid at the step. Hand it to `end_episode`."""
+        return self.vlm.evaluate([sample])
+
+    def end_episode(self, samples: Sequence[Sample], scored: Sequence[Feedback] = ()) -> EpisodeOutcome:
+        """Feedback on an episode's samples; the eta share joins the batch; after E episodes the VLM is taught.
+
+        `scored`: the feedback of `score` on each sample, when they were asked one by one: the VLM does not
+        change within an episode, so nothing is asked twice. Raises `UserError` for a sample of a held-out
+        scene, before anything is counted.
+        """
+        if self.schedule.finetune:
+            self._refuse_held_out(samples)
+        feedback = self._feedback(samples, scored)
+        self._note_errors(samples, feedback)
+        self.episode += 1
+        if not self.schedule.finetune or self.early_stopped:
+            return EpisodeOutcome(feedback, None, ())
+        self.batch += self._share(samples)
+        self.episodes_in_round += 1
+        if self.episodes_in_round < self.schedule.episodes_per_round:
+            return EpisodeOutcome(feedback, None, ())
+        trained, report = self._teach()
+        return EpisodeOutcome(feedback, report, trained)
+
+    def _refuse_held_out(self, samples: Sequence[Sample]) -> None:
+        for sample in samples:
+            if sample.scene_key in self.held_out:
+                raise UserError(f"scene {sample.scene_key} belongs to a held-out set and must not train the VLM")
+
+    def _feedback(self, samples: Sequence[Sample], scored: Sequence[Feedback]) -> Feedback:
+        if scored or not samples:
+            feedback = join_feedback(scored)
+        else:
+            feedback = self.vlm.evaluate(samples)
+        if len(feedback) != len(samples):
+            raise ValueError(f"{len(samples)} samples but feedback on {len(feedback)}")
+        return feedback
+
+    def _note_errors(self, samples: Sequence[Sample], feedback: Feedback) -> None:
+        for i, sample in enumerate(samples):
+            for term in sample.relation.terms:
+                self._term_error.add(term, 1.0 - float(feedback.by_term[i, term]))
+            self._complexity_error.add(sample.relation.complexity - 1, 1.0 - float(feedback.pairwise[i]))
+
+    def _share(self, samples: Sequence[Sample]) -> list[Sample]:
+        """A random eta of the samples. A fraction of a sample is drawn for, so that small episodes are not lost."""
+        count = math.floor(self.schedule.train_fraction * len(samples) + self.rng.random())
+        chosen = self.rng.permutation(len(samples))[:count]
+        return [samples[i] for i in sorted(int(i) for i in chosen)]
+
+    def _teach(self) -> tuple[tuple[Sample, ...], FineTuneReport | None]:
+        """Fine-tune on the batch and clear it. An empty batch (no feasible sample at all) is no round."""
+        trained, self.batch, self.episodes_in_round = tuple(self.batch), [], 0
+        if not trained:
+            return (), None
+        report = self.vlm.finetune(trained, self.rng)
+        self.round += 1
+        if report.rolled_back is None:
+            self.n_trained += len(trained)
+        self.vlm_digest = self.vlm.digest()
+        if self.early_stopping is not None:
+            self.early_stopping.end_round(self.vlm)
+        return trained, report
+
+    def state(self) -> dict[str, Any]:
+        """Everything held, the VLM included: JSON-ready values, numpy arrays and tensors."""
+        stopping = self.early_stopping
+        return {
+            "counters": {name: int(getattr(self, name)) for name in _COUNTERS},
+            "rng": self.rng.bit_generator.state,
+            "batch": encode_samples(self.batch),
+            "term_error": self._term_error.values.copy(),
+            "complexity_error": self._complexity_error.values.copy(),
+            "early_stopping": None if stopping is None else {"best": stopping.best, "waited": stopping.waited},
+            "vlm": self.vlm.state() if self.schedule.finetune else None,
+            "vlm_digest": self.vlm_digest,
+        }
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        """The inverse of `state`, on a scheduler made with the same arguments.
+
+        Raises `UserError` when the VLM's weights are not the ones the state was taken with.
+        """
+        if self.schedule.finetune and state["vlm"] is not None:
+            self.vlm.load_state(state["vlm"])
+        self.vlm_digest = self.vlm.digest()
+        if self.vlm_digest != state["vlm_digest"]:
+            raise UserError(f"the state belongs to VLM weights {state['vlm_digest']}, not {self.vlm_digest}")
+        for name in _COUNTERS:
+            setattr(self, name, int(state["counters"][name]))
+        self.rng.bit_generator.state = state["rng"]
+        self.batch = decode_samples(state["batch"])
+        self._term_error.values[:] = state["term_error"]
+        self._complexity_error.values[:] = state["complexity_error"]
+        if self.early_stopping is not None and state["early_stopping"] is not None:
+            self.early_stopping.best = float(state["early_stopping"]["best"])
+            self.early_stopping.waited = int(state["early_stopping"]["waited"])

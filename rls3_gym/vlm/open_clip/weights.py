@@ -1,0 +1,122 @@
+"""From a name, a folder or a checkpoint file to an open_clip model with its tokenizer and normalization."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from pydantic import BaseModel, ConfigDict
+from torch import Tensor
+
+from rls3_gym._compat import torchvision as torchvision_compat
+from rls3_gym.vlm.open_clip.clip_model import ClipModel
+from rls3_gym.vlm.open_clip.tokenizer import CompactTokenizer
+from rls3_registry.errors import UserError, first_line, unknown
+from rls3_registry.validation import check
+
+PACKAGED = Path(__file__).resolve().parent.parent / "packaged"
+VOCABULARY_FILE = "vocabulary.json"
+CONFIG_FILE = "open_clip_config.json"
+WEIGHTS_FILE = "open_clip_model.safetensors"
+
+
+class ClipSource(BaseModel):
+    """Keys of a VLM's YAML with the adapter `open_clip`, beside those that every VLM has."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    model: str
+    """`packaged:NAME`, an open_clip model name, or the path of an open_clip model folder."""
+    pretrained: str | None = None
+    """For open_clip names: a checkpoint file, or a tag that open_clip can fetch."""
+    quick_gelu: bool = False
+
+
+def load_clip(options: Mapping[str, Any], where: str) -> ClipModel:
+    """The model that the options of a YAML file name. Raises `UserError` for a wrong key or weights that don't load."""
+    source = check(ClipSource, options, where)
+    packaged, is_folder = source.model.startswith("packaged:"), Path(source.model).is_dir()
+    if (packaged or is_folder) and (source.pretrained or source.quick_gelu):
+        raise UserError(
+            f"{where}: pretrained and quick_gelu go with the names of open_clip's models; {source.model} has weights "
+            "and settings of its own"
+        )
+    if packaged:
+        return load_folder(PACKAGED / source.model.removeprefix("packaged:"))
+    if is_folder:
+        return load_folder(Path(source.model))
+    return load_named(source.model, source.pretrained, source.quick_gelu)
+
+
+def open_clip_module() -> Any:
+    """open_clip, imported late and with the torchvision shim in place."""
+    torchvision_compat.install()
+    import open_clip
+
+    import rls3_gym.vlm.open_clip.scene_tower  # noqa: F401  registers the tower with timm
+
+    return open_clip
+
+
+def load_folder(folder: Path) -> ClipModel:
+    """A model from a folder with open_clip's config and safetensors weights (its `local-dir` format).
+
+    A `vocabulary.json` beside them means the compact tokenizer. Raises `UserError` for a folder that is none.
+    """
+    open_clip = open_clip_module()
+    for needed in (CONFIG_FILE, WEIGHTS_FILE):
+        if not (folder / needed).is_file():
+            raise UserError(f"{folder}: is not an open_clip model folder ({needed} is missing)")
+    try:
+        config = json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))
+        model = open_clip.create_model(f"local-dir:{folder}")
+        tokenizer: Callable[[Sequence[str]], Tensor]
+        if (folder / VOCABULARY_FILE).is_file():
+            length = config["model_cfg"]["text_cfg"]["context_length"]
+            tokenizer = CompactTokenizer.load(folder / VOCABULARY_FILE, length)
+        else:
+            tokenizer = open_clip.get_tokenizer(f"local-dir:{folder}")
+        preprocess = config["preprocess_cfg"]
+        size = int(config["model_cfg"]["vision_cfg"]["image_size"])
+        clip = ClipModel(model, tokenizer, size, preprocess["mean"], preprocess["std"])
+        _try_out(clip)
+        return clip
+    except (OSError, ValueError, KeyError, IndexError, RuntimeError, TypeError) as error:
+        raise UserError(f"{folder}: cannot be loaded as an open_clip model ({first_line(error)})") from error
+    except Exception as error:  # safetensors has an exception type of its own, outside the usual ones
+        if type(error).__name__ != "SafetensorError":
+            raise
+        raise UserError(f"{folder / WEIGHTS_FILE}: is not readable as safetensors ({first_line(error)})") from error
+
+
+def _try_out(clip: ClipModel) -> None:
+    """Show it one picture and one caption: parts of a folder that don't belong together fail here, not in a run."""
+    clip.model.eval()
+    with torch.inference_mode():
+        blank = np.zeros((clip.image_size, clip.image_size, 3), np.uint8)
+        clip.embed_features(clip.pixels([blank]))
+        clip.embed_texts(["The red bowl is above the blue cup."])
+
+
+def load_named(model_name: str, pretrained: str | None, quick_gelu: bool) -> ClipModel:
+    """A model of open_clip's own table, e.g. `ViT-B-32`, with weights from a local file or a tag it can fetch."""
+    open_clip = open_clip_module()
+    known = open_clip.list_models()
+    if model_name not in known:
+        raise unknown("open_clip model", model_name, known)
+    is_path = pretrained and ("/" in pretrained or pretrained.endswith((".pt", ".pth", ".bin", ".safetensors")))
+    if pretrained and is_path and not Path(pretrained).is_file():
+        raise UserError(f"checkpoint {pretrained}: there is no such file")
+    try:
+        model = open_clip.create_model(model_name, pretrained=pretrained, force_quick_gelu=quick_gelu)
+    except Exception as error:  # unpickling and hub failures come as many types; all mean "these weights do not load"
+        raise UserError(f"open_clip model {model_name} with weights {pretrained!r}: {first_line(error)}") from error
+    visual = model.visual
+    size = visual.image_size[0] if isinstance(visual.image_size, tuple) else visual.image_size
+    mean = getattr(visual, "image_mean", None) or open_clip.OPENAI_DATASET_MEAN
+    std = getattr(visual, "image_std", None) or open_clip.OPENAI_DATASET_STD
+    return ClipModel(model, open_clip.get_tokenizer(model_name), int(size), mean, std)
