@@ -22,7 +22,7 @@ import torch
 
 import rls3_gym  # noqa: F401  registers the ids
 from rls3_gym.backends.base import Frame, SceneBackend
-from rls3_gym.sample import Sample, decode_samples, encode_samples
+from rls3_gym.sample import Sample, decode_samples, encode_items
 from rls3_gym.scene.arrangement import ActiveObject, Arrangement
 from rls3_gym.scene.layouts import layouts
 from rls3_gym.vlm.base import VLM
@@ -107,7 +107,7 @@ def measure(episodes: int) -> dict[str, float]:
         noting.captured.clear()
         samples, took = timed(lambda actions=actions: episode(env, actions))
         # Fresh copies: the VLM keeps image features for as long as a sample lives.
-        copies = decode_samples(encode_samples(samples))
+        copies = decode_samples(encode_items(samples))
         _, took_alone = timed(lambda copies=copies: bare(noting.backend, vlm, noting.captured, copies))
         if number >= warm_up:
             whole = [a + b for a, b in zip(whole, took, strict=True)]

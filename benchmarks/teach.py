@@ -43,7 +43,7 @@ def samples_of(sampler: str, seed: int) -> Iterator[Sample]:
     rng = np.random.default_rng([seed, 11])
     agent = make_agent(sampler, seed)
     view = make_view(agent.action_views[0], [k.name for k in load_catalog().training])
-    stage = Stage(EmbeddedBackend(64), families=family_names(), held_out=held_out_keys())
+    stage = Stage(EmbeddedBackend(image_size=64), families=family_names(), held_out=held_out_keys())
     while True:
         stage.set_scene(rng)
         for _ in range(EPISODE):

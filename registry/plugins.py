@@ -1,17 +1,108 @@
-"""Plugins: from the `plugin: NAME` of a YAML file to the class behind it."""
+"""Plugins: agents, VLMs, backends and rewards are found, checked and built in one way.
+
+A plugin is one class and one YAML file:
+
+    plugin: NAME or module:Class      # NAME is announced by an installed package as an entry point
+    description: one line for `rls3 list`
+    settings: {...}                   # handed to the class, which checks them
+
+The class is called as `Class(settings, **given)`: the settings first, then by name what its floor has to give (an
+agent's seed, a backend's picture size, ...).
+"""
 
 from __future__ import annotations
 
 import importlib
 import re
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from importlib.metadata import EntryPoint, entry_points
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
+from pydantic import BaseModel, ConfigDict
+
+import rls3_registry
 from rls3_registry.errors import UserError, first_line, unknown
+from rls3_registry.validation import check
 
 T = TypeVar("T")
 _CLASS = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
+
+
+class PluginSpec(BaseModel):
+    """One plugin YAML."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    plugin: str
+    """Name of an entry point in the section's group, or `module:Class`."""
+    description: str = ""
+    """One line for `rls3 list`."""
+    settings: dict[str, Any] = {}
+    """Handed to the class, which checks them."""
+
+
+S = TypeVar("S", bound=PluginSpec)
+
+
+@dataclass(frozen=True)
+class PluginSection(Generic[S]):
+    """All plugins of one sort: a folder of YAML files in the registry and an entry-point group of the same name."""
+
+    section: str
+    """Folder of the registry, e.g. `agents`; the entry-point group is `rls3_gym.agents`."""
+    what: str
+    """What people call such a plugin."""
+    needs: tuple[str, ...]
+    """Attributes that a class must have."""
+    spec: type[S]
+    extras: Mapping[str, str] = field(default_factory=dict)
+    """Libraries that the built-in plugins need, and the extra that brings each."""
+
+    @property
+    def group(self) -> str:
+        """Entry-point group in which packages announce their plugins: `name = "module:Class"`."""
+        return f"rls3_gym.{self.section}"
+
+    def names(self) -> tuple[str, ...]:
+        """All names: of registry files, and of installed plugins that no registry file uses."""
+        registered = rls3_registry.names(self.section)
+        used = {self.find(name)[1].plugin for name in registered}
+        return (*registered, *sorted(set(installed(self.group)) - used - set(registered)))
+
+    def find(self, name: str) -> tuple[str, S]:
+        """Where `name` is described (for messages), and how.
+
+        Args:
+            name: A registry name, a path ending in .yaml, an installed plugin's name, or `module:Class`.
+
+        Raises:
+            UserError: The name is none of these (the nearest are listed), or its file has a wrong key.
+        """
+        if name.endswith((".yaml", ".yml")):
+            return name, check(self.spec, rls3_registry.load_file(name), where=name)
+        if name in rls3_registry.names(self.section):
+            where = f"{self.section}/{name}.yaml"
+            return where, check(self.spec, rls3_registry.load(self.section, name), where=where)
+        if ":" in name or name in installed(self.group):
+            return name, self.spec(plugin=name)
+        raise unknown(self.what, name, {*rls3_registry.names(self.section), *installed(self.group)})
+
+    def create(self, name: str, overrides: Mapping[str, Any] | None = None, **given: Any) -> Any:
+        """Build the plugin `name` stands for, with `overrides` put over its file's settings.
+
+        Raises `UserError` for an unknown name, key or value, and for a library that is not installed.
+        """
+        where, spec = self.find(name)
+        return self.build(where, spec, {**spec.settings, **(overrides or {})}, **given)
+
+    def build(self, where: str, spec: S, settings: Mapping[str, Any], **given: Any) -> Any:
+        """Call the class of `spec`; `where` is for messages."""
+        try:
+            found = plugin_class(self.group, self.what, spec.plugin, self.needs, self.extras)
+        except UserError as error:
+            raise UserError(str(error) if where == spec.plugin else f"{where}: {error}") from error
+        return make(found, f"{self.what} {where}", settings, **given)
 
 
 def installed(group: str) -> dict[str, EntryPoint]:

@@ -6,11 +6,19 @@ import re
 from collections.abc import Mapping
 from typing import Any, TypeVar, get_args
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from rls3_registry.errors import UserError, nearest
 
 M = TypeVar("M", bound=BaseModel)
+
+
+class Settings(BaseModel):
+    """Base of all settings: unknown keys are errors, and nothing changes after the check."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
 _TYPE_TAG = re.compile(r"(constrained-)?(float|int|str|bool|none)|(dict|list|tuple|literal|function-\w+)\[.*\]")
 """What pydantic adds to the path of a key whose value may be of several types."""
 

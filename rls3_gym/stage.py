@@ -12,14 +12,14 @@ from numpy.random import Generator
 
 from rls3_gym.backends.base import Frame, SceneBackend
 from rls3_gym.sample import Sample, make_sample
-from rls3_gym.scene.arrangement import SLOTS, ActiveObject, Arrangement, Edit, Reason, place
+from rls3_gym.scene.arrangement import SLOTS, Arrangement, Edit, Reason, check, free_surfaces_at, place
 from rls3_gym.scene.catalog import load_catalog
-from rls3_gym.scene.layouts import draw_layout, layouts
+from rls3_gym.scene.layouts import layouts
 from rls3_gym.scene.pairs import is_held_out_pair
 from rls3_gym.scene.proposals import container, edit_for_relation, random_arrangement, random_edit
 from rls3_gym.scene.relations import Relation, margin_deg
 from rls3_gym.scene.rooms import Layout, Split
-from rls3_registry.errors import UserError
+from rls3_registry.errors import UserError, unknown
 
 _SCENE_TRIES = 60
 _RELATION_TRIES = 6
@@ -114,6 +114,33 @@ class Stage:
             self._frame = self.backend.capture()
         return self._frame
 
+    def restart(self) -> None:
+        """Back to before the first scene: the cycle of families begins anew."""
+        self._scenes, self._arrangement, self._frame = 0, None, None
+
+    def set_arrangement(self, arrangement: Arrangement) -> None:
+        """Show a given arrangement; the cycle of families stays where it is.
+
+        Raises `UserError` when an object of it is unknown, stands in the way, floats, or is not seen well enough.
+        """
+        catalog = load_catalog()
+        if len(arrangement.objects) != SLOTS:
+            raise UserError(f"arrangement: needs {SLOTS} objects, not {len(arrangement.objects)}")
+        for slot, thing in enumerate(arrangement.objects):
+            if thing.kind not in self.kinds:
+                raise unknown("object kind", thing.kind, self.kinds, f"arrangement: slot {slot}")
+            kind, (x, y, z) = catalog[thing.kind], thing.position
+            reason = check(arrangement, slot, thing, kind)
+            if reason is None and not any(abs(s.z - z) < 1e-3 for s in free_surfaces_at(arrangement.layout, kind, x, y)):
+                reason = Reason.NO_SUPPORT
+            if reason is not None:
+                raise UserError(f"arrangement: slot {slot} ({thing.kind}) is not feasible: {reason.value}")
+        self._show(arrangement)
+        for slot in range(SLOTS):
+            hidden = self.rules.visibility(self.frame, slot)
+            if hidden is not None:
+                raise UserError(f"arrangement: slot {slot} is not seen well enough: {hidden.value}")
+
     def set_scene(self, rng: Generator) -> Arrangement:
         """Go to the next family of the cycle: a random layout of the split, three random objects in sight.
 
@@ -136,11 +163,21 @@ class Stage:
             "loosen min_visible or min_pixels, or mend the room's YAML"
         )
 
-    def try_edit(self, edit: Edit, rng: Generator, reference_slot: int | None = None) -> Outcome:
+    def try_edit(self, edit: Edit, rng: Generator) -> Outcome:
         """Carry out an edit and caption the edited object against another active one.
 
-        The reference is `reference_slot`, or drawn from those in sight and not ambiguous. The arrangement
-        changes only when there is a sample.
+        The arrangement changes only when there is a sample. See `preview` for what is drawn.
+        """
+        outcome = self.preview(edit, rng)
+        if outcome.sample is not None:
+            self._arrangement, self._frame = outcome.sample.arrangement, outcome.frame
+        return outcome
+
+    def preview(self, edit: Edit, rng: Generator) -> Outcome:
+        """What an edit would give. The scene stays as it is.
+
+        The caption relates the edited object to the one in `edit.reference`, or to one drawn with `rng` from those
+        that are in sight and not ambiguous.
         """
         placement = place(self.arrangement, edit)
         if placement.arrangement is None:
@@ -151,18 +188,17 @@ class Stage:
         self.backend.apply(arrangement)
         frame = self.backend.capture()
         kinds = [o.kind for o in arrangement.objects]
-        reference = self._reference(frame, kinds, edit.slot, reference_slot, rng)
+        reference = self._reference(frame, kinds, edit.slot, edit.reference, rng)
         if isinstance(reference, Reason):
             return Outcome(None, reason=reference, frame=None)
-        self._arrangement, self._frame = arrangement, frame
         return Outcome(make_sample(arrangement, frame, edit.slot, reference), None, frame)
 
     def random_edit(self, rng: Generator) -> Edit:
         """An edit drawn uniformly: what a uniform `box` action means."""
         return random_edit(rng, self.arrangement, self.kinds)
 
-    def relation_edit(self, rng: Generator, slot: int, wanted: Relation) -> tuple[Edit, int] | None:
-        """An edit that puts a random kind into `slot`, in `wanted` to another slot, and that slot; or None."""
+    def relation_edit(self, rng: Generator, slot: int, wanted: Relation) -> Edit | None:
+        """An edit that puts a random kind into `slot`, in `wanted` to another slot, its reference; or None."""
         others = [s for s in range(SLOTS) if s != slot]
         for _ in range(_RELATION_TRIES):
             reference = others[int(rng.integers(len(others)))]
@@ -172,7 +208,7 @@ class Stage:
             margin = self.rules.ambiguity_margin_deg if self.rules.reject_ambiguous else 0.0
             edit = edit_for_relation(rng, self.arrangement, slot, reference, wanted, kind, margin)
             if edit is not None:
-                return edit, reference
+                return edit
         return None
 
     def _may_caption(self, kind_a: str, kind_b: str) -> bool:
@@ -203,14 +239,14 @@ class Stage:
 
     def state(self) -> dict[str, Any]:
         """JSON-ready: the scene cycle's position and the current arrangement."""
-        objects = [[o.kind, list(o.position), o.yaw] for o in self.arrangement.objects]
-        layout = self.arrangement.layout
-        return {"scenes": self._scenes, "family": layout.family, "layout": layout.index, "objects": objects}
+        return {"scenes": self._scenes, "arrangement": self.arrangement.encode()}
 
     def load_state(self, state: Mapping[str, Any]) -> None:
         """The inverse of `state`; the picture is taken anew and is the same."""
         self._scenes = int(state["scenes"])
-        objects = tuple(ActiveObject(kind, (p[0], p[1], p[2]), yaw) for kind, p, yaw in state["objects"])
-        self._arrangement = Arrangement(draw_layout(state["family"], state["layout"]), objects)
-        self._frame = None
-        self.backend.reset(self._arrangement, seed=self._arrangement.layout.index)
+        self._show(Arrangement.decode(state["arrangement"]))
+
+    def _show(self, arrangement: Arrangement) -> None:
+        """Make an arrangement the current one; its picture is taken when first asked for."""
+        self._arrangement, self._frame = arrangement, None
+        self.backend.reset(arrangement, seed=arrangement.layout.index)

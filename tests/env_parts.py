@@ -9,7 +9,7 @@ import gymnasium
 import numpy as np
 
 import rls3_gym  # noqa: F401  registers the ids
-from rls3_gym.backends.loading import load_backend
+from rls3_gym.backends.base import load_backend
 from rls3_gym.sample import Sample
 from rls3_gym.scene.layouts import family_names
 from rls3_gym.stage import Stage

@@ -23,7 +23,7 @@ KINDS = [k.name for k in load_catalog().training]
 
 @pytest.fixture(scope="module")
 def backend():
-    return EmbeddedBackend(64)
+    return EmbeddedBackend(image_size=64)
 
 
 def samples(backend, count, seed=0):
@@ -107,7 +107,7 @@ def test_captured_pairs_are_clearly_visible_and_unambiguous(backend):
 
 
 def test_the_same_generator_gives_the_same_samples_byte_for_byte():
-    first, second = (samples(EmbeddedBackend(64), 20, seed=5) for _ in range(2))
+    first, second = (samples(EmbeddedBackend(image_size=64), 20, seed=5) for _ in range(2))
     assert [s.caption for s in first] == [s.caption for s in second]
     assert all((a.rgb == b.rgb).all() for a, b in zip(first, second, strict=True))
 
@@ -116,7 +116,7 @@ def test_a_stage_goes_on_from_its_state_as_if_it_had_not_stopped(backend):
     stage, rng = Stage(backend, families=family_names()), np.random.default_rng(2)
     for _ in range(3):
         stage.set_scene(rng)
-    other = Stage(EmbeddedBackend(64), families=family_names())
+    other = Stage(EmbeddedBackend(image_size=64), families=family_names())
     other.load_state(stage.state())
     assert other.arrangement == stage.arrangement
     assert (other.frame.rgb == stage.frame.rgb).all()

@@ -1,4 +1,4 @@
-"""What a backend is: it builds an arrangement and gives back a picture with exact ids, depth and visibility."""
+"""What a backend is: it shows an arrangement as a picture with exact ids, depth and visibility. And how one is found."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rls3_gym.scene.arrangement import Arrangement
+from rls3_registry.plugins import PluginSection, PluginSpec
 
 
 @dataclass(frozen=True, eq=False)
@@ -20,28 +21,62 @@ class Frame:
     ids: NDArray[np.int16]
     """(size, size): slot of the active object seen there; -1 for anything else."""
     depth: NDArray[np.float32]
-    """(size, size): metres along the pixel's ray."""
+    """(size, size): meters along the pixel's ray."""
     visible: NDArray[np.float32]
     """(n,): visible pixels / pixels the object would cover unoccluded, 0..1."""
     pixels: NDArray[np.int32]
     """(n,): visible pixels at the picture's resolution."""
     positions: NDArray[np.float32]
-    """(n, 3): base centers in the gravity-aligned camera frame (x right, y up, z away), metres."""
+    """(n, 3): base centers in the gravity-aligned camera frame (x right, y up, z away), meters."""
 
 
 class SceneBackend(Protocol):
-    """A world that can show arrangements. One conformance suite runs over every backend."""
+    """A world that can show arrangements. One conformance suite runs over every backend.
+
+    A plugin class is called as `Class(settings, image_size=...)`; see `rls3_registry.plugins`.
+    """
 
     image_size: int
+    """Side of the pictures, pixels."""
+    fingerprint: str
+    """Name, version and settings: two backends with equal fingerprints show the same pixels."""
 
     def reset(self, arrangement: Arrangement, seed: int) -> None:
-        """Build a room and put the arrangement's objects into it."""
+        """Build a room and put objects into it.
+
+        Args:
+            arrangement: The layout to build and the objects in it.
+            seed: Fixes what the backend draws, where it draws anything.
+        """
 
     def apply(self, arrangement: Arrangement) -> None:
         """Move objects within the room of the last `reset`; no pixels yet."""
 
-    def capture(self) -> Frame:
-        """The picture of the current arrangement."""
+    def capture(self, size: int | None = None) -> Frame:
+        """Take the picture of the current arrangement.
+
+        Args:
+            size: Side of the picture, pixels; `image_size` when left out. Pictures for people are larger.
+        """
 
     def close(self) -> None:
-        """Free what the backend holds. The backend can't be used afterwards."""
+        """Free what the backend holds. The backend can't be used afterwards; closing twice is fine."""
+
+
+BACKENDS: PluginSection[PluginSpec] = PluginSection(
+    "backends", "backend", ("reset", "apply", "capture", "close"), PluginSpec
+)
+
+
+def load_backend(name: str, image_size: int) -> SceneBackend:
+    """A new backend that takes square pictures of `image_size` pixels.
+
+    Args:
+        name: A registry name, a YAML file, or `module:Class`.
+        image_size: Side of its pictures, pixels.
+
+    Raises:
+        UserError: A name or key nobody knows, or a library that is not installed.
+    """
+    made: SceneBackend = BACKENDS.create(name, image_size=image_size)
+    return made

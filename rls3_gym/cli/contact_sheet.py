@@ -83,7 +83,7 @@ def _object_tiles() -> list[_Tile]:
     """Every kind by itself on a plain floor, with a coarse picture of it in the corner."""
     from rls3_gym.backends.embedded.backend import EmbeddedBackend
 
-    large, small = EmbeddedBackend(image_size=OBJECT_SIZE, supersampling=3), EmbeddedBackend(image_size=INSET // 2)
+    large, small = EmbeddedBackend({"supersampling": 3}, image_size=OBJECT_SIZE), EmbeddedBackend(image_size=INSET // 2)
     tiles = []
     for index, kind in enumerate(load_catalog().kinds):
         scene = Arrangement(_studio(kind, index), (ActiveObject(kind.name, (0.0, 0.0, 0.0), _YAW),))

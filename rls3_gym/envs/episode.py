@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from rls3_gym.sample import Sample, decode_samples, encode_samples
+from rls3_gym.sample import Sample, decode_samples, encode_items
 from rls3_gym.scene.arrangement import Reason
 from rls3_gym.stage import Outcome
 from rls3_gym.vlm.base import Feedback
@@ -77,7 +77,7 @@ class Episode:
         """What the next steps need; what the last step was is not part of it."""
         return {
             "step": self.step,
-            "samples": encode_samples(self.samples),
+            "samples": encode_items(self.samples),
             "scored": encode_feedback(join_feedback(self.scored)),
         }
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from rls3_gym.backends.base import SceneBackend
-from rls3_gym.backends.loading import load_backend
+from rls3_gym.backends.base import load_backend
 from rls3_gym.sample import Sample
 from rls3_gym.scene.arrangement import Arrangement, Reason
 from rls3_gym.vlm.base import Feedback

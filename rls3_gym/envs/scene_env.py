@@ -8,7 +8,7 @@ from typing import Any
 import gymnasium
 import numpy as np
 
-from rls3_gym.backends.loading import load_backend
+from rls3_gym.backends.base import load_backend
 from rls3_gym.envs.arguments import (
     RENDER_MODES,
     check_held_out,

@@ -36,8 +36,8 @@ class ActionView(Protocol):
     def space(self) -> spaces.Space[Any]:
         """The action space."""
 
-    def decode(self, action: Any, stage: Stage, rng: Generator) -> tuple[Edit, int | None] | None:
-        """The edit and its reference slot (None: the stage chooses); None when there is no such edit here.
+    def decode(self, action: Any, stage: Stage, rng: Generator) -> Edit | None:
+        """The edit that an action means; None when there is no such edit here.
 
         Raises `UserError` for an action that is not in the space.
         """
@@ -53,7 +53,7 @@ class BoxView:
         self.kinds = tuple(kinds)
         self.space = spaces.Box(-1.0, 1.0, (5,), np.float32)
 
-    def decode(self, action: Any, stage: Stage, rng: Generator) -> tuple[Edit, int | None] | None:
+    def decode(self, action: Any, stage: Stage, rng: Generator) -> Edit | None:
         values = _array(action, "iuf").astype(np.float64)
         if values.shape != (5,) or not np.isfinite(values).all():
             raise UserError(f"a box action is 5 finite numbers (slot, kind, x, y, level), not {action!r}")
@@ -61,7 +61,7 @@ class BoxView:
         slot = _bin(unit[0], SLOTS)
         options = container(stage.arrangement, slot, self.kinds)
         kind = options[_bin(unit[1], len(options))]
-        return _edit(stage, slot, kind, unit[2], unit[3], unit[4], rng), None
+        return _edit(stage, slot, kind, unit[2], unit[3], unit[4], rng)
 
 
 class MultiDiscreteView:
@@ -74,14 +74,14 @@ class MultiDiscreteView:
         # Two kinds stand in the other slots and can't be chosen.
         self.space = spaces.MultiDiscrete([SLOTS, len(self.kinds) - (SLOTS - 1), GRID, GRID, LEVELS])
 
-    def decode(self, action: Any, stage: Stage, rng: Generator) -> tuple[Edit, int | None] | None:
+    def decode(self, action: Any, stage: Stage, rng: Generator) -> Edit | None:
         values = _array(action, "iu")
         if values.shape != (5,) or not np.all((values >= 0) & (values < self.space.nvec)):
             raise UserError(f"a multi_discrete action is 5 whole numbers below {self.space.nvec.tolist()}: {action!r}")
         slot, kind, x, y, level = (int(v) for v in values)
         options = container(stage.arrangement, slot, self.kinds)
         x_unit, y_unit = (x + rng.random()) / GRID, (y + rng.random()) / GRID
-        return _edit(stage, slot, options[kind], x_unit, y_unit, level / (LEVELS - 1), rng), None
+        return _edit(stage, slot, options[kind], x_unit, y_unit, level / (LEVELS - 1), rng)
 
 
 class RelationView:
@@ -96,7 +96,7 @@ class RelationView:
     def __init__(self, kinds: Sequence[str]) -> None:
         self.space = spaces.Discrete(SLOTS * len(RELATIONS))
 
-    def decode(self, action: Any, stage: Stage, rng: Generator) -> tuple[Edit, int | None] | None:
+    def decode(self, action: Any, stage: Stage, rng: Generator) -> Edit | None:
         value = _array(action, "iu")
         if value.shape != () or not 0 <= int(value) < self.space.n:
             raise UserError(f"a relation action is a whole number below {self.space.n}, not {action!r}")

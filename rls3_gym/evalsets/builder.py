@@ -15,8 +15,8 @@ import numpy as np
 import yaml
 from numpy.random import Generator
 
-from rls3_gym.backends.base import Frame, SceneBackend
-from rls3_gym.evalsets.specs import SETS_FOLDER, ItemSpec, hash_of, rounded, spec_of, write_specs
+from rls3_gym.backends.base import Frame, SceneBackend, load_backend
+from rls3_gym.evalsets.specs import SETS_FOLDER, ItemSpec, hash_of, rounded, write_specs
 from rls3_gym.scene.arrangement import Arrangement, check, free_surfaces_at, place
 from rls3_gym.scene.catalog import load_catalog
 from rls3_gym.scene.layouts import family_names, layouts
@@ -102,16 +102,14 @@ def build_sets(folder: Path = SETS_FOLDER, progress: Progress | None = None, com
     `command` is what the manifest names as the way to repeat it. Raises `UserError` when the rooms leave some
     relation no place, or when the folder can't be written.
     """
-    from rls3_gym.backends.embedded.backend import EmbeddedBackend  # embreex: needed for building and rendering only
-
-    backend = EmbeddedBackend(image_size=IMAGE_SIZE)
+    backend = load_backend("embedded", IMAGE_SIZE)
     manifest: dict[str, dict[str, object]] = {}
     built: set[str] = set()
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for plan in PLANS:
             specs = build_set(plan, backend, progress)
-            keys = {spec.arrangement().key for spec in specs}
+            keys = {spec.arrangement.key for spec in specs}
             if len(keys) < len(specs) or keys & built:
                 raise UserError(f"set {plan.name!r}: a scene occurs twice; change the set's seed")
             built |= keys
@@ -160,7 +158,7 @@ def _balanced(
             candidates = {item: _scene(rng, layout, RELATIONS[wanted[item]], kinds, pairs, rules) for item in here}
             for item, scene in _seen(candidates, backend, rules):
                 absent = _swap(rng, scene) if plan.name == "presence" else None
-                specs[item] = spec_of(scene, 0, 1, absent)
+                specs[item] = ItemSpec(scene, 0, 1, absent)
             if here:
                 report(len(specs))
         missing = [item for item in missing if item not in specs]
@@ -253,9 +251,8 @@ def _natural(
                 continue
             scene = rounded(stage.arrangement)
             backend.apply(scene)
-            slot_a, slot_b = sample.provenance["slot_a"], sample.provenance["slot_b"]
-            if stands(scene) and readable(backend.capture(), slot_a, slot_b, rules):
-                specs.append(spec_of(scene, slot_a, slot_b))
+            if stands(scene) and readable(backend.capture(), sample.slot_a, sample.slot_b, rules):
+                specs.append(ItemSpec(scene, sample.slot_a, sample.slot_b))
             if len(specs) == plan.count:
                 report(plan.count)
                 return tuple(specs)

@@ -9,8 +9,9 @@
 | `validation` | validation | of training | balanced; for tuning and early stopping |
 | `guide` | train | of training | balanced; for rewards that need one, never reported |
 
-The package holds the scenes (`sets/*.jsonl.gz`, `evalsets/specs.py`), not their pixels: those are traced when a
-set is first loaded. No scene is in two sets. A change of rooms, objects or rules calls for building them anew.
+The package holds the scenes (`sets/*.jsonl.gz`, `evalsets/specs.py`), not their pixels: those come from the backend
+of the experiment when a set is first loaded. No scene is in two sets. A change of rooms, objects or rules calls for
+building them anew.
 """
 
 from __future__ import annotations
@@ -18,9 +19,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cache, cached_property
 
+from rls3_gym.backends.base import SceneBackend, load_backend
 from rls3_gym.evalsets.renderings import render
 from rls3_gym.evalsets.specs import SETS_FOLDER, ItemSpec, hash_of, read_specs
-from rls3_gym.sample import Sample
+from rls3_gym.sample import CaptionItem, Sample
 from rls3_registry.errors import unknown
 
 __all__ = ["HELD_OUT_SETS", "SET_NAMES", "EvaluationSet", "held_out_keys", "load_set", "set_hash"]
@@ -32,21 +34,25 @@ HELD_OUT_SETS = ("test", "test_natural", "test_unseen_kinds", "validation", "pre
 
 @dataclass(frozen=True, eq=False)
 class EvaluationSet:
-    """One evaluation set, with pictures of `image_size` pixels."""
+    """One evaluation set, as one backend shows it."""
 
     name: str
     hash: str
-    """Identity of the items, 16 hex digits; recorded in every metrics row."""
-    image_size: int
-    samples: tuple[Sample, ...]
+    """Identity of the scenes and captions, 16 hex digits; recorded in every metrics row."""
+    backend: str
+    """Fingerprint of the backend that shows them; recorded beside the hash."""
+    items: tuple[CaptionItem, ...]
 
     @cached_property
-    def keys(self) -> frozenset[str]:
-        """Scene keys of the items."""
-        return frozenset(sample.scene_key for sample in self.samples)
+    def samples(self) -> tuple[Sample, ...]:
+        """The items of a set about relations. Raises `TypeError` for the presence set, whose items are not."""
+        samples = tuple(item for item in self.items if isinstance(item, Sample))
+        if len(samples) < len(self.items):
+            raise TypeError(f"the items of {self.name!r} are not about relations")
+        return samples
 
     def __len__(self) -> int:
-        return len(self.samples)
+        return len(self.items)
 
 
 @cache
@@ -62,17 +68,29 @@ def set_hash(name: str) -> str:
     return hash_of(_specs(name))
 
 
-@cache
-def load_set(name: str, image_size: int = 64) -> EvaluationSet:
-    """A packaged set with its pictures; rendered once per machine and kept in memory afterwards.
+_loaded: dict[tuple[str, str], EvaluationSet] = {}
 
-    Raises `UserError` for an unknown name (listing the nearest) or a damaged file.
+
+def load_set(name: str, backend: SceneBackend | None = None) -> EvaluationSet:
+    """A packaged set with its pictures; rendered once per machine and backend, and kept in memory afterwards.
+
+    Args:
+        name: One of `SET_NAMES`.
+        backend: Shows the scenes; the default one at 64 pixels when left out. One that is in use has to be reset
+            by its user afterwards.
+
+    Raises:
+        UserError: The name is unknown (the nearest are listed), or the set's file is damaged.
     """
-    specs = _specs(name)
-    return EvaluationSet(name, set_hash(name), image_size, render(specs, set_hash(name), image_size))
+    shown_by = load_backend("embedded", 64) if backend is None else backend
+    key = (name, shown_by.fingerprint)
+    if key not in _loaded:
+        identity = set_hash(name)
+        _loaded[key] = EvaluationSet(name, identity, shown_by.fingerprint, render(_specs(name), identity, shown_by))
+    return _loaded[key]
 
 
 @cache
 def held_out_keys() -> frozenset[str]:
     """Scene keys of the validation set and all test sets: a training sample of such a scene is refused."""
-    return frozenset(spec.arrangement().key for name in HELD_OUT_SETS for spec in _specs(name))
+    return frozenset(spec.arrangement.key for name in HELD_OUT_SETS for spec in _specs(name))

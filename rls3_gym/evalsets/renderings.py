@@ -1,8 +1,7 @@
-"""From items to samples: the embedded backend renders each scene once, a cache folder keeps the pixels.
+"""From specs to items: a backend shows each scene once, a cache folder keeps the pixels.
 
-The cache lies in `$XDG_CACHE_HOME/rls3_gym` (or `~/.cache/rls3_gym`) and is named by the set's hash, the picture
-size and a digest of everything that decides about pixels, so that it can never be stale. Where nothing can be
-written there, sets are rendered in every process.
+The cache lies in `$XDG_CACHE_HOME/rls3_gym` (or `~/.cache/rls3_gym`) and is named by the set's hash and the backend's
+fingerprint, so that it can never be stale. Where nothing can be written there, sets are rendered in every process.
 """
 
 from __future__ import annotations
@@ -12,20 +11,15 @@ import os
 import tempfile
 import zipfile
 from collections.abc import Sequence
-from functools import cache
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-import rls3_gym.backends
-import rls3_gym.scene
-import rls3_registry
 from rls3_gym.backends.base import Frame, SceneBackend
 from rls3_gym.evalsets.specs import ItemSpec
-from rls3_gym.sample import Sample, make_sample
+from rls3_gym.sample import CaptionItem, make_sample
 from rls3_gym.scene.captions import Change, Negative
 
 Arrays = dict[str, NDArray[Any]]
@@ -39,16 +33,17 @@ def presence_caption(kind_a: str, kind_b: str) -> str:
     return f"a photo of a {kind_a} and a {kind_b}."
 
 
-def render(specs: Sequence[ItemSpec], name: str, image_size: int) -> tuple[Sample, ...]:
-    """The samples of `specs`, in order; `name` (the set's hash) identifies them in the cache."""
-    from rls3_gym.backends.embedded.backend import EmbeddedBackend  # where there is no embreex this says what to do
+def render(specs: Sequence[ItemSpec], name: str, backend: SceneBackend) -> tuple[CaptionItem, ...]:
+    """The items of `specs`, in order; `name` (the set's hash) and the backend's fingerprint identify them in the cache.
 
-    path = _cache_folder() / f"{name}-{image_size}-{_world_digest()}.npz"
+    A backend that was in use has to be reset by its user afterwards.
+    """
+    path = _cache_folder() / f"{name}-{hashlib.sha256(backend.fingerprint.encode()).hexdigest()[:16]}.npz"
     arrays = _read(path, len(specs))
     if arrays is None:
-        arrays = _trace(specs, EmbeddedBackend(image_size=image_size))
+        arrays = _show(specs, backend)
         _keep(path, arrays)
-    return tuple(_sample(spec, _frame(arrays, i)) for i, spec in enumerate(specs))
+    return tuple(_item(spec, _frame(arrays, i)) for i, spec in enumerate(specs))
 
 
 def _frame(arrays: Arrays, index: int) -> Frame:
@@ -57,51 +52,34 @@ def _frame(arrays: Arrays, index: int) -> Frame:
     return Frame(ids=_UNKEPT_IDS, depth=_UNKEPT_DEPTH, **values)
 
 
-def _sample(spec: ItemSpec, frame: Frame) -> Sample:
-    sample = make_sample(spec.arrangement(), frame, spec.slot_a, spec.slot_b)
+def _item(spec: ItemSpec, frame: Frame) -> CaptionItem:
+    sample = make_sample(spec.arrangement, frame, spec.slot_a, spec.slot_b)
     if spec.absent is None:
         return sample
     position, kind = spec.absent
     named = [sample.kind_a, sample.kind_b]
     truth = presence_caption(*named)
     named[position] = kind
-    negative = Negative(presence_caption(*named), Change.OBJECT)
-    return Sample(sample.rgb, truth, (negative,), sample.relation, sample.kind_a, sample.kind_b, sample.provenance)
+    return CaptionItem(sample.rgb, truth, (Negative(presence_caption(*named), Change.OBJECT),))
 
 
-def _trace(specs: Sequence[ItemSpec], backend: SceneBackend) -> Arrays:
+def _show(specs: Sequence[ItemSpec], backend: SceneBackend) -> Arrays:
     """Render every item; layout by layout, because setting up a room costs more than a picture."""
     frames: dict[int, Frame] = {}
     room = None
-    try:
-        for index in sorted(range(len(specs)), key=lambda i: (specs[i].family, specs[i].layout, i)):
-            scene = specs[index].arrangement()
-            if scene.layout.key != room:
-                backend.reset(scene, seed=scene.layout.index)
-                room = scene.layout.key
-            backend.apply(scene)
-            frames[index] = backend.capture()
-    finally:
-        backend.close()
+    for index in sorted(range(len(specs)), key=lambda i: (specs[i].arrangement.layout.key, i)):
+        scene = specs[index].arrangement
+        if scene.layout.key != room:
+            backend.reset(scene, seed=scene.layout.index)
+            room = scene.layout.key
+        backend.apply(scene)
+        frames[index] = backend.capture()
     return {field: np.stack([getattr(frames[i], field) for i in range(len(specs))]) for field in _FIELDS}
 
 
 def _cache_folder() -> Path:
     base = os.environ.get("XDG_CACHE_HOME")
     return (Path(base) if base else Path.home() / ".cache") / "rls3_gym" / "sets"
-
-
-@cache
-def _world_digest() -> str:
-    """Hash of all that decides about pixels: scene and backend code, rooms, objects, and the tracer's version."""
-    folders = [Path(rls3_registry.ROOT, name) for name in ("objects", "rooms")]
-    folders += [Path(str(package.__file__)).parent for package in (rls3_gym.scene, rls3_gym.backends)]
-    digest = hashlib.sha256(f"numpy {version('numpy')} embreex {version('embreex')}".encode())
-    for folder in folders:
-        for path in sorted(folder.rglob("*")):
-            if path.suffix in (".py", ".yaml"):
-                digest.update(path.relative_to(folder).as_posix().encode() + path.read_bytes())
-    return digest.hexdigest()[:12]
 
 
 def _read(path: Path, count: int) -> Arrays | None:

@@ -14,7 +14,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from rls3_gym.scene.arrangement import ActiveObject, Arrangement
-from rls3_gym.scene.layouts import draw_layout
 from rls3_registry.errors import UserError
 
 SETS_FOLDER = Path(__file__).resolve().parent / "sets"
@@ -24,38 +23,25 @@ SETS_FOLDER = Path(__file__).resolve().parent / "sets"
 class ItemSpec:
     """One item: a scene, the ordered pair its caption speaks of, and for presence items what is swapped."""
 
-    family: str
-    layout: int
-    objects: tuple[ActiveObject, ...]
+    arrangement: Arrangement
     """With rounded positions and yaws: see `rounded`."""
     slot_a: int
     slot_b: int
     absent: tuple[int, str] | None = None
     """Presence items: which of the pair (0 or 1) the false caption replaces, and by what absent kind."""
 
-    def arrangement(self) -> Arrangement:
-        """The scene of the item."""
-        return Arrangement(draw_layout(self.family, self.layout), self.objects)
-
     def to_json(self) -> str:
         """One line without spaces; the set's hash is over these."""
-        objects = [[o.kind, *o.position, o.yaw] for o in self.objects]
-        item = [self.family, self.layout, objects, self.slot_a, self.slot_b, *(self.absent or ())]
+        item = [*self.arrangement.encode().values(), self.slot_a, self.slot_b, *(self.absent or ())]
         return json.dumps(item, separators=(",", ":"))
 
     @classmethod
     def from_json(cls, line: str) -> ItemSpec:
-        """The inverse of `to_json`. Raises `ValueError` for anything else."""
+        """The inverse of `to_json`. Raises `ValueError` or `TypeError` for anything else."""
         family, layout, objects, slot_a, slot_b, *absent = json.loads(line)
-        things = tuple(ActiveObject(kind, (x, y, z), yaw) for kind, x, y, z, yaw in objects)
+        scene = Arrangement.decode({"family": family, "layout": layout, "objects": objects})
         swapped = (int(absent[0]), str(absent[1])) if absent else None
-        return cls(str(family), int(layout), things, int(slot_a), int(slot_b), swapped)
-
-
-def spec_of(arrangement: Arrangement, slot_a: int, slot_b: int, absent: tuple[int, str] | None = None) -> ItemSpec:
-    """The item of a (rounded) arrangement."""
-    layout = arrangement.layout
-    return ItemSpec(layout.family, layout.index, arrangement.objects, slot_a, slot_b, absent)
+        return cls(scene, int(slot_a), int(slot_b), swapped)
 
 
 def rounded(arrangement: Arrangement) -> Arrangement:

@@ -7,14 +7,14 @@ weigh terms alike and compare with each other: neither strict nor mirrored accur
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 from weakref import WeakKeyDictionary
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from rls3_gym.sample import Sample
+from rls3_gym.sample import CaptionItem, Sample
 from rls3_gym.scene.captions import Change, Negative, describe
 from rls3_gym.scene.relations import BY_TERMS, Relation, Term
 from rls3_gym.vlm.base import VLM
@@ -59,9 +59,10 @@ def accuracy_table(vlm: VLM, samples: Sequence[Sample]) -> Accuracy:
     if not samples or not all(sample.opposites for sample in samples):
         raise ValueError("an accuracy table needs samples with opposite captions, at least one")
     n = len(samples)
-    shown = [*samples, *(mirrored(sample) for sample in samples)]
+    shown: list[CaptionItem] = [*samples, *(mirrored(sample) for sample in samples)]
+    pairs = [sorted((sample.kind_a, sample.kind_b)) for sample in samples] * 2
     # Items of the same two kinds share most captions: side by side, a VLM embeds each of them once.
-    order = sorted(range(2 * n), key=lambda i: sorted((shown[i].kind_a, shown[i].kind_b)))
+    order = sorted(range(2 * n), key=lambda i: pairs[i])
     feedback = vlm.evaluate([shown[i] for i in order])
     place = np.argsort(order)
     correct, pairwise = feedback.correct[place[:n]], feedback.pairwise[place].astype(np.float64)
@@ -83,15 +84,15 @@ def accuracy_table(vlm: VLM, samples: Sequence[Sample]) -> Accuracy:
     )
 
 
-def presence_accuracy(vlm: VLM, samples: Sequence[Sample]) -> float:
+def presence_accuracy(vlm: VLM, items: Sequence[CaptionItem]) -> float:
     """Share of presence items whose true caption is preferred to the one that names an absent object; chance 0.5."""
-    return float(np.mean(vlm.evaluate(samples).correct))
+    return float(np.mean(vlm.evaluate(items).correct))
 
 
-_twins: WeakKeyDictionary[Sample, Sample] = WeakKeyDictionary()
+_twins: WeakKeyDictionary[Sample, CaptionItem] = WeakKeyDictionary()
 
 
-def mirrored(sample: Sample) -> Sample:
+def mirrored(sample: Sample) -> CaptionItem:
     """The left-right mirrored twin: picture flipped, left and right exchanged in the caption and its opposites.
 
     Other negatives are left out. The same sample always gives the same object, so that a VLM may cache by identity.
@@ -103,14 +104,8 @@ def mirrored(sample: Sample) -> Sample:
             Negative(describe(sample.kind_a, _turn(truth, term), sample.kind_b), Change.OPPOSITE, term)
             for term in truth.terms
         )
-        twin = replace(
-            sample,
-            rgb=np.ascontiguousarray(sample.rgb[:, ::-1]),
-            caption=describe(sample.kind_a, truth, sample.kind_b),
-            negatives=opposites,
-            relation=truth,
-            provenance=sample.provenance | {"mirrored": True},
-        )
+        flipped = np.ascontiguousarray(sample.rgb[:, ::-1])
+        twin = CaptionItem(flipped, describe(sample.kind_a, truth, sample.kind_b), opposites)
         _twins[sample] = twin
     return twin
 

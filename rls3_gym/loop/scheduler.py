@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rls3_gym.loop.running_mean import RunningMean
-from rls3_gym.sample import Sample, decode_samples, encode_samples
+from rls3_gym.sample import Sample, decode_samples, encode_items
 from rls3_gym.vlm.base import VLM, Feedback, FineTuneReport
 from rls3_gym.vlm.feedback import join_feedback
 from rls3_registry.errors import UserError
@@ -232,7 +232,7 @@ class Scheduler:
         return {
             "counters": {name: int(getattr(self, name)) for name in _COUNTERS},
             "rng": self.rng.bit_generator.state,
-            "batch": encode_samples(self.batch),
+            "batch": encode_items(self.batch),
             "term_error": self._term_error.values.copy(),
             "complexity_error": self._complexity_error.values.copy(),
             "early_stopping": None if stopping is None else {"best": stopping.best, "waited": stopping.waited},

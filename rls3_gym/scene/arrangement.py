@@ -6,14 +6,18 @@ Distances are metres, world frame, z up. An object's position is the center of i
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from functools import cached_property
 from math import hypot
+from typing import Any
 
 import numpy as np
 
 from rls3_gym.scene.camera import CameraFrame, FloatArray
 from rls3_gym.scene.catalog import Catalog, ObjectKind, load_catalog
+from rls3_gym.scene.layouts import draw_layout
 from rls3_gym.scene.rooms import Layout, Solid, Surface
 
 SLOTS = 3
@@ -57,13 +61,30 @@ class Arrangement:
     layout: Layout
     objects: tuple[ActiveObject, ...]
 
-    @property
+    @cached_property
     def key(self) -> str:
         """Identity of the scene for split checks: layout, kinds and positions to the millimetre (no yaw)."""
         parts = [self.layout.key] + sorted(
             f"{o.kind}@{o.position[0]:.3f},{o.position[1]:.3f},{o.position[2]:.3f}" for o in self.objects
         )
         return hashlib.sha256("|".join(parts).encode()).hexdigest()[:20]
+
+    def encode(self) -> dict[str, Any]:
+        """JSON-ready: `family`, `layout` (its index), `objects` as [kind, x, y, z, yaw] rows."""
+        return {
+            "family": self.layout.family,
+            "layout": self.layout.index,
+            "objects": [[o.kind, *o.position, o.yaw] for o in self.objects],
+        }
+
+    @classmethod
+    def decode(cls, values: Mapping[str, Any]) -> Arrangement:
+        """The inverse of `encode`; other keys are ignored. Raises `ValueError`, `KeyError` or `TypeError` for bad data."""
+        objects = tuple(
+            ActiveObject(str(kind), (float(x), float(y), float(z)), float(yaw))
+            for kind, x, y, z, yaw in values["objects"]
+        )
+        return cls(draw_layout(values["family"], values["layout"]), objects)
 
     def camera_positions(self) -> FloatArray:
         """(slots, 3) base centers in the gravity-aligned camera frame, metres."""
@@ -82,6 +103,8 @@ class Edit:
     """0..1: from how high the object is let go, as a share of `RELEASE_HEIGHT`: it comes to rest on the highest
     surface at (x, y) that is not higher and has room for it."""
     yaw: float
+    reference: int | None = None
+    """Slot of the object that the caption relates the edited one to; None: the stage draws it."""
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ Everything here is decided from positions alone; whether an object can be *seen*
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.random import Generator
@@ -112,7 +113,7 @@ def edit_for_relation(
     kind: str,
     min_margin_deg: float = 0.0,
 ) -> Edit | None:
-    """An edit after which `slot` stands in `wanted` to `reference_slot`; None when none was found."""
+    """An edit after which `slot` stands in `wanted` to `reference_slot`, its reference; None when none was found."""
     layout = arrangement.layout
     frame = CameraFrame(layout.camera)
     reference = frame.to_camera(np.array(arrangement.objects[reference_slot].position))
@@ -123,7 +124,7 @@ def edit_for_relation(
             continue
         edit = edit_at(rng, arrangement, slot, kind, points[index])
         if edit is not None:
-            return edit
+            return replace(edit, reference=reference_slot)
     return None
 
 

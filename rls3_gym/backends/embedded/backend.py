@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import OrderedDict
+from collections.abc import Mapping
 from functools import cache
+from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+from pydantic import Field
 
+import rls3_gym.backends
+import rls3_gym.scene
+import rls3_registry
 from rls3_gym.backends.base import Frame
 from rls3_gym.backends.embedded.furniture_meshes import build_room
 from rls3_gym.backends.embedded.objects import load_object
@@ -15,11 +23,18 @@ from rls3_gym.backends.embedded.textures import texture, texture_names
 from rls3_gym.backends.embedded.tracer import Movable, ObjectGeometry, Tracer, prepare_object
 from rls3_gym.scene.arrangement import Arrangement
 from rls3_gym.scene.rooms import Layout
-from rls3_registry.errors import UserError
+from rls3_registry.validation import Settings, check
 
 _KEPT_RAYS = 120 * (2 * 64) ** 2
 """Rooms are kept up to this many rays of their static pictures: all 100 training rooms at 64 pixels with 2x2 samples
 (about 2 MB each); a training run that visits rooms in random order would otherwise build most of them over and over."""
+
+
+class EmbeddedSettings(Settings):
+    """Settings of the embedded backend."""
+
+    supersampling: int = Field(2, ge=1, le=8, strict=True)
+    """Squared: rays a pixel."""
 
 
 @cache
@@ -27,17 +42,33 @@ def _geometry(kind: str) -> ObjectGeometry:
     return prepare_object(load_object(kind))
 
 
+@cache
+def world_digest() -> str:
+    """Hash of all that decides about pixels: scene and backend code, rooms, objects, and the tracer's version."""
+    folders = [Path(rls3_registry.ROOT, name) for name in ("objects", "rooms")]
+    folders += [Path(str(package.__file__)).parent for package in (rls3_gym.scene, rls3_gym.backends)]
+    digest = hashlib.sha256(f"numpy {version('numpy')} embreex {version('embreex')}".encode())
+    for folder in folders:
+        for path in sorted(folder.rglob("*")):
+            if path.suffix in (".py", ".yaml"):
+                digest.update(path.relative_to(folder).as_posix().encode() + path.read_bytes())
+    return digest.hexdigest()[:12]
+
+
 class EmbeddedBackend:
     """Traces arrangements with Embree. The same arrangement gives the same bytes, in any process of the machine."""
 
-    def __init__(self, image_size: int = 64, supersampling: int = 2) -> None:
-        """Square pictures of `image_size` pixels, `supersampling`^2 rays each. Raises `UserError` out of 1 to 8."""
-        if isinstance(supersampling, bool) or not isinstance(supersampling, int) or not 1 <= supersampling <= 8:
-            raise UserError(f"supersampling must be a whole number from 1 to 8, not {supersampling!r}")
+    def __init__(self, settings: Mapping[str, Any] | None = None, *, image_size: int = 64) -> None:
+        """Square pictures of `image_size` pixels; see `EmbeddedSettings`. Raises `UserError` for a wrong setting."""
+        self.settings = check(EmbeddedSettings, settings or {}, section="settings")
         self.image_size = image_size
-        self.supersampling = supersampling
-        self._tracers: OrderedDict[str, Tracer] = OrderedDict()
+        self._tracers: OrderedDict[tuple[str, int], Tracer] = OrderedDict()
         self._arrangement: Arrangement | None = None
+
+    @property
+    def fingerprint(self) -> str:
+        """World and settings: backends with the same one show the same pixels."""
+        return f"embedded-{world_digest()}-{self.image_size}px-{self.settings.supersampling}x"
 
     def __getstate__(self) -> dict[str, Any]:
         """Without Embree's scenes, which can't be copied: a copy builds its rooms anew, the same to the byte."""
@@ -45,20 +76,20 @@ class EmbeddedBackend:
 
     def reset(self, arrangement: Arrangement, seed: int) -> None:
         """Build (or look up) the arrangement's room. The embedded world has no randomness: `seed` is not used."""
-        self._tracer(arrangement.layout)
+        self._tracer(arrangement.layout, self.image_size)
         self._arrangement = arrangement
 
     def apply(self, arrangement: Arrangement) -> None:
         """Move the objects; a new layout is built as by `reset`."""
         self._arrangement = arrangement
 
-    def capture(self) -> Frame:
+    def capture(self, size: int | None = None) -> Frame:
         """Trace the current arrangement. Raises `RuntimeError` before the first `reset`."""
         arrangement = self._arrangement
         if arrangement is None:
             raise RuntimeError("nothing to capture: call reset with an arrangement first")
         movables = [Movable(_geometry(o.kind), o.position, o.yaw) for o in arrangement.objects]
-        traced = self._tracer(arrangement.layout).trace(movables)
+        traced = self._tracer(arrangement.layout, size or self.image_size).trace(movables)
         return Frame(
             rgb=traced.rgb,
             ids=np.where(traced.ids < len(movables), traced.ids, np.int16(-1)),
@@ -73,16 +104,15 @@ class EmbeddedBackend:
         self._tracers.clear()
         self._arrangement = None
 
-    def _tracer(self, layout: Layout) -> Tracer:
-        tracer = self._tracers.get(layout.key)
+    def _tracer(self, layout: Layout, size: int) -> Tracer:
+        key = (layout.key, size)
+        tracer = self._tracers.get(key)
         if tracer is None:
             textures = {name: texture(name) for name in texture_names()}
-            tracer = Tracer(
-                build_room(layout), textures, layout.camera, layout.light, self.image_size, self.supersampling
-            )
-            self._tracers[layout.key] = tracer
-            kept = max(2, _KEPT_RAYS // (self.image_size * self.supersampling) ** 2)
-            while len(self._tracers) > kept:
+            samples = self.settings.supersampling
+            tracer = Tracer(build_room(layout), textures, layout.camera, layout.light, size, samples)
+            self._tracers[key] = tracer
+            while len(self._tracers) > 2 and sum((kept * samples) ** 2 for _, kept in self._tracers) > _KEPT_RAYS:
                 self._tracers.popitem(last=False)
-        self._tracers.move_to_end(layout.key)
+        self._tracers.move_to_end(key)
         return tracer

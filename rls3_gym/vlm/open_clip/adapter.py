@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from rls3_gym.sample import Sample, decode_samples, encode_samples
+from rls3_gym.sample import Sample, decode_samples, encode_items
 from rls3_gym.scene.relations import Term
 from rls3_gym.vlm.base import Feedback, FineTuneReport
 from rls3_gym.vlm.losses import contrastive_loss, hard_negative_loss
@@ -218,7 +218,7 @@ class OpenClipVLM:
         return {
             "weights": {k: v.detach().clone() for k, v in self.clip.model.state_dict().items()},
             "optimizer": {str(i): {k: v.clone() for k, v in row.items()} for i, row in optimizer.items()},
-            "replay": encode_samples(self._replay),
+            "replay": encode_items(self._replay),
         }
 
     def load_state(self, state: Mapping[str, Any]) -> None:
