@@ -193,5 +193,7 @@ def _item(row: Mapping[str, Any], picture: bytes) -> CaptionItem:
     if "slots" in row:
         arrangement = Arrangement.decode(row)
         return _sample(rgb, arrangement, *row["slots"], row["offset"], row["visible"], row["pixels"])
-    false = tuple(Negative(text, Change(change), None if t is None else Term(t)) for text, change, t in row["negatives"])
+    false = tuple(
+        Negative(text, Change(change), None if t is None else Term(t)) for text, change, t in row["negatives"]
+    )
     return CaptionItem(rgb, row["caption"], false)

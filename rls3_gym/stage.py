@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 from numpy.random import Generator
+from pydantic import ConfigDict, Field
 
 from rls3_gym.backends.base import Frame, SceneBackend
 from rls3_gym.sample import Sample, make_sample
@@ -20,33 +21,25 @@ from rls3_gym.scene.proposals import container, edit_for_relation, random_arrang
 from rls3_gym.scene.relations import Relation, margin_deg
 from rls3_gym.scene.rooms import Layout, Split
 from rls3_registry.errors import UserError, unknown
+from rls3_registry.validation import Settings
 
 _SCENE_TRIES = 60
 _RELATION_TRIES = 6
 
 
-@dataclass(frozen=True)
-class FeasibilityRules:
+class FeasibilityRules(Settings):
     """What a sample must meet beyond geometry."""
 
-    min_visible: float = 0.5
+    model_config = ConfigDict(strict=True, use_attribute_docstrings=True)
+
+    min_visible: float = Field(0.5, ge=0, le=1)
     """Share of an object's own pixels that must be seen."""
-    min_pixels: int = 8
+    min_pixels: int = Field(8, ge=0, le=64 * 64)
     """Pixels of an object that must be seen, in a 64-pixel picture (scaled with the picture's area)."""
     reject_ambiguous: bool = True
     """Refuse pairs near a sector boundary: a sampler must not earn reward by being unreadable."""
-    ambiguity_margin_deg: float = 4.0
+    ambiguity_margin_deg: float = Field(4.0, ge=0, le=22)
     """How near is ambiguous, degrees."""
-
-    def __post_init__(self) -> None:
-        """Raises `UserError` for a value out of range."""
-        bounds = {"min_visible": (0.0, 1.0), "min_pixels": (0, 64 * 64), "ambiguity_margin_deg": (0.0, 22.0)}
-        for name, (low, high) in bounds.items():
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int | float | np.number) or not low <= value <= high:
-                raise UserError(f"rules: {name} must be a number from {low} to {high}, not {value!r}")
-        if not isinstance(self.reject_ambiguous, bool):
-            raise UserError(f"rules: reject_ambiguous must be true or false, not {self.reject_ambiguous!r}")
 
     def visibility(self, frame: Frame, slot: int) -> Reason | None:
         """Why the object in `slot` can't be seen well enough; None when it can."""
@@ -131,7 +124,9 @@ class Stage:
                 raise unknown("object kind", thing.kind, self.kinds, f"arrangement: slot {slot}")
             kind, (x, y, z) = catalog[thing.kind], thing.position
             reason = check(arrangement, slot, thing, kind)
-            if reason is None and not any(abs(s.z - z) < 1e-3 for s in free_surfaces_at(arrangement.layout, kind, x, y)):
+            if reason is None and not any(
+                abs(s.z - z) < 1e-3 for s in free_surfaces_at(arrangement.layout, kind, x, y)
+            ):
                 reason = Reason.NO_SUPPORT
             if reason is not None:
                 raise UserError(f"arrangement: slot {slot} ({thing.kind}) is not feasible: {reason.value}")

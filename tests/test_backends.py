@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 import rls3_registry
-from rls3_gym.backends.embedded.backend import EmbeddedBackend
 from rls3_gym.backends.base import load_backend
+from rls3_gym.backends.embedded.backend import EmbeddedBackend
 from rls3_gym.scene.arrangement import Arrangement
 from rls3_gym.scene.catalog import load_catalog
 from rls3_gym.scene.layouts import draw_layout

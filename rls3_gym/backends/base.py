@@ -1,4 +1,4 @@
-"""What a backend is: it shows an arrangement as a picture with exact ids, depth and visibility. And how one is found."""
+"""What a backend is: it shows an arrangement as a picture with exact ids, depth and visibility."""
 
 from __future__ import annotations
 

@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from rls3_gym.backends.base import SceneBackend
-from rls3_gym.backends.base import load_backend
 from rls3_gym.sample import Sample
 from rls3_gym.scene.arrangement import Arrangement, Reason
 from rls3_gym.vlm.base import Feedback
@@ -48,30 +47,23 @@ def describe_step(room: str, sample: Sample | None, reason: Reason | None, feedb
 
 
 class Painter:
-    """Draws scenes. It has a backend of its own, so that drawing never touches the one samples come from."""
+    """Draws the current scene of a stage, with the stage's own backend."""
 
-    def __init__(self, backend: str) -> None:
-        self._backend: SceneBackend = load_backend(backend, PICTURE)
-        self._layout: str | None = None
+    def __init__(self, backend: SceneBackend) -> None:
+        self._backend = backend
         self._font = ImageFont.load_default(_TEXT_SIZE)
 
     def draw(self, arrangement: Arrangement, verdict: Verdict) -> NDArray[np.uint8]:
         """(PICTURE + 72, PICTURE, 3) uint8."""
-        if arrangement.layout.key != self._layout:
-            self._backend.reset(arrangement, seed=arrangement.layout.index)
-            self._layout = arrangement.layout.key
         self._backend.apply(arrangement)
         canvas = Image.new("RGB", (PICTURE, PICTURE + _STRIP), _BACKGROUND)
-        canvas.paste(Image.fromarray(self._backend.capture().rgb), (0, 0))
+        canvas.paste(Image.fromarray(self._backend.capture(PICTURE).rgb), (0, 0))
         pen = ImageDraw.Draw(canvas)
         lines = [(line, _INK) for line in textwrap.wrap(verdict.caption, 46)[:2]]
         lines += [(line, COLORS[verdict.tone]) for line in textwrap.wrap(verdict.text, 46)[: 4 - len(lines)]]
         for row, (line, color) in enumerate(lines):
             pen.text((6, PICTURE + 4 + row * 16), line, fill=color, font=self._font)
         return np.asarray(canvas, dtype=np.uint8).copy()
-
-    def close(self) -> None:
-        self._backend.close()
 
 
 class Window:

@@ -6,14 +6,14 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 import rls3_registry
 from rls3_agents.loading import load_spec
-from rls3_gym.loop.rewards import DEFAULT_EXTRINSIC
+from rls3_gym.envs.settings import ActionViewName, EnvironmentSettings
 from rls3_registry.errors import UserError
 from rls3_registry.validation import check
 
@@ -21,58 +21,14 @@ _STRICT = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=Fal
 _EXPONENT = re.compile(r"[+-]?\d+(\.\d*)?[eE][+-]?\d+")
 
 Positive = Annotated[int, Field(ge=1)]
-Share = Annotated[float, Field(gt=0.0, le=1.0)]
 Names = Annotated[tuple[str, ...], Field(min_length=1, strict=False)]
 
 
-class RulesConfig(BaseModel):
-    """What a sample must meet beyond geometry; see `rls3_gym.stage.FeasibilityRules`."""
-
-    model_config = _STRICT
-
-    min_visible: Annotated[float, Field(ge=0.0, le=1.0)] = 0.5
-    """Share of an object's own pixels that must be seen."""
-    min_pixels: Annotated[int, Field(ge=0, le=64 * 64)] = 8
-    """Pixels of an object that must be seen, in a 64-pixel picture."""
-    reject_ambiguous: bool = True
-    """Refuse pairs near a sector boundary."""
-    ambiguity_margin_deg: Annotated[float, Field(ge=0.0, le=22.0)] = 4.0
-    """How near is ambiguous, degrees."""
-
-
-class EnvironmentConfig(BaseModel):
+class EnvironmentConfig(EnvironmentSettings):
     """Arguments of `RLS3SceneEnv`; the VLM stands in its own section."""
 
-    model_config = _STRICT
-
-    backend: str = "embedded"
-    """World that shows the scenes."""
-    families: Names | None = None
-    """Room families cycled over the episodes; all registered ones when left out."""
-    steps_per_episode: Positive = 32
-    """Steps of an episode (the paper's T)."""
-    episodes_per_round: Positive = 96
-    """Episodes of a round (the paper's E): how many until the VLM is fine-tuned."""
-    train_fraction: Share = 0.5
-    """Share of an episode's samples that enters fine-tuning."""
-    extrinsic: str = DEFAULT_EXTRINSIC
-    """Name of the reward for what the VLM gets wrong."""
-    intrinsic_feasible: float = 0.0
-    """Reward of a step that gives a sample."""
-    intrinsic_infeasible: float | dict[str, float] = -0.1
-    """Reward of a step that gives none; one number, or numbers by reason."""
-    action_view: Literal["box", "multi_discrete", "relation"] | None = None
+    action_view: ActionViewName | None = None  # type: ignore[assignment]  # here it may be left open
     """How an edit is spelled as an action; the agent's best when left out."""
-    observation: Literal["state", "pixels", "dict"] = "state"
-    """What the agent sees."""
-    image_size: Annotated[int, Field(ge=16, le=512)] = 64
-    """Side of the square pictures, pixels."""
-    finetune: bool = True
-    """Off: the VLM is scored but never taught."""
-    early_stopping: Positive | None = None
-    """Stop after so many rounds in a row without better validation accuracy; never when left out."""
-    rules: RulesConfig = RulesConfig()
-    """When a sample is feasible."""
 
 
 class VLMConfig(BaseModel):

@@ -22,7 +22,6 @@ from rls3_gym.experiment.progress import RunProgress
 from rls3_gym.experiment.provenance import command_line, describe_environment
 from rls3_gym.runs.checkpoints import is_final, load_checkpoint, load_vlm_state, taking_up
 from rls3_gym.runs.directory import RunDirectory, read_text, write_text, writing
-from rls3_gym.stage import FeasibilityRules
 from rls3_gym.vlm.base import VLM
 from rls3_gym.vlm.loading import load_vlm
 from rls3_registry.errors import UserError
@@ -112,11 +111,10 @@ def _build(config: ExperimentConfig) -> _Parts:
     if config.threads is not None:
         torch.set_num_threads(config.threads)
     agent = make_agent(config.agent.name, config.seed, config.agent.settings)
-    arguments = config.environment.model_dump(exclude={"rules"})
+    arguments = dict(config.environment)
     arguments["action_view"] = choose_view(agent, config.environment.action_view, config.agent.name)
-    rules = FeasibilityRules(**config.environment.rules.model_dump())
-    env = RLS3SceneEnv(vlm=config.vlm.name, finetune_settings=config.vlm.finetune or None, rules=rules, **arguments)
-    measurer = Measurer(config.evaluation.sets, config.environment.image_size, config.evaluation.items)
+    env = RLS3SceneEnv(vlm=config.vlm.name, finetune_settings=config.vlm.finetune or None, **arguments)
+    measurer = Measurer(config.evaluation.sets, env.loop.backend, config.evaluation.items)
     measurer.load()
     return _Parts(agent, env, measurer)
 

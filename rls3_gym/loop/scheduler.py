@@ -1,63 +1,57 @@
-"""The scheduler: the one VLM, and the order of things. T steps : one feedback, E episodes : one fine-tuning."""
+"""The scheduler: it owns the one VLM, and keeps the loop's order.
+
+`steps_per_episode` steps give one feedback, `episodes_per_round` episodes one fine-tuning.
+"""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import ConfigDict, Field
 
 from rls3_gym.loop.running_mean import RunningMean
+from rls3_gym.loop.selection import SELECTIONS, SelectionName
 from rls3_gym.sample import Sample, decode_samples, encode_items
 from rls3_gym.vlm.base import VLM, Feedback, FineTuneReport
-from rls3_gym.vlm.feedback import join_feedback
+from rls3_gym.vlm.feedback import join_feedback, split_feedback
 from rls3_registry.errors import UserError
+from rls3_registry.validation import Settings
 
 ERROR_RATE = 0.02
 """Weight of one sample in the running errors that agents observe."""
 _COUNTERS = ("n_steps", "n_generated", "n_trained", "episode", "round", "episodes_in_round")
 
 
-@dataclass(frozen=True)
-class Schedule:
-    """The numbers of the loop. Raises `UserError` for values out of range."""
+class Schedule(Settings):
+    """The numbers of the loop."""
 
-    steps_per_episode: int = 32
-    """Steps of an episode."""
-    episodes_per_round: int = 96
-    """Episodes of a round. Random actions give T0 about 9 valid samples an episode: a round then trains about 400."""
-    train_fraction: float = 0.5
-    """Share of an episode's valid samples that enters the fine-tuning batch. With T0 about 9 of 32 steps, a half keeps
-    the steps of the agent for each trained sample near those of the measured loop (T0 26, a quarter)."""
+    model_config = ConfigDict(strict=True, use_attribute_docstrings=True)
+
+    steps_per_episode: int = Field(32, ge=1)
+    """Steps of an episode (the paper's T)."""
+    episodes_per_round: int = Field(96, ge=1)
+    """Episodes of a round (the paper's E): how many until the VLM is fine-tuned. Random actions give about 9 valid
+    samples an episode: a round then trains about 400."""
+    train_fraction: float = Field(0.5, gt=0, le=1)
+    """Share of an episode's samples that trains (the paper's eta)."""
+    selection: SelectionName = "random"
+    """How that share is chosen."""
     finetune: bool = True
-    """Off: the VLM is scored but never taught, and there are no rounds."""
-
-    def __post_init__(self) -> None:
-        for name in ("steps_per_episode", "episodes_per_round"):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
-                raise UserError(f"{name} must be a whole number >= 1, not {value!r}")
-        if (
-            isinstance(self.train_fraction, bool)
-            or not isinstance(self.train_fraction, int | float | np.number)
-            or not 0 < self.train_fraction <= 1
-        ):
-            raise UserError(f"train_fraction must be a number in (0, 1], not {self.train_fraction!r}")
-        if not isinstance(self.finetune, bool):
-            raise UserError(f"finetune must be true or false, not {self.finetune!r}")
+    """Off: the VLM is scored but never taught, and there are no rounds. Build evaluation environments that way."""
+    early_stopping: int | None = Field(None, ge=1)
+    """Rounds without a better validation score until fine-tuning ends for good; never when left out."""
 
 
 class EarlyStopping:
     """No more fine-tuning once `patience` rounds in a row gave no better validation accuracy."""
 
     def __init__(self, samples: Sequence[Sample], patience: int) -> None:
-        if isinstance(patience, bool) or not isinstance(patience, int | np.integer) or patience < 1:
-            raise UserError(f"early_stopping must be a whole number of rounds >= 1, not {patience!r}")
         self.samples = samples
-        self.patience = int(patience)
+        self.patience = patience
         self.clear()
 
     @property
@@ -88,7 +82,7 @@ class EpisodeOutcome:
     feedback: Feedback
     """On all samples of the episode, in order; length 0 when there were none."""
     report: FineTuneReport | None
-    """Of the fine-tuning, when this episode was the E-th of its round."""
+    """Of the fine-tuning, when this episode was the last of its round."""
     trained: tuple[Sample, ...]
     """The batch that was taught then."""
 
@@ -106,13 +100,22 @@ class Scheduler:
         schedule: Schedule,
         *,
         held_out: frozenset[str] = frozenset(),
-        early_stopping: EarlyStopping | None = None,
+        validation: Sequence[Sample] = (),
     ) -> None:
-        """`vlm` as given is the first state, to which every new experiment returns."""
+        """Take over a VLM.
+
+        Args:
+            vlm: As given it is the first state, to which every new experiment returns.
+            schedule: The numbers of the loop.
+            held_out: Scene keys whose samples must not train.
+            validation: What early stopping watches, where the schedule asks for it.
+        """
         self.vlm = vlm
         self.schedule = schedule
         self.held_out = held_out
-        self.early_stopping = early_stopping
+        stopping = schedule.early_stopping is not None and schedule.finetune
+        self.early_stopping = EarlyStopping(validation, schedule.early_stopping or 1) if stopping else None
+        self._selection = SELECTIONS[schedule.selection]
         self._first_state = vlm.state() if schedule.finetune else None
         self._term_error = RunningMean(6, ERROR_RATE, 0.5)
         self._complexity_error = RunningMean(3, ERROR_RATE, 0.5)
@@ -161,25 +164,42 @@ class Scheduler:
         self.n_steps += 1
         self.n_generated += sample is not None
 
-    def score(self, sample: Sample) -> Feedback:
-        """The VLM's feedback on one sample at once, for rewards paid at the step. Hand it to `end_episode`."""
-        return self.vlm.evaluate([sample])
+    def score(self, samples: Sequence[Sample]) -> list[Feedback]:
+        """The VLM's feedback on each sample at once, for rewards paid at the step. Hand it to `end_episodes`."""
+        return split_feedback(self.vlm.evaluate(samples)) if samples else []
 
-    def end_episode(self, samples: Sequence[Sample], scored: Sequence[Feedback] = ()) -> EpisodeOutcome:
-        """Feedback on an episode's samples; the eta share joins the batch; after E episodes the VLM is taught.
+    def end_episodes(
+        self, episodes: Sequence[Sequence[Sample]], scored: Sequence[Sequence[Feedback]] | None = None
+    ) -> list[EpisodeOutcome]:
+        """Episodes of one or more lanes end: the VLM is asked about all samples in one call, then it may be taught.
 
-        `scored`: the feedback of `score` on each sample, when they were asked one by one: the VLM does not
-        change within an episode, so nothing is asked twice. Raises `UserError` for a sample of a held-out
-        scene, before anything is counted.
+        Episodes count one after the other, in the order given; the training share of each joins the batch, and the one
+        that completes a round has the VLM taught before the next is counted.
+
+        Args:
+            episodes: The samples of each episode.
+            scored: The feedback of `score` on each sample, where they were asked one by one: the VLM does not change
+                within an episode, so nothing is asked twice.
+
+        Returns:
+            One outcome for each episode.
+
+        Raises:
+            UserError: A sample is of a held-out scene; nothing has been counted.
         """
         if self.schedule.finetune:
-            self._refuse_held_out(samples)
-        feedback = self._feedback(samples, scored)
+            for samples in episodes:
+                self._refuse_held_out(samples)
+        feedbacks = self._feedbacks(episodes, scored or [() for _ in episodes])
+        return [self._end_episode(*episode) for episode in zip(episodes, feedbacks, strict=True)]
+
+    def _end_episode(self, samples: Sequence[Sample], feedback: Feedback) -> EpisodeOutcome:
         self._note_errors(samples, feedback)
         self.episode += 1
         if not self.schedule.finetune or self.early_stopped:
             return EpisodeOutcome(feedback, None, ())
-        self.batch += self._share(samples)
+        chosen = self._selection.choose(samples, feedback, self.schedule.train_fraction, self.rng)
+        self.batch += [samples[i] for i in chosen]
         self.episodes_in_round += 1
         if self.episodes_in_round < self.schedule.episodes_per_round:
             return EpisodeOutcome(feedback, None, ())
@@ -191,26 +211,23 @@ class Scheduler:
             if sample.scene_key in self.held_out:
                 raise UserError(f"scene {sample.scene_key} belongs to a held-out set and must not train the VLM")
 
-    def _feedback(self, samples: Sequence[Sample], scored: Sequence[Feedback]) -> Feedback:
-        if scored or not samples:
-            feedback = join_feedback(scored)
-        else:
-            feedback = self.vlm.evaluate(samples)
-        if len(feedback) != len(samples):
-            raise ValueError(f"{len(samples)} samples but feedback on {len(feedback)}")
-        return feedback
+    def _feedbacks(self, episodes: Sequence[Sequence[Sample]], scored: Sequence[Sequence[Feedback]]) -> list[Feedback]:
+        unasked = [sample for samples, known in zip(episodes, scored, strict=True) if not known for sample in samples]
+        answers = self.vlm.evaluate(unasked) if unasked else join_feedback(())
+        feedbacks, start = [], 0
+        for samples, known in zip(episodes, scored, strict=True):
+            if known and len(known) != len(samples):
+                raise ValueError(f"{len(samples)} samples but feedback on {len(known)}")
+            end = start if known else start + len(samples)
+            feedbacks.append(join_feedback(known) if known else answers[start:end])
+            start = end
+        return feedbacks
 
     def _note_errors(self, samples: Sequence[Sample], feedback: Feedback) -> None:
         for i, sample in enumerate(samples):
             for term in sample.relation.terms:
                 self._term_error.add(term, 1.0 - float(feedback.by_term[i, term]))
             self._complexity_error.add(sample.relation.complexity - 1, 1.0 - float(feedback.pairwise[i]))
-
-    def _share(self, samples: Sequence[Sample]) -> list[Sample]:
-        """A random eta of the samples. A fraction of a sample is drawn for, so that small episodes are not lost."""
-        count = math.floor(self.schedule.train_fraction * len(samples) + self.rng.random())
-        chosen = self.rng.permutation(len(samples))[:count]
-        return [samples[i] for i in sorted(int(i) for i in chosen)]
 
     def _teach(self) -> tuple[tuple[Sample, ...], FineTuneReport | None]:
         """Fine-tune on the batch and clear it. An empty batch (no feasible sample at all) is no round."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any, Protocol
 
 import numpy as np
@@ -37,6 +37,10 @@ class Feedback:
 
     def __len__(self) -> int:
         return len(self.correct)
+
+    def __getitem__(self, part: slice) -> Feedback:
+        """The feedback on some of the items."""
+        return Feedback(**{f.name: getattr(self, f.name)[part] for f in fields(self)})
 
     @property
     def pairwise_accuracy(self) -> float:

@@ -1,4 +1,4 @@
-"""The episode that is going on: its steps, samples and verdicts, and what `info` says of them."""
+"""A lane: one stage, the generator it draws from, and the episode that is going on there."""
 
 from __future__ import annotations
 
@@ -6,9 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+
 from rls3_gym.sample import Sample, decode_samples, encode_items
 from rls3_gym.scene.arrangement import Reason
-from rls3_gym.stage import Outcome
+from rls3_gym.stage import Outcome, Stage
 from rls3_gym.vlm.base import Feedback
 from rls3_gym.vlm.feedback import decode_feedback, encode_feedback, join_feedback, split_feedback
 
@@ -86,3 +88,26 @@ class Episode:
         """The inverse of `state`."""
         scored = split_feedback(decode_feedback(state["scored"]))
         return cls(step=int(state["step"]), samples=decode_samples(state["samples"]), scored=scored)
+
+
+@dataclass
+class Lane:
+    """One of the places where a learning loop makes samples."""
+
+    stage: Stage
+    rng: np.random.Generator
+    """What the stage and the action view draw from."""
+    episode: Episode = field(default_factory=Episode)
+
+    def state(self) -> dict[str, Any]:
+        return {
+            "rng": self.rng.bit_generator.state,
+            "stage": self.stage.state(),
+            "episode": self.episode.state(),
+        }
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        """The inverse of `state`."""
+        self.rng.bit_generator.state = state["rng"]
+        self.stage.load_state(state["stage"])
+        self.episode = Episode.from_state(state["episode"])

@@ -1,0 +1,179 @@
+"""What a step is paid: an intrinsic part for feasible edits, an extrinsic part for what the VLM gets wrong.
+
+Extrinsic rewards are plugins: one class and one YAML in `registry/rewards`. The two that pay for plain failure
+(`episode_error`, `sample_error`) begin at `MEAN_REWARD` a step, at chance, and fade as the VLM learns. The others keep
+that mean all along: an error of a few per cent would drown in an agent's entropy term and in the penalty for
+infeasible edits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rls3_gym.sample import Sample
+from rls3_gym.scene.arrangement import Reason
+from rls3_gym.scene.relations import RELATIONS
+from rls3_gym.vlm.base import VLM, Feedback
+from rls3_registry.errors import unknown
+from rls3_registry.plugins import PluginSection, PluginSpec
+from rls3_registry.validation import Settings, check
+
+Float = NDArray[np.float64]
+Guide = Callable[[], Sequence[Sample]]
+"""Loads the guide set: small, balanced, from training layouts, in neither the validation nor a test set."""
+CELLS = len(RELATIONS)
+
+MEAN_REWARD = 0.35
+"""What a dense reward pays for a typical sample."""
+REWARD_CAP = 1.2
+"""No single step is paid more."""
+
+
+def _antonym_matrix() -> Float:
+    """(26, 26): row c averages over the cells that cell c turns into when any of its terms are flipped."""
+    axes = [frozenset(term.axis for term in relation.terms) for relation in RELATIONS]
+    same = np.array([[a == b for b in axes] for a in axes], dtype=np.float64)
+    return np.asarray(same / same.sum(axis=1, keepdims=True))
+
+
+ANTONYMS = _antonym_matrix()
+"""`ANTONYMS @ per_cell` averages every cell with its antonym cells (2, 4 or 8 together). The failure of a single sample
+chases the VLM's antonym bias: a VLM that always says "left" makes an agent produce "right", then it turns round."""
+
+
+@dataclass(frozen=True)
+class IntrinsicReward:
+    """Paid at every step for whether the edit was feasible; some reasons may cost more or less than others."""
+
+    feasible: float
+    infeasible: float
+    by_reason: Mapping[Reason, float] = field(default_factory=dict)
+
+    def __call__(self, reason: Reason | None) -> float:
+        """The pay for a sample (`reason` None) or for the lack of one."""
+        return self.feasible if reason is None else self.by_reason.get(reason, self.infeasible)
+
+
+DEFAULT_INFEASIBLE = -0.1
+"""What an infeasible step costs where nothing else is said."""
+
+
+def make_intrinsic(feasible: float, infeasible: float | Mapping[str, float]) -> IntrinsicReward:
+    """The intrinsic reward; `infeasible` is one number, or numbers by reason (others cost `DEFAULT_INFEASIBLE`).
+
+    Raises `UserError` for an unknown reason.
+    """
+    if not isinstance(infeasible, Mapping):
+        return IntrinsicReward(feasible, infeasible)
+    for name in infeasible:
+        if name not in set(Reason):
+            raise unknown("reason", str(name), [reason.value for reason in Reason], "intrinsic_infeasible")
+    by_reason = {Reason(name): float(value) for name, value in infeasible.items()}
+    return IntrinsicReward(feasible, DEFAULT_INFEASIBLE, by_reason)
+
+
+class ExtrinsicReward(Protocol):
+    """Pay for samples that the VLM needs. One lives as long as its learning loop; `begin_experiment` clears it.
+
+    A plugin class is called as `Class(settings, steps_per_episode=..., guide=...)`; see `rls3_registry.plugins`.
+    """
+
+    immediate: ClassVar[bool]
+    """Whether `step_reward` needs the VLM's feedback on the sample at its step (a VLM call every step instead of one
+    an episode)."""
+
+    def begin_experiment(self, vlm: VLM, seed: int) -> None:
+        """Forget everything.
+
+        Args:
+            vlm: The VLM in its first state.
+            seed: Fixes what is drawn from then on.
+        """
+
+    def end_round(self, vlm: VLM, trained: Sequence[Sample]) -> None:
+        """Note that `vlm` has just been taught `trained`."""
+
+    def step_reward(self, sample: Sample, feedback: Feedback | None) -> float:
+        """Pay at the step that made `sample`.
+
+        Args:
+            sample: What the step made.
+            feedback: Of length 1, on the sample; None unless the reward is `immediate`.
+        """
+
+    def episode_reward(self, samples: Sequence[Sample], feedback: Feedback) -> float:
+        """Pay at the episode's last step, for all its samples."""
+
+    def state(self) -> dict[str, Any]:
+        """What a continued run needs: numpy arrays and JSON-ready values."""
+
+    def load_state(self, state: Mapping[str, Any], vlm: VLM) -> None:
+        """The inverse of `state`; `vlm` holds the weights of that moment already."""
+
+
+REWARDS: PluginSection[PluginSpec] = PluginSection(
+    "rewards",
+    "extrinsic reward",
+    ("immediate", "begin_experiment", "end_round", "step_reward", "episode_reward", "state", "load_state"),
+    PluginSpec,
+)
+DEFAULT_EXTRINSIC = "cell_error"
+"""The one that pays for what an agent seldom makes and the VLM still gets wrong. Why: docs/results.md."""
+
+
+def make_extrinsic(name: str, steps_per_episode: int, guide: Guide) -> ExtrinsicReward:
+    """The extrinsic reward of that name: a registry name, a YAML file, or `module:Class`. Raises `UserError`."""
+    made: ExtrinsicReward = REWARDS.create(name, steps_per_episode=steps_per_episode, guide=guide)
+    return made
+
+
+class NoSettings(Settings):
+    """Of a reward with nothing to set."""
+
+
+class SilentReward:
+    """A reward without memory that pays nothing: what the others add to."""
+
+    immediate: ClassVar[bool] = False
+    settings_model: ClassVar[type[Settings]] = NoSettings
+
+    def __init__(self, settings: Mapping[str, Any], *, steps_per_episode: int, guide: Guide) -> None:
+        self.settings: Any = check(self.settings_model, settings, section="settings")
+
+    def begin_experiment(self, vlm: VLM, seed: int) -> None:
+        pass
+
+    def end_round(self, vlm: VLM, trained: Sequence[Sample]) -> None:
+        pass
+
+    def step_reward(self, sample: Sample, feedback: Feedback | None) -> float:
+        return 0.0
+
+    def episode_reward(self, samples: Sequence[Sample], feedback: Feedback) -> float:
+        return 0.0
+
+    def state(self) -> dict[str, Any]:
+        return {}
+
+    def load_state(self, state: Mapping[str, Any], vlm: VLM) -> None:
+        pass
+
+
+def shares_of_mean(per_cell: Float, floor: float, frequency: Float | None = None) -> Float:
+    """(26,) `MEAN_REWARD` times each cell's value over the mean of all cells, 0..`REWARD_CAP`.
+
+    Args:
+        per_cell: (26,) values; negative ones count as 0. When none is above 0, all cells pay `MEAN_REWARD`.
+        floor: The least mean that is divided by.
+        frequency: (26,) weights of the mean; equal when left out.
+    """
+    positive = np.maximum(0.0, per_cell)
+    if not positive.any():
+        return np.full(len(per_cell), MEAN_REWARD)
+    mean = float(np.average(positive, weights=frequency))
+    return np.minimum(REWARD_CAP, MEAN_REWARD * positive / max(floor, mean))
