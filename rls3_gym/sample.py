@@ -191,8 +191,9 @@ def _item(row: Mapping[str, Any], picture: bytes) -> CaptionItem:
     with Image.open(io.BytesIO(picture), formats=["PNG"]) as image:
         rgb = np.array(image.convert("RGB"))
     if "slots" in row:
+        slots: tuple[int, int] = (row["slots"][0], row["slots"][1])
         arrangement = Arrangement.decode(row)
-        return _sample(rgb, arrangement, *row["slots"], row["offset"], row["visible"], row["pixels"])
+        return _sample(rgb, arrangement, *slots, row["offset"], row["visible"], row["pixels"])
     false = tuple(
         Negative(text, Change(change), None if t is None else Term(t)) for text, change, t in row["negatives"]
     )

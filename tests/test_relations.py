@@ -8,7 +8,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rls3_gym.scene.camera import CameraFrame
-from rls3_gym.scene.relations import BY_TERMS, RELATIONS, Relation, Term, margin_deg, relation, relation_indices
+from rls3_gym.scene.relations import (
+    BY_TERMS,
+    RELATIONS,
+    Relation,
+    Term,
+    margin_deg,
+    margins_deg,
+    relation,
+    relation_indices,
+)
 from rls3_gym.scene.rooms import CameraPose
 
 coordinate = st.floats(-3, 3, allow_nan=False, width=32)
@@ -38,6 +47,7 @@ def test_turning_and_shifting_camera_and_scene_together_changes_nothing(a, b, sh
 def test_many_offsets_at_once_give_what_each_gives_alone(many):
     together = relation_indices(np.stack(many))
     assert [RELATIONS[i] for i in together] == [relation(o) for o in many]
+    assert np.allclose(margins_deg(np.stack(many)), [margin_deg(o) for o in many])
 
 
 @pytest.mark.parametrize(
@@ -92,3 +102,24 @@ def test_turning_by_less_than_the_margin_keeps_the_relation(offset):
         sin, cos = np.sin(angle), np.cos(angle)
         turned = np.array([[cos, 0, -sin], [0, 1, 0], [sin, 0, cos]]) @ offset
         assert relation(turned) == relation(offset)
+
+
+@given(offsets)
+def test_turning_by_more_than_the_margin_can_change_the_relation(offset):
+    if np.linalg.norm(offset) < 1e-2 or np.hypot(offset[0], offset[2]) < 1e-3:
+        return
+    angle = np.radians(margin_deg(offset) + 1e-3)
+    azimuth, elevation = np.arctan2(offset[2], offset[0]), np.arctan2(offset[1], np.hypot(offset[0], offset[2]))
+    turned = [(azimuth + angle, elevation), (azimuth - angle, elevation), (azimuth, elevation + angle)]
+    turned.append((azimuth, elevation - angle))
+    moved = np.array([[np.cos(e) * np.cos(a), np.sin(e), np.cos(e) * np.sin(a)] for a, e in turned])
+    assert (relation_indices(moved) != relation(offset).index).any()
+
+
+@pytest.mark.parametrize(
+    ("azimuth", "elevation", "expected"),
+    [(0, 0, 22.5), (20, 0, 2.5), (45, 20, 2.5), (-90, -30, 7.5), (10, 74, 1.0), (22, 80, 5.0), (130, -89, 14.0)],
+)
+def test_the_margin_is_the_angle_to_the_nearest_sector_band_or_cone(azimuth, elevation, expected):
+    a, e = np.radians([azimuth, elevation])
+    assert margin_deg(np.array([np.cos(e) * np.cos(a), np.sin(e), np.cos(e) * np.sin(a)])) == pytest.approx(expected)

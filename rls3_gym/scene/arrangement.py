@@ -10,24 +10,20 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import cached_property
-from math import hypot
 from typing import Any
 
 import numpy as np
 
-from rls3_gym.scene.camera import CameraFrame, FloatArray
+from rls3_gym.scene import rules
+from rls3_gym.scene.camera import FloatArray, camera_frame
 from rls3_gym.scene.catalog import Catalog, ObjectKind, load_catalog
 from rls3_gym.scene.layouts import draw_layout
-from rls3_gym.scene.rooms import Layout, Solid, Surface
+from rls3_gym.scene.rooms import Layout, Surface
 
 SLOTS = 3
 """Number of active objects in a scene (the paper's three)."""
-VIEW_LIMIT = 0.97
-"""An object's base and top must project within this share of the half picture."""
 RELEASE_HEIGHT = 1.6
 """Metres above the floor from which an object is let go at level 1."""
-OVERHANG = 0.5
-"""Share of its footprint radius by which an object may reach over the edge of the furniture it stands on."""
 
 
 class Reason(StrEnum):
@@ -79,7 +75,7 @@ class Arrangement:
 
     @classmethod
     def decode(cls, values: Mapping[str, Any]) -> Arrangement:
-        """The inverse of `encode`; other keys are ignored. Raises `ValueError`, `KeyError` or `TypeError` for bad data."""
+        """The inverse of `encode`; other keys are ignored. Bad data raise `ValueError`, `KeyError` or `TypeError`."""
         objects = tuple(
             ActiveObject(str(kind), (float(x), float(y), float(z)), float(yaw))
             for kind, x, y, z, yaw in values["objects"]
@@ -88,7 +84,7 @@ class Arrangement:
 
     def camera_positions(self) -> FloatArray:
         """(slots, 3) base centers in the gravity-aligned camera frame, metres."""
-        return CameraFrame(self.layout.camera).to_camera(np.array([o.position for o in self.objects]))
+        return camera_frame(self.layout.camera).to_camera(np.array([o.position for o in self.objects]))
 
 
 @dataclass(frozen=True)
@@ -121,25 +117,19 @@ class Placement:
 
 def surfaces_at(layout: Layout, kind: ObjectKind, x: float, y: float) -> list[Surface]:
     """The surfaces that would carry an object of `kind` at (x, y), by height, whatever stands in the way."""
-
-    def carries(s: Surface) -> bool:
-        inset = (1 - OVERHANG) * kind.radius if s.z > 0 else 0.0  # the floor goes on beyond the stage
-        return s.x0 + inset <= x <= s.x1 - inset and s.y0 + inset <= y <= s.y1 - inset
-
-    return sorted((s for s in layout.surfaces if carries(s)), key=lambda s: s.z)
+    return sorted((s for s in layout.surfaces if rules.carries(s, kind.radius, x, y)), key=lambda s: s.z)
 
 
 def free_surfaces_at(layout: Layout, kind: ObjectKind, x: float, y: float) -> list[Surface]:
     """Those of `surfaces_at` on which an object of `kind` has room between the furniture."""
-    return [
-        s
-        for s in surfaces_at(layout, kind, x, y)
-        if kind.height <= s.clearance and not any(_touches(solid, kind, x, y, s.z) for solid in layout.solids)
-    ]
+    return [s for s in surfaces_at(layout, kind, x, y) if _has_room(layout, s, kind, x, y)]
 
 
 def place(arrangement: Arrangement, edit: Edit, catalog: Catalog | None = None) -> Placement:
-    """Check support, room bounds, furniture, the other objects and the camera's view; no pixels needed."""
+    """Check support, room bounds, furniture, the other objects and the camera's view; no pixels needed.
+
+    `feasibility.place_many` gives the same answers for many edits at once.
+    """
     layout = arrangement.layout
     kind = (catalog or load_catalog())[edit.kind]
     x0, x1, y0, y1 = layout.stage
@@ -148,10 +138,9 @@ def place(arrangement: Arrangement, edit: Edit, catalog: Catalog | None = None) 
     reachable = [s for s in surfaces_at(layout, kind, edit.x, edit.y) if s.z <= edit.level * RELEASE_HEIGHT]
     if not reachable:
         return Placement(None, Reason.NO_SUPPORT)
-    free = [s for s in free_surfaces_at(layout, kind, edit.x, edit.y) if s in reachable]
-    if not free:
+    surface = next((s for s in reversed(reachable) if _has_room(layout, s, kind, edit.x, edit.y)), None)
+    if surface is None:
         return Placement(None, Reason.OVERLAPS_FURNITURE)
-    surface = free[-1]
     thing = ActiveObject(edit.kind, (edit.x, edit.y, surface.z), edit.yaw)
     reason = check(arrangement, edit.slot, thing, kind)
     if reason is not None:
@@ -165,30 +154,32 @@ def check(arrangement: Arrangement, slot: int, thing: ActiveObject, kind: Object
     """The rules an object at a given position must meet in `slot` of `arrangement`; None when all hold."""
     x, y, z = thing.position
     layout = arrangement.layout
-    if not (layout.x0 + kind.radius <= x <= layout.x1 - kind.radius and y <= layout.y1 - kind.radius):
+    if not rules.within_walls(layout, kind.radius, x, y):
         return Reason.OUTSIDE_ROOM
-    if any(_touches(solid, kind, x, y, z) for solid in layout.solids):
+    if _touches_furniture(layout, kind, x, y, z):
         return Reason.OVERLAPS_FURNITURE
     catalog = load_catalog()
     for other_slot, other in enumerate(arrangement.objects):
         if other_slot == slot:
             continue
         other_kind = catalog[other.kind]
-        apart = hypot(x - other.position[0], y - other.position[1]) >= kind.radius + other_kind.radius
-        above = z >= other.position[2] + other_kind.height or other.position[2] >= z + kind.height
-        if not (apart or above):
+        if not rules.clear_of(
+            thing.position, kind.radius, kind.height, other.position, other_kind.radius, other_kind.height
+        ):
             return Reason.OVERLAPS_OBJECT
-    corners = np.array([[x, y, z], [x, y, z + kind.height]])
-    seen = CameraFrame(layout.camera).project(corners)
-    if (seen[:, 2] <= 0.1).any() or (np.abs(seen[:, :2]) > VIEW_LIMIT).any():
+    if not rules.in_view(camera_frame(layout.camera), kind.height, x, y, z):
         return Reason.OUT_OF_VIEW
     return None
 
 
-def _touches(solid: Solid, kind: ObjectKind, x: float, y: float, z: float) -> bool:
-    """Whether the cylinder around an object reaches into a solid (1 mm of contact is standing on it)."""
-    if z >= solid.z1 - 1e-3 or z + kind.height <= solid.z0 + 1e-3:
-        return False
-    dx = max(solid.x0 - x, 0.0, x - solid.x1)
-    dy = max(solid.y0 - y, 0.0, y - solid.y1)
-    return hypot(dx, dy) < kind.radius
+def _has_room(layout: Layout, surface: Surface, kind: ObjectKind, x: float, y: float) -> bool:
+    """Whether an object fits under what is above the surface and between what stands on it."""
+    return kind.height <= surface.clearance and not _touches_furniture(layout, kind, x, y, surface.z)
+
+
+def _touches_furniture(layout: Layout, kind: ObjectKind, x: float, y: float, z: float) -> bool:
+    """Whether the cylinder around an object reaches into a solid."""
+    return any(
+        rules.level_with(solid, kind.height, z) and rules.reaches_over(solid, kind.radius, x, y)
+        for solid in layout.solids
+    )

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -42,6 +43,18 @@ class CameraFrame:
         scale = self.half_width * np.where(forward > 1e-6, forward, 1e-6)
         return np.stack([right / scale, -up / scale, forward], axis=-1)
 
+    def along_axes(self, x: float | FloatArray, y: float | FloatArray, z: float | FloatArray) -> tuple[Any, Any, Any]:
+        """World points -> their distances from the camera along `axes`: right, up, forward. Numbers, or arrays that
+        broadcast; every entry is computed as a number alone would be, which a matrix product does not promise."""
+        dx, dy, dz = x - self.pose.eye[0], y - self.pose.eye[1], z - self.pose.eye[2]
+        right, up, forward = ((a * dx + b * dy + c * dz) for a, b, c in self._axes_as_numbers)
+        return right, up, forward
+
+    @cached_property
+    def _axes_as_numbers(self) -> list[list[float]]:
+        rows: list[list[float]] = self.axes.tolist()
+        return rows
+
     @cached_property
     def _gravity_aligned(self) -> FloatArray:
         sin, cos = np.sin(self.pose.heading), np.cos(self.pose.heading)
@@ -50,3 +63,9 @@ class CameraFrame:
     def _relative(self, points: ArrayLike) -> FloatArray:
         relative: FloatArray = np.asarray(points, np.float64) - np.array(self.pose.eye)
         return relative
+
+
+@lru_cache(maxsize=1024)
+def camera_frame(pose: CameraPose) -> CameraFrame:
+    """The frame of a pose, kept: every step of the environment asks for that of its room."""
+    return CameraFrame(pose)

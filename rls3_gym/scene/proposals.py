@@ -21,9 +21,9 @@ from rls3_gym.scene.arrangement import (
     free_surfaces_at,
     place,
 )
-from rls3_gym.scene.camera import CameraFrame, FloatArray
+from rls3_gym.scene.camera import FloatArray, camera_frame
 from rls3_gym.scene.catalog import load_catalog
-from rls3_gym.scene.relations import Relation, margin_deg, relation_indices
+from rls3_gym.scene.relations import Relation, margins_deg, relation_indices
 from rls3_gym.scene.rooms import Layout
 from rls3_registry.errors import UserError
 
@@ -115,13 +115,12 @@ def edit_for_relation(
 ) -> Edit | None:
     """An edit after which `slot` stands in `wanted` to `reference_slot`, its reference; None when none was found."""
     layout = arrangement.layout
-    frame = CameraFrame(layout.camera)
+    frame = camera_frame(layout.camera)
     reference = frame.to_camera(np.array(arrangement.objects[reference_slot].position))
     points = random_points(rng, layout, 4 * _CANDIDATES)
     offsets = frame.to_camera(points) - reference
-    for index in np.flatnonzero(relation_indices(offsets) == wanted.index):
-        if margin_deg(offsets[index]) < min_margin_deg:
-            continue
+    clear = margins_deg(offsets) >= min_margin_deg
+    for index in np.flatnonzero((relation_indices(offsets) == wanted.index) & clear):
         edit = edit_at(rng, arrangement, slot, kind, points[index])
         if edit is not None:
             return replace(edit, reference=reference_slot)
@@ -133,15 +132,14 @@ def arrangement_for_relation(
 ) -> Arrangement | None:
     """A random arrangement in which slot 0 stands in `wanted` to slot 1; None when none was found."""
     catalog = load_catalog()
-    frame = CameraFrame(layout.camera)
+    frame = camera_frame(layout.camera)
     points = random_points(rng, layout, _CANDIDATES)
     seen = frame.to_camera(points)
     offsets = (seen[:, None] - seen[None]).reshape(-1, 3)
     pairs = rng.permutation(np.flatnonzero(relation_indices(offsets) == wanted.index))
     chosen = [kinds[int(i)] for i in rng.choice(len(kinds), size=n, replace=False)]
-    for pair in pairs[:40]:
-        if margin_deg(offsets[pair]) < min_margin_deg:
-            continue
+    pairs = pairs[:40]
+    for pair in pairs[margins_deg(offsets[pairs]) >= min_margin_deg]:
         a, b = points[pair // _CANDIDATES], points[pair % _CANDIDATES]
         arrangement = Arrangement(layout, ())
         for slot, (kind, point) in enumerate(zip(chosen[:2], (a, b), strict=True)):

@@ -143,17 +143,23 @@ def relation(offset: FloatArray) -> Relation:
     return RELATIONS[index]
 
 
+def margins_deg(offsets: FloatArray) -> FloatArray:
+    """Angular distances, degrees, from many offsets to the nearest boundary at which the relation of each would change.
+
+    (n, 3) metres, camera frame -> (n,). That of a zero offset, which has no relation, means nothing.
+    """
+    x, y, z = np.asarray(offsets, dtype=np.float64).reshape(-1, 3).T
+    elevation = np.abs(np.degrees(np.arctan2(y, np.hypot(x, z))))
+    cone = 90.0 - VERTICAL_CONE_DEG
+    vertical = np.minimum(np.abs(elevation - ELEVATION_BAND_DEG), np.abs(elevation - cone))
+    within = (np.degrees(np.arctan2(z, x)) + SECTOR_DEG / 2) % SECTOR_DEG
+    horizontal = np.where(elevation <= cone, np.minimum(within, SECTOR_DEG - within), np.inf)
+    return np.minimum(vertical, horizontal)
+
+
 def margin_deg(offset: FloatArray) -> float:
     """Angular distance, degrees, from an offset to the nearest boundary at which its relation would change."""
-    x, y, z = (float(v) for v in np.asarray(offset, dtype=np.float64))
-    elevation = abs(np.degrees(np.arctan2(y, np.hypot(x, z))))
-    cone = 90.0 - VERTICAL_CONE_DEG
-    margin = min(abs(elevation - ELEVATION_BAND_DEG), abs(elevation - cone))
-    if elevation <= cone:
-        azimuth = np.degrees(np.arctan2(z, x))
-        within = (azimuth + SECTOR_DEG / 2) % SECTOR_DEG
-        margin = min(margin, within, SECTOR_DEG - within)
-    return float(margin)
+    return float(margins_deg(offset)[0])
 
 
 def can_hold(term: Term, offset: FloatArray) -> bool:

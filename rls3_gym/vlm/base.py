@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from rls3_gym.sample import Sample
+from rls3_gym.sample import CaptionItem
 
 Float = NDArray[np.float32]
 
@@ -80,10 +80,10 @@ class VLM(Protocol):
     image_size: int
     """Side of the square pictures it likes best, pixels; others are resized."""
 
-    def evaluate(self, samples: Sequence[Sample]) -> Feedback:
+    def evaluate(self, samples: Sequence[CaptionItem]) -> Feedback:
         """Score samples in batches, without gradients and without changing the model."""
 
-    def finetune(self, samples: Sequence[Sample], rng: np.random.Generator) -> FineTuneReport:
+    def finetune(self, samples: Sequence[CaptionItem], rng: np.random.Generator) -> FineTuneReport:
         """Teach one round. A non-finite loss or a collapse restores the weights from before it and says so."""
 
     def state(self) -> dict[str, Any]:

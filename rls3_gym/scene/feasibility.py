@@ -1,0 +1,209 @@
+"""Feasibility of many edits at once: what `place` finds for one, as arrays; free places near a wanted one; and where
+in a room objects can stand at all. Metres, world frame, z up.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import lru_cache
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rls3_gym.scene import rules
+from rls3_gym.scene.arrangement import RELEASE_HEIGHT, Arrangement, Edit, Reason, place
+from rls3_gym.scene.camera import CameraFrame, FloatArray, camera_frame
+from rls3_gym.scene.catalog import load_catalog
+from rls3_gym.scene.rooms import Layout
+
+IntArray = NDArray[np.int64]
+BoolArray = NDArray[np.bool_]
+
+REASONS = tuple(Reason)
+"""A reason's code is its place here; the code -1 stands for a feasible edit."""
+GRID_STEP = 0.025
+"""Greatest distance of neighbours in the grid that `nearest_free_place` searches, metres."""
+PLAN_CELLS = 12
+"""Cells of `floor_plan` along x and along y."""
+SLIM_RADIUS, TYPICAL_RADIUS, TYPICAL_HEIGHT = 0.1, 0.17, 0.3
+"""Sizes of the objects `floor_plan` is made for, metres: the least radius of the catalogue, and about its medians."""
+_NEAREST_AT_ONCE = 512
+_PLAN_POINTS = 4  # a cell, along x and along y
+
+
+class SurfaceColumns(NamedTuple):
+    """A room's surfaces, each field (surfaces,)."""
+
+    x0: FloatArray
+    x1: FloatArray
+    y0: FloatArray
+    y1: FloatArray
+    z: FloatArray
+    clearance: FloatArray
+
+
+class SolidColumns(NamedTuple):
+    """A room's solids, each field (solids,)."""
+
+    x0: FloatArray
+    x1: FloatArray
+    y0: FloatArray
+    y1: FloatArray
+    z0: FloatArray
+    z1: FloatArray
+
+
+class RoomArrays(NamedTuple):
+    """What the rules need of a layout."""
+
+    surfaces: SurfaceColumns
+    solids: SolidColumns
+    camera: CameraFrame
+
+
+@lru_cache(maxsize=512)
+def room_arrays(layout: Layout) -> RoomArrays:
+    """The arrays of a layout, kept for the layouts used last."""
+    surfaces = [(s.x0, s.x1, s.y0, s.y1, s.z, s.clearance) for s in layout.surfaces]
+    solids = [(s.x0, s.x1, s.y0, s.y1, s.z0, s.z1) for s in layout.solids]
+    return RoomArrays(
+        SurfaceColumns(*np.array(surfaces, dtype=np.float64).reshape(-1, 6).T),
+        SolidColumns(*np.array(solids, dtype=np.float64).reshape(-1, 6).T),
+        camera_frame(layout.camera),
+    )
+
+
+def place_many(
+    arrangement: Arrangement,
+    slots: IntArray | int,
+    radii: FloatArray | float,
+    heights: FloatArray | float,
+    x: FloatArray,
+    y: FloatArray,
+    levels: FloatArray | float,
+) -> tuple[FloatArray, IntArray]:
+    """The outcomes `place` would have for n edits, each of `arrangement` as it stands.
+
+    Args:
+        arrangement: the scene before the edits.
+        slots: (n,) the slot each edit fills, or one for all; so for `radii`, `heights` and `levels`.
+        radii: the footprint radius of each edit's object, metres.
+        heights: the height of each edit's object, metres.
+        x: (n,) metres.
+        y: (n,) metres.
+        levels: 0..1, as `Edit.level`.
+
+    Returns:
+        (n,) height of the surface each object comes to rest on, metres, NaN where there is none; and (n,) -1 where
+        the edit is feasible, else the code of the reason (its place in `REASONS`).
+    """
+    layout = arrangement.layout
+    room = room_arrays(layout)
+    slots, radii, heights, levels = (np.broadcast_to(v, x.shape) for v in (slots, radii, heights, levels))
+    reachable, free = _support(room, radii, heights, x, y, levels)
+    z = np.where(free, room.surfaces.z, -np.inf).max(axis=1, initial=-np.inf)
+    z[np.isneginf(z)] = np.nan
+    # `place` gives the first reason it meets, so the last one goes in first.
+    codes = np.full(x.shape, -1)
+    codes[~rules.in_view(room.camera, heights, x, y, z)] = _code(Reason.OUT_OF_VIEW)
+    codes[~_clear_of_objects(arrangement, slots, radii, heights, (x, y, z))] = _code(Reason.OVERLAPS_OBJECT)
+    codes[~rules.within_walls(layout, radii, x, y)] = _code(Reason.OUTSIDE_ROOM)
+    codes[~free.any(axis=1)] = _code(Reason.OVERLAPS_FURNITURE)
+    codes[~reachable.any(axis=1)] = _code(Reason.NO_SUPPORT)
+    x0, x1, y0, y1 = layout.stage
+    codes[~((x0 <= x) & (x <= x1) & (y0 <= y) & (y <= y1))] = _code(Reason.OUTSIDE_ROOM)
+    return z, codes
+
+
+def _code(reason: Reason) -> int:
+    return REASONS.index(reason)
+
+
+def _support(
+    room: RoomArrays, radii: FloatArray, heights: FloatArray, x: FloatArray, y: FloatArray, levels: FloatArray
+) -> tuple[BoolArray, BoolArray]:
+    """(n, surfaces) which surfaces each object reaches when let go, and on which of those it has room."""
+    surfaces, solids = room.surfaces, room.solids
+    radius, height, at_x, at_y = (v[:, None] for v in (radii, heights, x, y))
+    reachable = rules.carries(surfaces, radius, at_x, at_y) & (surfaces.z <= (levels * RELEASE_HEIGHT)[:, None])
+    in_the_way = rules.reaches_over(solids, radius, at_x, at_y)[:, None] & rules.level_with(
+        solids, height[:, None], surfaces.z[:, None]
+    )
+    return reachable, reachable & (height <= surfaces.clearance) & ~in_the_way.any(axis=2)
+
+
+def _clear_of_objects(
+    arrangement: Arrangement,
+    slots: IntArray,
+    radii: FloatArray,
+    heights: FloatArray,
+    position: tuple[FloatArray, FloatArray, FloatArray],
+) -> BoolArray:
+    """(n,) whether each object keeps clear of those in the other slots."""
+    clear = np.ones(slots.shape, dtype=np.bool_)
+    for slot, other in enumerate(arrangement.objects):
+        kind = load_catalog()[other.kind]
+        clear &= (slots == slot) | rules.clear_of(position, radii, heights, other.position, kind.radius, kind.height)
+    return clear
+
+
+def stage_grid(layout: Layout) -> tuple[FloatArray, FloatArray]:
+    """x (n,) and y (n,) of a grid over the stage's rectangle, edges included, at most `GRID_STEP` apart."""
+    x0, x1, y0, y1 = layout.stage
+    xs, ys = (np.linspace(low, high, int(np.ceil((high - low) / GRID_STEP)) + 1) for low, high in ((x0, x1), (y0, y1)))
+    x, y = np.meshgrid(xs, ys)
+    return x.ravel(), y.ravel()
+
+
+def nearest_free_place(
+    arrangement: Arrangement, slot: int, kind: str, x: float, y: float, level: float
+) -> tuple[float, float] | None:
+    """Where the edit (slot, kind, level) is feasible: at (x, y) itself, or at the nearest feasible point of
+    `stage_grid` (of equally near ones the first). None when no point of the grid is feasible."""
+    if place(arrangement, Edit(slot, kind, x, y, level, yaw=0.0)).feasible:
+        return x, y
+    grid_x, grid_y = stage_grid(arrangement.layout)
+    size = load_catalog()[kind]
+    for nearest in _in_order((grid_x - x) ** 2 + (grid_y - y) ** 2):
+        at_x, at_y = grid_x[nearest], grid_y[nearest]
+        free = np.flatnonzero(place_many(arrangement, slot, size.radius, size.height, at_x, at_y, level)[1] < 0)
+        if free.size:
+            return float(at_x[free[0]]), float(at_y[free[0]])
+    return None
+
+
+def _in_order(distances: FloatArray) -> Iterator[IntArray]:
+    """The indices of `distances` from the least to the greatest, some at a time."""
+    order = np.argsort(distances, kind="stable")
+    for start in range(0, len(order), _NEAREST_AT_ONCE):
+        yield order[start : start + _NEAREST_AT_ONCE]
+
+
+@lru_cache(maxsize=512)
+def floor_plan(layout: Layout) -> NDArray[np.float32]:
+    """What a room's furniture offers and takes, seen from above; the active objects and the camera play no part.
+
+    Returns:
+        (cells, cells, 2) float32, read-only. Rows go along y from the front of the stage to its back, columns along
+        x from left to right. [..., 0]: height of the highest surface in the cell on which a slim object has room,
+        metres; 0 where that is the floor or there is none. [..., 1]: share of the cell, 0..1, where a typical object
+        can't stand on the floor. (A third of the raised surfaces is too narrow
+        for a typical object.)
+    """
+    x0, x1, y0, y1 = layout.stage
+    count = PLAN_CELLS * _PLAN_POINTS
+    middles = (np.arange(count) + 0.5) / count
+    x, y = (v.ravel() for v in np.meshgrid(x0 + middles * (x1 - x0), y0 + middles * (y1 - y0)))
+    heights, levels = np.full(x.shape, TYPICAL_HEIGHT), np.full(x.shape, np.inf)
+    room = room_arrays(layout)
+    on_any, on_floor = (
+        _support(room, np.full(x.shape, radius), heights, x, y, levels)[1] for radius in (SLIM_RADIUS, TYPICAL_RADIUS)
+    )
+    height = np.where(on_any, room.surfaces.z, 0.0).max(axis=1)
+    blocked = ~on_floor[:, room.surfaces.z == 0].any(axis=1)
+    cells = (PLAN_CELLS, _PLAN_POINTS, PLAN_CELLS, _PLAN_POINTS)
+    plan = np.stack([height.reshape(cells).max(axis=(1, 3)), blocked.reshape(cells).mean(axis=(1, 3))], axis=-1)
+    plan = plan.astype(np.float32)
+    plan.setflags(write=False)
+    return plan

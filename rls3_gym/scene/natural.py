@@ -1,0 +1,190 @@
+"""Natural proposals: feasible edits as uniform actions would give them, for an agent to choose from.
+
+Uniform edits are drawn in batches, and the first feasible ones are kept, each with the slot its caption is to speak
+about. So each proposal is an independent draw of what the random sampler makes, seen before it is rendered: a
+choice among them made without looking is the random sampler.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+from numpy.random import Generator
+from numpy.typing import NDArray
+
+from rls3_gym.scene.arrangement import SLOTS, Arrangement, Edit
+from rls3_gym.scene.camera import FloatArray, camera_frame
+from rls3_gym.scene.catalog import load_catalog
+from rls3_gym.scene.feasibility import BoolArray, IntArray, place_many
+from rls3_gym.scene.proposals import container
+from rls3_gym.scene.relations import RELATIONS, Term, margins_deg, relation_indices
+
+PairRule = Callable[[str, str], bool]
+"""Whether a caption may speak of these two object kinds."""
+
+MAX_TERMS = 3
+TERMS_OF = np.array([[term in r.terms for term in Term] for r in RELATIONS], dtype=np.float32)
+"""(26, 6): which terms each relation is described with."""
+LENGTH_OF = np.array([[r.complexity == n + 1 for n in range(MAX_TERMS)] for r in RELATIONS], dtype=np.float32)
+"""(26, 3): one-hot of each relation's number of terms."""
+_DRAWN_PER_PROPOSAL = 6
+_BATCHES = 40
+
+
+@dataclass(frozen=True, eq=False)
+class Proposals:
+    """n feasible edits in the order they were drawn, with what each would be captioned as. Rows are proposals."""
+
+    edits: tuple[Edit, ...]
+    reference_slots: IntArray
+    """(n,): the slot that the caption of the edited object speaks about."""
+    relations: IntArray
+    """(n,): the relation cell, an index into `RELATIONS`, of the edited object to the reference."""
+    heights: FloatArray
+    """(n,): height of the surface the object comes to rest on, metres."""
+    offsets: NDArray[np.float32]
+    """(n, 3): base of the edited object minus that of the reference, camera frame, metres."""
+
+    @property
+    def terms(self) -> NDArray[np.float32]:
+        """(n, 6): 1 for every term of the caption, in the order of `Term`."""
+        return TERMS_OF[self.relations]
+
+    @property
+    def lengths(self) -> NDArray[np.float32]:
+        """(n, 3): one-hot of the number of terms of the caption."""
+        return LENGTH_OF[self.relations]
+
+    def __len__(self) -> int:
+        return len(self.edits)
+
+
+@dataclass(frozen=True, eq=False)
+class _Candidates:
+    """Edits as columns, (n,) each."""
+
+    slots: IntArray
+    kinds: IntArray
+    """Index into the kinds that edits are drawn from."""
+    x: FloatArray
+    y: FloatArray
+    levels: FloatArray
+    yaws: FloatArray
+    reference_draws: FloatArray
+    """0..1: which of its possible references an edit takes."""
+
+    def edit(self, i: int, kinds: tuple[str, ...]) -> Edit:
+        return Edit(
+            slot=int(self.slots[i]),
+            kind=kinds[self.kinds[i]],
+            x=float(self.x[i]),
+            y=float(self.y[i]),
+            level=float(self.levels[i]),
+            yaw=float(self.yaws[i]),
+        )
+
+
+def natural_proposals(
+    rng: Generator, arrangement: Arrangement, kinds: Sequence[str], k: int, pair_rule: PairRule, margin_deg: float
+) -> Proposals:
+    """The first `k` feasible edits of a sequence drawn as `random_edit` draws, each with its reference slot.
+
+    An edit is kept when `place` accepts it and its object may be captioned against at least one other slot: the pair
+    rule allows the two kinds, and their relation is no nearer than the margin to a boundary. The reference is drawn
+    uniformly from those slots. Whether the objects can be seen is known after rendering only.
+
+    Args:
+        rng: drawn from in batches, so how much depends on how many batches were needed.
+        arrangement: the scene as it stands, all slots filled; every proposal is an edit of it.
+        kinds: the object kinds to draw from; those in the other slots are left out.
+        k: how many proposals.
+        pair_rule: whether a caption may speak of two kinds.
+        margin_deg: least distance to a relation's boundary, degrees; 0 for no such rule.
+
+    Returns:
+        `k` proposals, in the order they were drawn. Fewer, down to none at all, when 240 k draws gave fewer: the
+        caller treats none as `Reason.NO_PLACE`.
+    """
+    kinds = tuple(kinds)
+    may_caption = np.array([[pair_rule(kind, other.kind) for other in arrangement.objects] for kind in kinds])
+    found: list[Proposals] = []
+    missing = k
+    for _ in range(_BATCHES):
+        candidates = _draw(rng, arrangement, kinds, k * _DRAWN_PER_PROPOSAL)
+        found.append(_proposals(candidates, arrangement, kinds, may_caption, margin_deg, missing))
+        missing -= len(found[-1])
+        if missing == 0:
+            break
+    return Proposals(
+        tuple(edit for batch in found for edit in batch.edits),
+        np.concatenate([batch.reference_slots for batch in found]),
+        np.concatenate([batch.relations for batch in found]),
+        np.concatenate([batch.heights for batch in found]),
+        np.concatenate([batch.offsets for batch in found]),
+    )
+
+
+def _draw(rng: Generator, arrangement: Arrangement, kinds: tuple[str, ...], count: int) -> _Candidates:
+    """`count` edits, each distributed as `random_edit`'s."""
+    options = [container(arrangement, slot, kinds) for slot in range(SLOTS)]
+    indices = [np.array([kinds.index(kind) for kind in names]) for names in options]
+    x0, x1, y0, y1 = arrangement.layout.stage
+    slots = rng.integers(SLOTS, size=count)
+    picks = rng.integers(np.array([len(names) for names in options])[slots])
+    return _Candidates(
+        slots=slots,
+        kinds=np.array([indices[slot][pick] for slot, pick in zip(slots, picks, strict=True)]),
+        x=rng.uniform(x0, x1, count),
+        y=rng.uniform(y0, y1, count),
+        levels=rng.random(count),
+        yaws=rng.uniform(0, 2 * np.pi, count),
+        reference_draws=rng.random(count),
+    )
+
+
+def _proposals(
+    drawn: _Candidates,
+    arrangement: Arrangement,
+    kinds: tuple[str, ...],
+    may_caption: BoolArray,
+    margin_deg: float,
+    most: int,
+) -> Proposals:
+    """The first of the candidates that are feasible, at most `most`. `may_caption` is the pair rule, (kinds, slots)."""
+    radii, heights = _sizes(kinds)[:, drawn.kinds]
+    z, codes = place_many(arrangement, drawn.slots, radii, heights, drawn.x, drawn.y, drawn.levels)
+    feasible = np.flatnonzero(codes < 0)
+    offsets = _offsets(arrangement, np.stack([drawn.x, drawn.y, z], axis=1)[feasible])
+    cells = relation_indices(offsets).reshape(-1, SLOTS)
+    clear = (margins_deg(offsets) >= margin_deg).reshape(-1, SLOTS) & (cells >= 0)
+    elsewhere = drawn.slots[feasible, None] != np.arange(SLOTS)
+    possible = elsewhere & may_caption[drawn.kinds[feasible]] & clear
+
+    rows = np.flatnonzero(possible.any(axis=1))[:most]
+    kept, possible = feasible[rows], possible[rows]
+    nth = np.floor(drawn.reference_draws[kept] * possible.sum(axis=1))
+    references = (possible.cumsum(axis=1) > nth[:, None]).argmax(axis=1)
+    return Proposals(
+        edits=tuple(drawn.edit(i, kinds) for i in kept),
+        reference_slots=references,
+        relations=cells[rows, references],
+        heights=z[kept],
+        offsets=offsets[rows, references].astype(np.float32),
+    )
+
+
+def _offsets(arrangement: Arrangement, points: FloatArray) -> FloatArray:
+    """(n, 3) bases -> (n, slots, 3) camera-frame offsets from each object, with the rounding of a frame's positions."""
+    bases = camera_frame(arrangement.layout.camera).to_camera(points).astype(np.float32).astype(np.float64)
+    others = arrangement.camera_positions().astype(np.float32).astype(np.float64)
+    return bases[:, None] - others
+
+
+@lru_cache(maxsize=64)
+def _sizes(kinds: tuple[str, ...]) -> FloatArray:
+    """(2, kinds): radius and height of each kind, metres."""
+    found = [load_catalog()[kind] for kind in kinds]
+    return np.array([[k.radius for k in found], [k.height for k in found]])
