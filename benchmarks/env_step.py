@@ -38,6 +38,7 @@ class NotingBackend:
     def __init__(self, backend: SceneBackend) -> None:
         self.backend = backend
         self.image_size = backend.image_size
+        self.fingerprint = backend.fingerprint
         self.captured: list[Arrangement] = []
         self._arrangement: Arrangement | None = None
 
@@ -49,10 +50,10 @@ class NotingBackend:
         self._arrangement = arrangement
         self.backend.apply(arrangement)
 
-    def capture(self) -> Frame:
+    def capture(self, size: int | None = None) -> Frame:
         assert self._arrangement is not None
         self.captured.append(self._arrangement)
-        return self.backend.capture()
+        return self.backend.capture(size)
 
     def close(self) -> None:
         self.backend.close()

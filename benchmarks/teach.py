@@ -47,8 +47,8 @@ def samples_of(sampler: str, seed: int) -> Iterator[Sample]:
     while True:
         stage.set_scene(rng)
         for _ in range(EPISODE):
-            decoded = view.decode(agent.choose(view.space), stage, rng)
-            outcome = stage.try_edit(decoded[0], rng, decoded[1]) if decoded else None
+            edit = view.decode(agent.choose(view.space), stage, rng)
+            outcome = stage.try_edit(edit, rng) if edit else None
             feasible = outcome is not None and outcome.sample is not None
             agent.heard({"feasible": feasible})
             if outcome is not None and outcome.sample is not None:
@@ -77,7 +77,7 @@ def teach(job: tuple[str, str, int, tuple[int, ...]]) -> list[dict[str, Any]]:
                 "pairwise": accuracy["pairwise_accuracy"],
                 "by_term": accuracy["by_term"],
                 "natural": natural["pairwise_accuracy"],
-                "presence": presence_accuracy(vlm, load_set("presence").samples),
+                "presence": presence_accuracy(vlm, load_set("presence").items),
             }
             rows.append(row)
             print(json.dumps(row), flush=True)

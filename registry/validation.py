@@ -10,6 +10,14 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from rls3_registry.errors import UserError, nearest
 
+RENAMED = {
+    "T": "steps_per_episode",
+    "E": "episodes_per_round",
+    "eta": "train_fraction",
+    "colour": "color",
+    "adapter": "plugin",
+}
+"""Keys of earlier releases and what they are called now."""
 M = TypeVar("M", bound=BaseModel)
 
 
@@ -44,6 +52,9 @@ def _describe(model: type[BaseModel], error: ValidationError, section: str) -> s
     steps += [str(step) for step in problem["loc"] if not _TYPE_TAG.fullmatch(str(step))]
     key = ".".join(steps)
     if problem["type"] == "extra_forbidden":
+        name = str(problem["loc"][-1])
+        if name in RENAMED:
+            return f"{key!r} is now called {RENAMED[name]!r}"
         message = f"unknown key {key!r}{_near_keys(model, problem['loc'])}"
     elif problem["type"] == "missing":
         message = f"{key}: is missing"
@@ -55,6 +66,9 @@ def _describe(model: type[BaseModel], error: ValidationError, section: str) -> s
             said = "should be a list with at least one entry"
         got = problem["input"]
         given = f", not {got!r}" if isinstance(got, int | float | str | None) else ""
+        if problem["type"] == "literal_error" and isinstance(got, str):
+            near = nearest(got, re.findall(r"'([^']*)'", said))
+            given += f"; did you mean {near[0]!r}?" if near else ""
         message = f"{key}: {said}{given}" if key else f"{said}{given}"
     return message + (f" (and {more} more)" if more else "")
 

@@ -15,6 +15,7 @@ from rls3_gym.scene.catalog import load_catalog
 from rls3_gym.scene.layouts import draw_layout
 from rls3_gym.scene.proposals import random_arrangement
 from rls3_registry.errors import UserError
+from rls3_registry.validation import Settings, check
 
 SIZE = 64
 
@@ -90,12 +91,34 @@ def test_depth_is_smaller_on_a_nearer_object(backend, arrangement):
     assert np.allclose(depth, distance, atol=0.5)
 
 
+def test_a_capture_of_another_size_shows_the_same_scene(backend, arrangement):
+    backend.reset(arrangement, seed=0)
+    small, large = backend.capture(), backend.capture(2 * SIZE)
+    assert large.rgb.shape == (2 * SIZE, 2 * SIZE, 3)
+    assert np.allclose(large.visible, small.visible, atol=0.15)
+    assert (backend.capture().rgb == small.rgb).all()
+
+
+def test_a_fingerprint_names_backend_size_and_settings(backend):
+    prints = {
+        backend.fingerprint,
+        EmbeddedBackend(image_size=32).fingerprint,
+        EmbeddedBackend({"supersampling": 1}, image_size=SIZE).fingerprint,
+    }
+    assert len(prints) == 3
+    assert load_backend("embedded", SIZE).fingerprint == EmbeddedBackend(image_size=SIZE).fingerprint
+
+
+class NightSettings(Settings):
+    brightness: float
+
+
 class NightBackend(EmbeddedBackend):
     """A backend of somebody else's."""
 
-    def __init__(self, image_size: int, brightness: float) -> None:
-        super().__init__(image_size)
-        self.brightness = brightness
+    def __init__(self, settings, *, image_size: int) -> None:
+        super().__init__(image_size=image_size)
+        self.brightness = check(NightSettings, settings, section="settings").brightness
 
 
 def test_a_backend_may_be_a_yaml_file_with_a_class_of_ones_own(tmp_path):
@@ -108,8 +131,14 @@ def test_a_backend_may_be_a_yaml_file_with_a_class_of_ones_own(tmp_path):
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        ("plugin: test_backends:NightBackend\nsettings: {brightnes: 0.2}", "settings: .*'brightnes'"),
-        ("plugin: embedded\nsettings: {supersampling: abc}", "supersampling must be a whole number from 1 to 8"),
+        (
+            "plugin: test_backends:NightBackend\nsettings: {brightnes: 0.2}",
+            "unknown key 'settings.brightnes'; did you mean 'brightness'",
+        ),
+        (
+            "plugin: embedded\nsettings: {supersampling: abc}",
+            "settings.supersampling: should be a valid integer, not 'abc'",
+        ),
         ("plugin: embeded", "unknown backend 'embeded'; did you mean 'embedded'"),
         ("plugin: test_backends:SIZE", "has no class 'SIZE'"),
         ("plugin: rls3_gym.scene.arrangement:Edit", "is no backend; it lacks reset, apply"),

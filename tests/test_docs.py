@@ -191,7 +191,7 @@ def test_the_vlms_of_contributing_load(examples: Path, monkeypatch: pytest.Monke
 
 def test_the_backend_of_contributing_loads(examples: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(examples)
-    assert load_backend("quick.yaml", 32).supersampling == 1  # type: ignore[attr-defined]
+    assert load_backend("quick.yaml", 32).settings.supersampling == 1  # type: ignore[attr-defined]
 
 
 def test_the_object_and_the_room_of_contributing_can_be_shown(examples: Path) -> None:

@@ -24,11 +24,11 @@ def env() -> gymnasium.Env:
 def test_the_corners_of_the_box_are_the_corners_of_the_stage(env: gymnasium.Env) -> None:
     view, stage, rng = BoxView(env.stage.kinds), env.stage, np.random.default_rng(0)
     x0, x1, y0, y1 = stage.arrangement.layout.stage
-    low, _ = view.decode(np.full(5, -1.0), stage, rng)
-    high, _ = view.decode(np.full(5, 1.0), stage, rng)
+    low = view.decode(np.full(5, -1.0), stage, rng)
+    high = view.decode(np.full(5, 1.0), stage, rng)
     assert (low.slot, low.x, low.y, low.level) == (0, x0, y0, 0.0)
     assert (high.slot, high.x, high.y, high.level) == (2, x1, y1, 1.0)
-    beyond, _ = view.decode(np.full(5, 9.0), stage, rng)
+    beyond = view.decode(np.full(5, 9.0), stage, rng)
     assert (beyond.x, beyond.y) == (x1, y1)
 
 
@@ -37,9 +37,9 @@ def test_every_kind_of_the_container_can_be_chosen_and_none_that_stands_in_anoth
     others = {o.kind for o in stage.arrangement.objects[1:]}
     n = len(stage.kinds) - 2
     box = BoxView(stage.kinds)
-    by_box = [box.decode(np.array([-1, 2 * (i + 0.5) / n - 1, 0, 0, 0]), stage, rng)[0].kind for i in range(n)]
+    by_box = [box.decode(np.array([-1, 2 * (i + 0.5) / n - 1, 0, 0, 0]), stage, rng).kind for i in range(n)]
     cells = MultiDiscreteView(stage.kinds)
-    by_cell = [cells.decode(np.array([0, i, 0, 0, 0]), stage, rng)[0].kind for i in range(n)]
+    by_cell = [cells.decode(np.array([0, i, 0, 0, 0]), stage, rng).kind for i in range(n)]
     assert by_box == by_cell and set(by_box) == set(stage.kinds) - others
 
 
@@ -47,7 +47,7 @@ def test_a_multi_discrete_action_names_a_cell_of_the_floor_plan(env: gymnasium.E
     view, rng = MultiDiscreteView(env.stage.kinds), np.random.default_rng(0)
     x0, x1, y0, y1 = env.stage.arrangement.layout.stage
     for _ in range(20):
-        edit, _ = view.decode(np.array([1, 0, 0, 11, 3]), env.stage, rng)
+        edit = view.decode(np.array([1, 0, 0, 11, 3]), env.stage, rng)
         assert edit.slot == 1 and edit.level == 1.0
         assert x0 <= edit.x <= x0 + (x1 - x0) / 12 and y1 - (y1 - y0) / 12 <= edit.y <= y1
 
@@ -121,7 +121,7 @@ def test_the_place_of_an_object_in_the_state_is_spelled_as_the_box_action_would(
     objects = state[view.slices["objects"]].reshape(3, 10)
     for slot, thing in enumerate(env.stage.arrangement.objects):
         action = np.array([slot - 1, 0, *objects[slot, 1:3], 0])
-        edit, _ = box.decode(action, env.stage, np.random.default_rng(0))
+        edit = box.decode(action, env.stage, np.random.default_rng(0))
         assert (edit.x, edit.y) == pytest.approx(thing.position[:2], abs=1e-4)
 
 

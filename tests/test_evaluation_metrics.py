@@ -9,6 +9,7 @@ import pytest
 from rliable import metrics as rliable_metrics
 from scipy.stats import entropy
 
+from rls3_gym.backends.embedded.backend import EmbeddedBackend
 from rls3_gym.evalsets.renderings import render
 from rls3_gym.evalsets.specs import SETS_FOLDER, read_specs
 from rls3_gym.evaluation.metrics import accuracy_table, coverage, mirrored, presence_accuracy
@@ -47,7 +48,7 @@ class Reader:
 @pytest.fixture(scope="module")
 def samples() -> tuple[Sample, ...]:
     specs = read_specs(SETS_FOLDER / "validation.jsonl.gz")[::8]
-    return render(specs, "metrics-tests", 64)
+    return render(specs, "metrics-tests", EmbeddedBackend(image_size=64))
 
 
 def says(term: str) -> Callable[[Sample, str], float]:
@@ -98,7 +99,7 @@ def test_the_tiny_vlm_is_measured_consistently(samples: tuple[Sample, ...]) -> N
 
 
 def test_presence_is_the_share_of_true_captions_preferred() -> None:
-    items = render(read_specs(SETS_FOLDER / "presence.jsonl.gz")[:12], "presence-tests", 64)
+    items = render(read_specs(SETS_FOLDER / "presence.jsonl.gz")[:12], "presence-tests", EmbeddedBackend(image_size=64))
     assert presence_accuracy(Reader(lambda s, caption: float(caption == s.caption)), items) == 1.0
     assert 0.0 <= presence_accuracy(load_vlm("tiny"), items) <= 1.0
     with pytest.raises(ValueError, match="opposite captions"):

@@ -27,21 +27,22 @@ from rls3_registry.errors import UserError
 
 BALANCED = ("test", "test_unseen_kinds", "validation", "guide", "presence")
 SPECS = {name: read_specs(SETS_FOLDER / f"{name}.jsonl.gz") for name in SET_NAMES}
+BACKEND = EmbeddedBackend(image_size=32)
 MANIFEST = yaml.safe_load((SETS_FOLDER / "manifest.yaml").read_text())["sets"]
 
 
 def pair(spec: ItemSpec) -> tuple[str, str]:
-    return spec.objects[spec.slot_a].kind, spec.objects[spec.slot_b].kind
+    return spec.arrangement.objects[spec.slot_a].kind, spec.arrangement.objects[spec.slot_b].kind
 
 
 def truth(spec: ItemSpec) -> Relation:
-    positions = spec.arrangement().camera_positions().astype(np.float32).astype(np.float64)
+    positions = spec.arrangement.camera_positions().astype(np.float32).astype(np.float64)
     return relation(positions[spec.slot_a] - positions[spec.slot_b])
 
 
 def unseen(spec: ItemSpec) -> Sample:
     """The item's captions with a blank picture."""
-    scene = spec.arrangement()
+    scene = spec.arrangement
     n = len(scene.objects)
     blank = np.zeros((1, 1, 3), np.uint8)
     nothing = np.zeros((0, 0))
@@ -91,7 +92,7 @@ def test_cell_counts_balance_complexities_and_terms() -> None:
 
 
 def test_no_scene_is_in_two_sets() -> None:
-    keys = [spec.arrangement().key for name in SET_NAMES for spec in SPECS[name]]
+    keys = [spec.arrangement.key for name in SET_NAMES for spec in SPECS[name]]
     assert len(set(keys)) == len(keys)
     assert held_out_keys() == {s.arrangement().key for name in HELD_OUT_SETS for s in SPECS[name]}
     assert not held_out_keys() & {s.arrangement().key for s in SPECS["guide"]}
@@ -101,10 +102,10 @@ def test_sets_keep_to_their_layouts_and_object_pairs() -> None:
     splits = {plan.name: plan.split for plan in PLANS}
     held_out = {kind.name for kind in load_catalog().held_out}
     for name, specs in SPECS.items():
-        assert {spec.arrangement().layout.split for spec in specs} == {splits[name]}
-        assert len({spec.family for spec in specs}) == 5
+        assert {spec.arrangement.layout.split for spec in specs} == {splits[name]}
+        assert len({spec.arrangement.layout.family for spec in specs}) == 5
         if name != "test_unseen_kinds":
-            assert not held_out & {thing.kind for spec in specs for thing in spec.objects}
+            assert not held_out & {thing.kind for spec in specs for thing in spec.arrangement.objects}
     assert all(is_held_out_pair(*pair(spec)) for spec in SPECS["test"])
     assert not any(is_held_out_pair(*pair(spec)) for name in ("validation", "guide") for spec in SPECS[name])
     assert all(held_out & set(pair(spec)) for spec in SPECS["test_unseen_kinds"])
@@ -123,7 +124,7 @@ def test_items_rendered_again_are_captioned_truly_and_meet_the_stages_rules(name
     """Fails too when rooms or objects have changed since the sets were built: `rls3 testsets` builds them anew."""
     backend = EmbeddedBackend(image_size=64)
     for spec in SPECS[name][:: len(SPECS[name]) // 6]:
-        scene = spec.arrangement()
+        scene = spec.arrangement
         assert scene == rounded(scene) and stands(scene)
         backend.reset(scene, seed=0)
         frame = backend.capture()
@@ -139,7 +140,9 @@ def test_presence_items_swap_in_a_kind_that_is_not_there() -> None:
     for spec in SPECS["presence"]:
         assert spec.absent is not None
         position, kind = spec.absent
-        assert position in (0, 1) and kind in training and kind not in {thing.kind for thing in spec.objects}
+        assert (
+            position in (0, 1) and kind in training and kind not in {thing.kind for thing in spec.arrangement.objects}
+        )
 
 
 @pytest.mark.parametrize("name", ["test", "test_unseen_kinds", "validation", "guide"])
@@ -169,11 +172,11 @@ def test_building_is_balanced_and_the_same_every_time() -> None:
 
 def test_a_set_is_rendered_once_and_then_read_from_the_cache(own_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     specs = (*SPECS["presence"][:2], *SPECS["validation"][:2])
-    first = renderings.render(specs, "few", 32)
+    first = renderings.render(specs, "few", BACKEND)
     (file,) = (own_cache / "rls3_gym" / "sets").iterdir()
-    assert file.name.startswith("few-32-")
-    monkeypatch.setattr(renderings, "_trace", lambda *_: pytest.fail("rendered again"))
-    again = renderings.render(specs, "few", 32)
+    assert file.name.startswith("few-")
+    monkeypatch.setattr(renderings, "_show", lambda *_: pytest.fail("rendered again"))
+    again = renderings.render(specs, "few", BACKEND)
     for one, other in zip(first, again, strict=True):
         assert one.rgb.shape == (32, 32, 3) and (one.rgb == other.rgb).all()
         assert (one.caption, one.negatives, one.provenance) == (other.caption, other.negatives, other.provenance)
@@ -183,16 +186,16 @@ def test_a_set_is_rendered_once_and_then_read_from_the_cache(own_cache: Path, mo
 
 def test_a_cut_cache_file_is_rendered_anew(own_cache: Path) -> None:
     specs = SPECS["validation"][:2]
-    first = renderings.render(specs, "few", 32)
+    first = renderings.render(specs, "few", BACKEND)
     (file,) = (own_cache / "rls3_gym" / "sets").iterdir()
     file.write_bytes(file.read_bytes()[:500])
-    assert (renderings.render(specs, "few", 32)[1].rgb == first[1].rgb).all()
+    assert (renderings.render(specs, "few", BACKEND)[1].rgb == first[1].rgb).all()
 
 
 def test_a_cache_that_cannot_be_written_is_no_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").write_text("in the way")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
-    assert len(renderings.render(SPECS["validation"][:1], "few", 32)) == 1
+    assert len(renderings.render(SPECS["validation"][:1], "few", BACKEND)) == 1
 
 
 def test_specs_survive_their_file_byte_for_byte(tmp_path: Path) -> None:

@@ -137,7 +137,7 @@ def test_natural_proposals_are_feasible_edits_with_a_clear_reference(family: str
         for row, edit in enumerate(proposals.edits):
             after = place(arrangement, edit).arrangement
             assert after is not None
-            reference = int(proposals.reference_slots[row])
+            reference = proposals.edits[row].reference
             assert reference != edit.slot
             assert may_caption(edit.kind, after.objects[reference].kind)
             assert after.objects[edit.slot].position[2] == proposals.heights[row]
@@ -151,14 +151,14 @@ def test_natural_proposals_are_feasible_edits_with_a_clear_reference(family: str
 
 
 def test_a_proposal_becomes_the_sample_it_promised_or_is_hidden() -> None:
-    stage, rng = Stage(EmbeddedBackend(64), families=family_names()), np.random.default_rng(0)
+    stage, rng = Stage(EmbeddedBackend(image_size=64), families=family_names()), np.random.default_rng(0)
     made = 0
     for _ in range(40):
         stage.set_scene(rng)
         proposals = natural_proposals(rng, stage.arrangement, KINDS, 8, may_caption, MARGIN)
         row = int(rng.integers(len(proposals)))
-        edit, reference = proposals.edits[row], int(proposals.reference_slots[row])
-        outcome = stage.try_edit(edit, rng, reference)
+        edit, reference = proposals.edits[row], proposals.edits[row].reference
+        outcome = stage.try_edit(edit, rng)
         if outcome.sample is None:
             assert outcome.reason in (Reason.HIDDEN, Reason.TOO_SMALL)
             continue
@@ -172,7 +172,7 @@ def natural_sample(rng: np.random.Generator, arrangement: Arrangement) -> tuple[
     """An edit, its reference slot and its relation cell: one proposal chosen without looking."""
     proposals = natural_proposals(rng, arrangement, KINDS, 8, may_caption, MARGIN)
     row = int(rng.integers(len(proposals)))
-    return proposals.edits[row], int(proposals.reference_slots[row]), int(proposals.relations[row])
+    return proposals.edits[row], proposals.edits[row].reference, int(proposals.relations[row])
 
 
 def rejection_sample(rng: np.random.Generator, arrangement: Arrangement) -> tuple[Edit, int, int]:
@@ -230,7 +230,7 @@ def test_proposals_depend_on_the_generator_alone() -> None:
         natural_proposals(np.random.default_rng(7), arrangement, KINDS, 8, may_caption, MARGIN) for _ in range(2)
     )
     assert one.edits == two.edits
-    for name in ("reference_slots", "relations", "heights", "offsets"):
+    for name in ("relations", "heights", "offsets"):
         assert getattr(one, name).tobytes() == getattr(two, name).tobytes()
 
 

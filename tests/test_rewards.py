@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import pytest
-from env_parts import feedback, samples, tiny_vlm
+from env_parts import feedback, make_env, samples, tiny_vlm
 
-from rls3_gym.loop.rewards import (
-    ANTONYMS,
-    EXTRINSIC,
-    MEAN_REWARD,
-    CellError,
-    EpisodeError,
-    ExtrinsicReward,
-    LearningProgress,
-    ReducibleError,
-    SampleError,
-    make_extrinsic,
-    make_intrinsic,
-)
+import rls3_registry
+from rls3_gym.loop.rewards.base import ANTONYMS, MEAN_REWARD, ExtrinsicReward, make_extrinsic, make_intrinsic
+from rls3_gym.loop.rewards.look_ahead import LearningProgress
 from rls3_gym.sample import Sample
 from rls3_gym.scene.arrangement import Reason
 from rls3_gym.scene.relations import BY_TERMS, RELATIONS, Term
@@ -31,11 +26,16 @@ def cell(*terms: Term) -> int:
 
 def of_cell(*terms: Term) -> Sample:
     """A sample that is in a given cell, as far as rewards can tell."""
-    sample = samples()[0]
-    return Sample(
-        sample.rgb, sample.caption, sample.negatives, RELATIONS[cell(*terms)], sample.kind_a, sample.kind_b,
-        sample.provenance,
-    )  # fmt: skip
+    offset = np.zeros(3)
+    for term in terms:
+        offset[term.axis] = term.sign
+    sample = replace(samples()[0], offset=tuple(offset))
+    assert sample.relation == BY_TERMS[frozenset(terms)]
+    return sample
+
+
+def named(name: str, steps_per_episode: int = 32, guide: Sequence[Sample] = ()) -> ExtrinsicReward:
+    return make_extrinsic(name, steps_per_episode, lambda: guide)
 
 
 def test_a_cell_and_its_antonyms_are_all_that_flipping_any_of_its_terms_gives() -> None:
@@ -47,7 +47,7 @@ def test_a_cell_and_its_antonyms_are_all_that_flipping_any_of_its_terms_gives() 
 
 
 def test_the_papers_reward_is_the_episodes_error_and_comes_at_its_end() -> None:
-    reward = EpisodeError(10)
+    reward = named("episode_error", 10)
     assert not reward.immediate and reward.step_reward(samples()[0], None) == 0.0
     half = [i % 2 == 0 for i in range(24)]
     assert reward.episode_reward(samples(), feedback(samples(), half)) == pytest.approx(10 * MEAN_REWARD)
@@ -56,7 +56,7 @@ def test_the_papers_reward_is_the_episodes_error_and_comes_at_its_end() -> None:
 
 
 def test_the_sample_error_pays_each_sample_for_its_own_failure() -> None:
-    reward, one = SampleError(), samples()[:1]
+    reward, one = named("sample_error"), samples()[:1]
     assert reward.immediate
     assert reward.step_reward(one[0], feedback(one, 0.0)) == pytest.approx(2 * MEAN_REWARD)
     assert reward.step_reward(one[0], feedback(one, 1.0)) == 0.0
@@ -65,7 +65,7 @@ def test_the_sample_error_pays_each_sample_for_its_own_failure() -> None:
 
 
 def test_turning_the_vlms_bias_round_earns_nothing_with_the_cell_error() -> None:
-    reward = CellError(rarity=False)
+    reward = named("cell_error_unweighted")
     left, right = [of_cell(Term.LEFT)], [of_cell(Term.RIGHT)]
     for _ in range(100):  # a VLM that always says "left"
         reward.episode_reward(left, feedback(left, 1.0))
@@ -76,20 +76,20 @@ def test_turning_the_vlms_bias_round_earns_nothing_with_the_cell_error() -> None
 
 def test_the_cell_error_pays_more_where_the_vlm_is_wrong_and_what_is_rare() -> None:
     hard, easy = [of_cell(Term.LEFT)], [of_cell(Term.FRONT)]
-    reward = CellError(rarity=False)
+    reward = named("cell_error_unweighted")
     for _ in range(50):
         reward.episode_reward(hard, feedback(hard, 0.0))
         reward.episode_reward(easy, feedback(easy, 1.0))
     assert reward.step_reward(hard[0], None) > 1.4 * reward.step_reward(easy[0], None)
-    weighted = CellError(rarity=True)
+    weighted = named("cell_error")
     for _ in range(300):
         weighted.step_reward(hard[0], None)
     assert weighted.step_reward(of_cell(Term.ABOVE), None) > 2 * weighted.step_reward(hard[0], None)
 
 
-@pytest.mark.parametrize("rarity", [True, False])
-def test_the_cell_error_does_not_fade_as_the_vlm_learns(rarity: bool) -> None:
-    reward, rng = CellError(rarity), np.random.default_rng(0)
+@pytest.mark.parametrize("name", ["cell_error", "cell_error_unweighted"])
+def test_the_cell_error_does_not_fade_as_the_vlm_learns(name: str) -> None:
+    reward, rng = named(name), np.random.default_rng(0)
     all_cells = [of_cell(*relation.terms) for relation in RELATIONS]
     for _ in range(200):  # a VLM that is wrong once in twenty
         reward.episode_reward(all_cells, feedback(all_cells, [bool(b) for b in rng.random(26) < 0.95]))
@@ -99,13 +99,13 @@ def test_the_cell_error_does_not_fade_as_the_vlm_learns(rarity: bool) -> None:
 
 
 def test_the_cell_error_of_a_vlm_that_is_never_wrong_pays_next_to_nothing() -> None:
-    reward, all_cells = CellError(rarity=False), [of_cell(*relation.terms) for relation in RELATIONS]
+    reward, all_cells = named("cell_error_unweighted"), [of_cell(*relation.terms) for relation in RELATIONS]
     for _ in range(200):
         reward.episode_reward(all_cells, feedback(all_cells, 1.0))
     assert max(reward.step_reward(sample, None) for sample in all_cells) < 0.1 * MEAN_REWARD
 
 
-@pytest.mark.parametrize("reward", [CellError(), CellError(rarity=False), SampleError()])
+@pytest.mark.parametrize("reward", [named("cell_error"), named("cell_error_unweighted"), named("sample_error")])
 def test_a_dense_reward_pays_a_vlm_at_chance_about_the_documented_mean(reward: ExtrinsicReward) -> None:
     reward.begin_experiment(tiny_vlm(), seed=0)
     rng = np.random.default_rng(0)
@@ -118,8 +118,8 @@ def test_a_dense_reward_pays_a_vlm_at_chance_about_the_documented_mean(reward: E
     assert 0.6 * MEAN_REWARD < np.mean(paid) < 1.4 * MEAN_REWARD
 
 
-def test_reducible_error_pays_for_what_the_taught_copy_is_surer_of_and_leaves_the_vlm_alone() -> None:
-    vlm, reward = tiny_vlm(), ReducibleError(samples(24))
+def test_reducible_error_pays_for_what_the_taught_copy_knows_better_and_leaves_the_vlm_alone() -> None:
+    vlm, reward = tiny_vlm(), named("reducible_error", guide=samples(24))
     digest = vlm.digest()
     reward.begin_experiment(vlm, seed=0)
     assert vlm.digest() == digest
@@ -129,14 +129,15 @@ def test_reducible_error_pays_for_what_the_taught_copy_is_surer_of_and_leaves_th
         reward.episode_reward(samples(), unsure)
     pays = [reward.step_reward(s, None) for s in samples()]
     assert min(pays) > 0.0 and max(pays) > MEAN_REWARD
-    made = ANTONYMS[[s.relation.index for s in samples()]].sum(axis=0)
-    if (made == 0).any():  # a cell of which nothing was seen to be reducible pays nothing
-        assert reward.step_reward(of_cell(*RELATIONS[int(np.argmin(made))].terms), None) == 0.0
+    unmade = [r for r in RELATIONS if not any(ANTONYMS[r.index, s.relation.index] for s in samples())]
+    assert unmade, "the samples hold every cell or its antonym; take fewer"
+    for relation in unmade:  # nothing was seen to be reducible there
+        assert reward.step_reward(of_cell(*relation.terms), None) == 0.0
 
 
 def test_reducible_error_remembers_and_makes_the_same_copy_again() -> None:
     vlm = tiny_vlm()
-    first, second = ReducibleError(samples(8)), ReducibleError(samples(8))
+    first, second = named("reducible_error", guide=samples(8)), named("reducible_error", guide=samples(8))
     first.begin_experiment(vlm, seed=5)
     first.end_round(vlm, samples()[:4])
     first.episode_reward(samples(), feedback(samples(), 0.0, p_opposite=0.3))
@@ -149,7 +150,7 @@ def test_reducible_error_remembers_and_makes_the_same_copy_again() -> None:
 def test_learning_progress_is_gain_per_trained_sample_on_the_guide() -> None:
     vlm = tiny_vlm()
     guide = samples(24)
-    reward = LearningProgress(guide)
+    reward = named("learning_progress", guide=guide)
     reward.begin_experiment(vlm, seed=0)
     assert reward.step_reward(guide[0], None) == MEAN_REWARD  # before the first round: all alike
     before = vlm.evaluate(guide).p_opposite
@@ -163,7 +164,7 @@ def test_learning_progress_is_gain_per_trained_sample_on_the_guide() -> None:
     expected = max(0.0, float(gained[in_class].mean())) / (len(in_class) + LearningProgress.PRIOR)
     # The guide holds one or two samples a cell, weighted alike here, so the class mean is the gain.
     assert reward.state()["gain"][best.relation.index] == pytest.approx(expected, abs=1e-6)
-    copy = LearningProgress(guide)
+    copy = named("learning_progress", guide=guide)
     copy.load_state(reward.state(), vlm)
     assert [copy.step_reward(s, None) for s in guide] == [reward.step_reward(s, None) for s in guide]
 
@@ -171,7 +172,8 @@ def test_learning_progress_is_gain_per_trained_sample_on_the_guide() -> None:
 def test_an_unknown_reward_is_an_error_that_names_the_nearest() -> None:
     with pytest.raises(UserError, match="did you mean 'cell_error'"):
         make_extrinsic("cel_error", 4, lambda: ())
-    assert set(EXTRINSIC) >= {"episode_error", "sample_error", "cell_error", "reducible_error", "learning_progress"}
+    shipped = set(rls3_registry.names("rewards"))
+    assert shipped >= {"episode_error", "sample_error", "cell_error", "reducible_error", "learning_progress"}
 
 
 def test_the_intrinsic_reward_tells_feasible_from_infeasible_and_reasons_apart() -> None:
@@ -181,10 +183,46 @@ def test_the_intrinsic_reward_tells_feasible_from_infeasible_and_reasons_apart()
     assert (by_reason(Reason.HIDDEN), by_reason(Reason.OVERLAPS_OBJECT)) == (-1.0, -0.1)
 
 
-def test_an_intrinsic_reward_that_is_no_number_or_of_no_reason_is_refused() -> None:
-    with pytest.raises(UserError, match="intrinsic_feasible must be a finite number"):
-        make_intrinsic("much", -0.1)  # type: ignore[arg-type]
-    with pytest.raises(UserError, match="intrinsic_infeasible must be a finite number"):
-        make_intrinsic(0.0, float("inf"))
+def test_an_intrinsic_reward_for_an_unknown_reason_is_refused() -> None:
     with pytest.raises(UserError, match="did you mean 'hidden'"):
         make_intrinsic(0.0, {"hiden": -1.0})
+
+
+class SteadyReward:
+    """A reward of somebody else's: one class."""
+
+    immediate = False
+
+    def __init__(self, settings: dict[str, Any], *, steps_per_episode: int, guide: object) -> None:
+        self.pay = settings["pay"]
+
+    def begin_experiment(self, vlm: object, seed: int) -> None: ...
+    def end_round(self, vlm: object, trained: object) -> None: ...
+    def load_state(self, state: object, vlm: object) -> None: ...
+
+    def step_reward(self, sample: object, feedback: object) -> float:
+        return float(self.pay)
+
+    def episode_reward(self, samples: object, feedback: object) -> float:
+        return 0.0
+
+    def state(self) -> dict[str, Any]:
+        return {}
+
+
+def test_a_reward_may_be_a_yaml_file_with_a_class_of_ones_own(tmp_path: Path) -> None:
+    file = tmp_path / "steady.yaml"
+    file.write_text("plugin: test_rewards:SteadyReward\nsettings: {pay: 0.5}\n", encoding="utf-8")
+    assert named(str(file)).step_reward(samples()[0], None) == 0.5
+    env = make_env(extrinsic=str(file))
+    env.reset(seed=0)
+    paid = [env.step(env.action_space.sample())[4] for _ in range(6)]
+    assert {info["extrinsic"] for info in paid} <= {0.0, 0.5}
+    assert all(info["extrinsic"] == 0.5 for info in paid if info["feasible"])
+
+
+def test_a_wrong_setting_of_a_reward_is_named(tmp_path: Path) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text("plugin: cell_error\nsettings: {rarty: true}\n", encoding="utf-8")
+    with pytest.raises(UserError, match="unknown key 'settings.rarty'; did you mean 'rarity'"):
+        named(str(file))

@@ -7,7 +7,7 @@ import pytest
 from env_parts import draw_samples
 
 from rls3_gym.backends.embedded.backend import EmbeddedBackend
-from rls3_gym.sample import decode_samples, encode_samples
+from rls3_gym.sample import decode_samples, encode_items
 from rls3_gym.scene.arrangement import RELEASE_HEIGHT, SLOTS, Edit, Reason, free_surfaces_at, place
 from rls3_gym.scene.captions import parse
 from rls3_gym.scene.catalog import load_catalog
@@ -147,7 +147,7 @@ def test_a_relation_edit_gives_the_relation_it_was_asked_for(backend):
         stage.set_scene(rng)
         wanted = RELATIONS[int(rng.integers(26))]
         found = stage.relation_edit(rng, int(rng.integers(SLOTS)), wanted)
-        outcome = stage.try_edit(found[0], rng, found[1]) if found else None
+        outcome = stage.try_edit(found, rng) if found else None
         if outcome is not None and outcome.sample is not None:
             assert outcome.sample.relation == wanted
             checked += 1
@@ -174,7 +174,7 @@ def test_a_room_in_which_nothing_can_be_seen_is_a_clear_error(backend):
 
 def test_samples_come_back_from_a_checkpoint_as_they_were(backend):
     before = samples(backend, 5)
-    after = decode_samples(encode_samples(before))
+    after = decode_samples(encode_items(before))
     for a, b in zip(before, after, strict=True):
         assert (a.rgb == b.rgb).all()
         assert (a.caption, a.negatives, a.relation, a.provenance) == (b.caption, b.negatives, b.relation, b.provenance)

@@ -13,7 +13,7 @@ import torch
 
 from rls3_gym.evalsets.loader import load_set
 from rls3_gym.evaluation.metrics import accuracy_table, presence_accuracy
-from rls3_gym.sample import Sample
+from rls3_gym.sample import CaptionItem
 from rls3_gym.scene.captions import Change
 from rls3_gym.vlm.loading import load_vlm
 from rls3_gym.vlm.open_clip.adapter import OpenClipVLM
@@ -254,7 +254,7 @@ def test_a_model_of_open_clips_own_kind_is_scored_taught_and_loaded_from_a_folde
 
 
 def test_features_are_kept_once_per_sample_and_forgotten_with_it(vlm, guide):
-    mine = [Sample(s.rgb, s.caption, s.negatives, s.relation, s.kind_a, s.kind_b, s.provenance) for s in guide[:4]]
+    mine = [CaptionItem(s.rgb[::-1], s.caption, s.negatives) for s in guide[:4]]
     vlm.evaluate(mine)
     kept = len(vlm._features._kept)
     vlm.evaluate(mine)
@@ -274,7 +274,7 @@ def test_the_tokenizer_keeps_words_and_marks_unknown_ones(tmp_path):
 def test_the_packaged_model_knows_objects_is_at_chance_on_relations_and_is_small():
     vlm = load_vlm("tiny")
     assert isinstance(vlm, OpenClipVLM)
-    assert presence_accuracy(vlm, load_set("presence").samples) >= 0.97
+    assert presence_accuracy(vlm, load_set("presence").items) >= 0.97
     assert 0.47 <= accuracy_table(vlm, load_set("test").samples).pairwise <= 0.55
     assert (PACKAGED / "tiny" / WEIGHTS_FILE).stat().st_size < 20e6
 

@@ -39,8 +39,6 @@ class Proposals:
     """n feasible edits in the order they were drawn, with what each would be captioned as. Rows are proposals."""
 
     edits: tuple[Edit, ...]
-    reference_slots: IntArray
-    """(n,): the slot that the caption of the edited object speaks about."""
     relations: IntArray
     """(n,): the relation cell, an index into `RELATIONS`, of the edited object to the reference."""
     heights: FloatArray
@@ -76,7 +74,7 @@ class _Candidates:
     reference_draws: FloatArray
     """0..1: which of its possible references an edit takes."""
 
-    def edit(self, i: int, kinds: tuple[str, ...]) -> Edit:
+    def edit(self, i: int, kinds: tuple[str, ...], reference: int) -> Edit:
         return Edit(
             slot=int(self.slots[i]),
             kind=kinds[self.kinds[i]],
@@ -84,6 +82,7 @@ class _Candidates:
             y=float(self.y[i]),
             level=float(self.levels[i]),
             yaw=float(self.yaws[i]),
+            reference=reference,
         )
 
 
@@ -120,7 +119,6 @@ def natural_proposals(
             break
     return Proposals(
         tuple(edit for batch in found for edit in batch.edits),
-        np.concatenate([batch.reference_slots for batch in found]),
         np.concatenate([batch.relations for batch in found]),
         np.concatenate([batch.heights for batch in found]),
         np.concatenate([batch.offsets for batch in found]),
@@ -168,8 +166,7 @@ def _proposals(
     nth = np.floor(drawn.reference_draws[kept] * possible.sum(axis=1))
     references = (possible.cumsum(axis=1) > nth[:, None]).argmax(axis=1)
     return Proposals(
-        edits=tuple(drawn.edit(i, kinds) for i in kept),
-        reference_slots=references,
+        edits=tuple(drawn.edit(i, kinds, int(slot)) for i, slot in zip(kept, references, strict=True)),
         relations=cells[rows, references],
         heights=z[kept],
         offsets=offsets[rows, references].astype(np.float32),
