@@ -288,3 +288,64 @@ def test_plain_sb3_and_gymnasiums_statistics_work_on_it_without_our_plugins():
         seed=0,
     )
     assert model.learn(12).num_timesteps == 12
+
+
+def test_a_reset_can_begin_with_a_given_scene() -> None:
+    env = make_env(observation="dict")
+    env.reset(seed=3)
+    scene = env.unwrapped.stage.arrangement
+    seen = env.unwrapped.observation()
+    for given in (scene, scene.encode()):
+        env.reset()
+        observation, info = env.reset(options={"arrangement": given})
+        assert env.unwrapped.stage.arrangement == scene
+        assert data_equivalence(observation["pixels"], seen["pixels"], exact=True)
+        assert (info["n_steps"], info["n_generated"]) == (0, 0)
+    run_episode(env)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"objects": []}, "needs 3 objects, not 0"),
+        ({"objects": [["gold bar", 0, 0, 0, 0]] * 3}, "unknown object kind 'gold bar'"),
+        ({"layout": 9999}, "has layouts 0..27, not 9999"),
+        ({"objects": "none"}, "must be an Arrangement, or family, layout and objects"),
+        ("floating", "slot 0 .* is not feasible: no_support"),
+    ],
+)
+def test_a_scene_that_cannot_be_is_refused_and_the_episode_goes_on(change: Any, said: str) -> None:
+    env = make_env()
+    env.reset(seed=3)
+    scene = env.unwrapped.stage.arrangement.encode()
+    if change == "floating":
+        kind, x, y, z, yaw = scene["objects"][0]
+        change = {"objects": [[kind, x, y, z + 0.05, yaw], *scene["objects"][1:]]}
+    with pytest.raises(UserError, match=said):
+        env.reset(options={"arrangement": scene | change})
+    assert env.unwrapped.stage.arrangement.encode() == scene
+    run_episode(env)
+
+
+def test_an_unknown_option_of_reset_is_refused() -> None:
+    with pytest.raises(UserError, match="reset: unknown option 'arangement'; did you mean 'arrangement'"):
+        make_env().reset(seed=0, options={"arangement": None})
+
+
+def test_a_preview_says_what_an_action_will_give_and_changes_nothing() -> None:
+    env, told = make_env(steps_per_episode=40, finetune=False), []
+    env.reset(seed=3)
+    env.action_space.seed(3)
+    for _ in range(40):
+        action = env.action_space.sample()
+        before = env.unwrapped.state()
+        previews = [env.unwrapped.preview(action) for _ in range(2)]
+        assert previews[0] == previews[1]
+        assert data_equivalence(before, env.unwrapped.state(), exact=True)
+        info = env.step(action)[4]
+        assert {key: info[key] for key in ("feasible", "reason", "caption")} == {
+            key: previews[0][key] for key in ("feasible", "reason", "caption")
+        }
+        assert previews[0]["relation"] == ("" if info["sample"] is None else info["sample"].relation.label)
+        told.append(info["feasible"])
+    assert any(told) and not all(told)

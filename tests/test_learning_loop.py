@@ -1,0 +1,107 @@
+"""The learning loop: any number of lanes, one VLM."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gymnasium
+import numpy as np
+import pytest
+from env_parts import ROOMS, tiny_vlm
+from gymnasium.utils.env_checker import data_equivalence
+
+from rls3_gym.loop.learning_loop import LearningLoop, LoopSettings
+from rls3_registry.errors import UserError
+
+STEPS = 4
+
+
+def begun(lanes: int = 3, **settings: Any) -> LearningLoop:
+    defaults = {"steps_per_episode": STEPS, "episodes_per_round": 2, "train_fraction": 1.0, "families": ROOMS}
+    loop = LearningLoop(tiny_vlm(), LoopSettings(**(defaults | settings)), lanes=lanes)
+    loop.begin_experiment([np.random.default_rng([5, lane]) for lane in range(lanes)])
+    for lane in range(lanes):
+        loop.begin_episode(lane)
+    return loop
+
+
+def random_steps(loop: LearningLoop, lanes: list[int]) -> dict[int, Any]:
+    """One uniform edit on each of some lanes; the next episode begins where one ends."""
+    edits = {n: loop.lanes[n].stage.random_edit(loop.lanes[n].rng) for n in lanes}
+    taken = loop.step(edits)
+    for number, step in taken.items():
+        if step.ended:
+            loop.begin_episode(number)
+    return taken
+
+
+def test_lanes_share_one_vlm_and_counts_are_over_all_of_them() -> None:
+    loop = begun()
+    infos = [step.info for _ in range(2 * STEPS) for step in random_steps(loop, [0, 1, 2]).values()]
+    assert infos[-1]["n_steps"] == 3 * 2 * STEPS and infos[-1]["n_episodes"] == 6
+    assert infos[-1]["n_generated"] == sum(info["feasible"] for info in infos)
+    taught = [info["finetune"] for info in infos if info["finetune"] is not None]
+    assert len(taught) == infos[-1]["round"] == 3  # six episodes, two to a round
+    assert loop.scheduler.vlm.digest() == infos[-1]["vlm_digest"] == taught[-1]["digest_after"]
+
+
+def test_lanes_draw_from_their_own_generators_whatever_the_others_do() -> None:
+    together, alone = begun(2, finetune=False), begun(2, finetune=False)
+    for _ in range(STEPS):
+        random_steps(together, [0, 1])
+        random_steps(alone, [1])
+    assert together.lanes[1].stage.arrangement == alone.lanes[1].stage.arrangement
+
+
+def test_the_vlm_is_asked_once_about_the_episodes_that_end_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    loop, asked = begun(), []
+    evaluate = loop.scheduler.vlm.evaluate
+    monkeypatch.setattr(loop.scheduler.vlm, "evaluate", lambda items: asked.append(len(items)) or evaluate(items))
+    ended = [random_steps(loop, [0, 1, 2]) for _ in range(STEPS)][-1]
+    assert asked == [sum(step.info["feedback"]["n"] for step in ended.values())]
+
+
+def test_a_reward_of_the_step_asks_the_vlm_once_for_all_lanes(monkeypatch: pytest.MonkeyPatch) -> None:
+    loop, asked = begun(extrinsic="sample_error"), []
+    evaluate = loop.scheduler.vlm.evaluate
+    monkeypatch.setattr(loop.scheduler.vlm, "evaluate", lambda items: asked.append(len(items)) or evaluate(items))
+    made = [sum(s.info["feasible"] for s in random_steps(loop, [0, 1, 2]).values()) for _ in range(STEPS - 1)]
+    assert asked == [n for n in made if n]
+
+
+def test_a_loop_of_several_lanes_goes_on_from_its_state() -> None:
+    first, second = begun(2), begun(2)
+    for _ in range(5):
+        random_steps(first, [0, 1])
+    random_steps(first, [0])  # one lane is ahead
+    second.load_state(first.state())
+    for _ in range(7):
+        infos = [[step.info for step in random_steps(loop, [0, 1]).values()] for loop in (first, second)]
+        for info in (info for side in infos for info in side if info["finetune"] is not None):
+            info["finetune"].pop("seconds")
+        assert data_equivalence(*infos, exact=True)
+
+
+def test_a_new_experiment_begins_with_the_first_family_again() -> None:
+    loop = begun(1)
+    first = loop.lanes[0].stage.arrangement
+    loop.begin_episode()
+    loop.begin_experiment([np.random.default_rng([5, 0])])
+    loop.begin_episode()
+    assert loop.lanes[0].stage.arrangement == first
+
+
+def test_a_step_on_a_lane_whose_episode_is_over_asks_for_a_reset_and_changes_nothing() -> None:
+    loop = begun(2)
+    for _ in range(STEPS):
+        loop.step({0: None})
+    before = loop.scheduler.n_steps
+    with pytest.raises(gymnasium.error.ResetNeeded, match="call reset"):
+        loop.step({0: None, 1: None})
+    assert loop.scheduler.n_steps == before and loop.lanes[1].episode.step == 0
+
+
+def test_unknown_names_are_refused_when_the_loop_is_built() -> None:
+    for settings, said in (({"families": ("kitchn",)}, "'kitchen'"), ({"extrinsic": "cel_error"}, "'cell_error'")):
+        with pytest.raises(UserError, match=f"did you mean {said}"):
+            begun(1, **settings)
