@@ -16,15 +16,16 @@ from rls3_gym.sample import Sample, make_sample
 from rls3_gym.scene.arrangement import SLOTS, Arrangement, Edit, Reason, check, free_surfaces_at, place
 from rls3_gym.scene.catalog import load_catalog
 from rls3_gym.scene.layouts import layouts
+from rls3_gym.scene.natural import Proposals, natural_proposals
 from rls3_gym.scene.pairs import is_held_out_pair
-from rls3_gym.scene.proposals import container, edit_for_relation, random_arrangement, random_edit
-from rls3_gym.scene.relations import Relation, margin_deg
+from rls3_gym.scene.proposals import random_arrangement, random_edit
+from rls3_gym.scene.relation_pool import RelationPool, relation_pool
+from rls3_gym.scene.relations import margin_deg
 from rls3_gym.scene.rooms import Layout, Split
 from rls3_registry.errors import UserError, unknown
 from rls3_registry.validation import Settings
 
 _SCENE_TRIES = 60
-_RELATION_TRIES = 6
 
 
 class FeasibilityRules(Settings):
@@ -186,25 +187,24 @@ class Stage:
         reference = self._reference(frame, kinds, edit.slot, edit.reference, rng)
         if isinstance(reference, Reason):
             return Outcome(None, reason=reference, frame=None)
-        return Outcome(make_sample(arrangement, frame, edit.slot, reference), None, frame)
+        pair = (reference, edit.slot) if edit.turned else (edit.slot, reference)
+        return Outcome(make_sample(arrangement, frame, *pair), None, frame)
 
     def random_edit(self, rng: Generator) -> Edit:
         """An edit drawn uniformly: what a uniform `box` action means."""
         return random_edit(rng, self.arrangement, self.kinds)
 
-    def relation_edit(self, rng: Generator, slot: int, wanted: Relation) -> Edit | None:
-        """An edit that puts a random kind into `slot`, in `wanted` to another slot, its reference; or None."""
-        others = [s for s in range(SLOTS) if s != slot]
-        for _ in range(_RELATION_TRIES):
-            reference = others[int(rng.integers(len(others)))]
-            reference_kind = self.arrangement.objects[reference].kind
-            options = [k for k in container(self.arrangement, slot, self.kinds) if self._may_caption(k, reference_kind)]
-            kind = options[int(rng.integers(len(options)))]
-            margin = self.rules.ambiguity_margin_deg if self.rules.reject_ambiguous else 0.0
-            edit = edit_for_relation(rng, self.arrangement, slot, reference, wanted, kind, margin)
-            if edit is not None:
-                return edit
-        return None
+    def proposals(self, rng: Generator, k: int) -> Proposals:
+        """`k` edits as uniform `box` actions would give them, all geometrically feasible, each with its reference."""
+        return natural_proposals(rng, self.arrangement, self.kinds, k, self._may_caption, self._margin_deg)
+
+    @property
+    def _margin_deg(self) -> float:
+        return self.rules.ambiguity_margin_deg if self.rules.reject_ambiguous else 0.0
+
+    def relation_pool(self, rng: Generator) -> RelationPool:
+        """Which relations can be had here by moving one object, and edits that make them."""
+        return relation_pool(rng, self.arrangement, self.kinds, self._may_caption, self._margin_deg)
 
     def _may_caption(self, kind_a: str, kind_b: str) -> bool:
         return self.split != "train" or not is_held_out_pair(kind_a, kind_b)

@@ -1,4 +1,4 @@
-"""Observation kinds: what an agent sees of the scene and of the VLM."""
+"""Observations: what an agent sees of the scene and of the VLM."""
 
 from __future__ import annotations
 
@@ -9,67 +9,93 @@ import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
 
+from rls3_gym.envs.settings import EnvironmentSettings
+from rls3_gym.envs.views import FEATURES, proposal_features
+from rls3_gym.loop.lane import Lane
 from rls3_gym.loop.scheduler import Scheduler
 from rls3_gym.scene.arrangement import SLOTS, Arrangement
 from rls3_gym.scene.catalog import load_catalog
+from rls3_gym.scene.feasibility import floor_plan
 from rls3_gym.scene.layouts import family_names
+from rls3_gym.scene.natural import Proposals
 from rls3_gym.scene.rooms import Layout
-from rls3_gym.stage import Stage
-from rls3_registry.errors import unknown
 
-KINDS = ("state", "pixels", "dict")
-"""Observation kinds by name."""
 SURFACES = 5
 """Raised surfaces of a room that the state tells of: the highest ones."""
+FLOOR_CELLS = 12
+"""Cells of the floor plan along x and along y."""
 _PER_OBJECT = 10
 _LIMIT = 10.0
 
 
 class StateView:
-    """The flat float32 vector; `slices` names its blocks.
+    """The flat float32 vector; `slices` names its blocks. Which blocks there are depends on the action view: where an
+    action chooses among proposals, they are what the edit is made of, and the room is left out.
 
-    | block | values | meaning |
-    |---|---|---|
-    | `room` | families + 4 | one-hot of the scene family (sorted by name); half width and half depth of the stage (m); sine and cosine of the camera's heading |
-    | `surfaces` | 5 x 3 | highest raised surfaces, highest first: center x, y (action units), height (m); zeros where there are fewer |
-    | `objects` | 3 x 10 | per slot: kind (action units), x, y (action units), position of the base in the camera frame (right, up, away; m), sine and cosine of the yaw, radius and height (dm) |
-    | `step` | 1 | steps done in this episode / T |
-    | `error` | 3 | running error of the VLM, averaged over antonyms: left/right, front/behind, above/below; -1 never wrong, 0 chance, 1 always |
-    | `complexity` | 3 | the same for captions with one, two and three terms |
+    | block | values | where | meaning |
+    |---|---|---|---|
+    | `room` | families + 4 | placing views | one-hot of the scene family (sorted by name); half width and half depth of the stage (m); sine and cosine of the camera's heading |
+    | `surfaces` | 5 x 3 | placing views | highest raised surfaces, highest first: center x, y (action units), height (m); zeros where there are fewer |
+    | `floor` | 12 x 12 x 2 | placing views | over the stage's floor plan, row by row from front to back: height (m) of the highest surface for a slim object; share of the cell where furniture keeps a typical object off the floor |
+    | `objects` | 3 x 10 | placing views | per slot: kind (action units), x, y (action units), position of the base in the camera frame (right, up, away; m), sine and cosine of the yaw, radius and height (dm) |
+    | `proposals` | k x 9, or 9 | `select`, or `preference` | features of each proposal, in order (zeros where there are fewer); or their mean. See `rls3_gym.envs.views.proposal_features` |
+    | `step` | 1 | all | steps done in this episode / `steps_per_episode` |
+    | `round` | 1 | all | rounds done / (rounds done + 4): 0 at first, then towards 1 |
+    | `error` | 3 | all | running error of the VLM, averaged over antonyms: left/right, front/behind, above/below; -1 never wrong, 0 chance, 1 always |
+    | `complexity` | 3 | all | the same for captions with one, two and three terms |
+    | `made` | 3 + 3 | all | running share of samples whose caption has a term of the axis, and of samples with one, two and three terms; -1 none, 1 all |
 
     Action units: -1..1, as the `box` action spells kinds and places. All values are clipped to +-10.
     """  # noqa: E501
 
-    def __init__(self, kinds: Sequence[str]) -> None:
+    def __init__(self, kinds: Sequence[str], action_view: str, proposals: int) -> None:
         self._kinds = {kind: 2 * (i + 0.5) / len(kinds) - 1 for i, kind in enumerate(kinds)}
         self._families = {family: i for i, family in enumerate(family_names())}
-        sizes = {
+        self._proposals = {"select": proposals, "preference": 1}.get(action_view, 0)
+        placing = {
             "room": len(self._families) + 4,
             "surfaces": SURFACES * 3,
+            "floor": FLOOR_CELLS * FLOOR_CELLS * 2,
             "objects": SLOTS * _PER_OBJECT,
-            "step": 1,
-            "error": 3,
-            "complexity": 3,
         }
+        choosing = {"proposals": self._proposals * FEATURES}
+        sizes = (choosing if self._proposals else placing) | {
+            "step": 1, "round": 1, "error": 3, "complexity": 3, "made": 6
+        }  # fmt: skip
         ends = np.cumsum(list(sizes.values()))
         self.slices = {name: slice(int(e) - n, int(e)) for (name, n), e in zip(sizes.items(), ends, strict=True)}
         self.space = spaces.Box(-_LIMIT, _LIMIT, (int(ends[-1]),), np.float32)
         self._room: tuple[Layout, NDArray[np.float64]] | None = None
         self._objects: tuple[Arrangement, NDArray[np.float64]] | None = None
 
-    def observe(self, stage: Stage, scheduler: Scheduler, step: int) -> NDArray[np.float32]:
-        """The vector for the scene as it stands after `step` steps of the episode."""
-        parts: list[NDArray[np.float64]] = [
-            self._of_room(stage.arrangement.layout),
-            self._of_objects(stage.arrangement),
-            np.array([step / scheduler.schedule.steps_per_episode]),
+    def observe(self, lane: Lane, scheduler: Scheduler) -> NDArray[np.float32]:
+        """The vector for a lane as it stands."""
+        if self._proposals:
+            parts = [self._of_proposals(lane.proposals)]
+        else:
+            arrangement = lane.stage.arrangement
+            parts = [self._of_room(arrangement.layout), self._of_objects(arrangement)]
+        parts += [
+            np.array(
+                [lane.episode.step / scheduler.schedule.steps_per_episode, scheduler.round / (scheduler.round + 4)]
+            ),
             2 * scheduler.axis_error - 1,
             2 * scheduler.complexity_error - 1,
+            2 * scheduler.made - 1,
         ]
         return np.clip(np.concatenate(parts), -_LIMIT, _LIMIT).astype(np.float32)
 
+    def _of_proposals(self, proposals: Proposals | None) -> NDArray[np.float64]:
+        """Block `proposals`."""
+        features = np.zeros((0, FEATURES)) if proposals is None else proposal_features(proposals)
+        if self._proposals == 1:
+            return features.mean(axis=0) if len(features) else np.zeros(FEATURES)
+        rows = np.zeros((self._proposals, FEATURES))
+        rows[: len(features)] = features
+        return rows.ravel()
+
     def _of_room(self, layout: Layout) -> NDArray[np.float64]:
-        """Blocks `room` and `surfaces`; the same all through an episode, so kept."""
+        """Blocks `room`, `surfaces` and `floor`; the same as long as the scene is, so kept."""
         if self._room is None or self._room[0] is not layout:
             family = np.zeros(len(self._families))
             family[self._families[layout.family]] = 1.0
@@ -80,7 +106,8 @@ class StateView:
             raised = sorted((s for s in layout.surfaces if s.z > 0), key=lambda s: -s.z)[:SURFACES]
             for row, s in zip(surfaces, raised, strict=False):
                 row[:] = (*_action_units(layout, (s.x0 + s.x1) / 2, (s.y0 + s.y1) / 2), s.z)
-            self._room = (layout, np.concatenate([family, frame, surfaces.ravel()]))
+            floor = floor_plan(layout).astype(np.float64).ravel()
+            self._room = (layout, np.concatenate([family, frame, surfaces.ravel(), floor]))
         return self._room[1]
 
     def _of_objects(self, arrangement: Arrangement) -> NDArray[np.float64]:
@@ -100,29 +127,27 @@ class StateView:
 
 
 class Observer:
-    """Makes the observations of the chosen kind: `state`, `pixels` (the camera picture) or `dict` of both."""
+    """Makes the observations that the settings ask for: `state`, `pixels` (the camera picture) or `dict` of both."""
 
-    def __init__(self, kind: str, kinds: Sequence[str], image_size: int) -> None:
-        if kind not in KINDS:
-            raise unknown("observation kind", str(kind), KINDS, "observation")
-        self.kind = kind
-        self.state = StateView(kinds)
-        pixels = spaces.Box(0, 255, (image_size, image_size, 3), np.uint8)
+    def __init__(self, settings: EnvironmentSettings, kinds: Sequence[str]) -> None:
+        self._choice = settings.observation
+        self.state = StateView(kinds, settings.action_view, settings.proposals)
+        pixels = spaces.Box(0, 255, (settings.image_size, settings.image_size, 3), np.uint8)
         choices: dict[str, spaces.Space[Any]] = {
             "state": self.state.space,
             "pixels": pixels,
             "dict": spaces.Dict({"state": self.state.space, "pixels": pixels}),
         }
-        self.space = choices[kind]
+        self.space = choices[settings.observation]
 
-    def observe(self, stage: Stage, scheduler: Scheduler, step: int) -> Any:
-        """The observation of the scene as it stands after `step` steps of the episode."""
-        if self.kind == "state":
-            return self.state.observe(stage, scheduler, step)
-        picture = stage.frame.rgb.copy()
-        if self.kind == "pixels":
+    def observe(self, lane: Lane, scheduler: Scheduler) -> Any:
+        """The observation of a lane as it stands."""
+        if self._choice == "state":
+            return self.state.observe(lane, scheduler)
+        picture = lane.stage.frame.rgb.copy()
+        if self._choice == "pixels":
             return picture
-        return {"state": self.state.observe(stage, scheduler, step), "pixels": picture}
+        return {"state": self.state.observe(lane, scheduler), "pixels": picture}
 
 
 def _action_units(layout: Layout, x: float, y: float) -> tuple[float, float]:

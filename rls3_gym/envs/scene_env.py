@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Collection, Mapping
+from dataclasses import replace
 from typing import Any
 
 import gymnasium
+import numpy as np
+from numpy.typing import NDArray
 
 from rls3_gym.envs.observations import Observer
 from rls3_gym.envs.painter import Painter, Window, describe_step
@@ -19,7 +22,7 @@ from rls3_gym.envs.settings import (
     find_vlm,
     settings_table,
 )
-from rls3_gym.envs.views import make_view
+from rls3_gym.envs.views import VIEWS, ActionView
 from rls3_gym.loop.lane import Episode
 from rls3_gym.loop.learning_loop import LearningLoop
 from rls3_gym.loop.scheduler import Scheduler
@@ -41,11 +44,14 @@ class RLS3SceneEnv(gymnasium.Env[Any, Any]):
     ## Action space
     | `action_view` | space | meaning |
     |---|---|---|
-    | `box` | Box(-1, 1, (5,), float32) | slot, kind, x, y, level |
+    | `preference` | Box(-1, 1, (9,), float32) | weights over six terms and three caption lengths: of the proposals the best-fitting is made |
+    | `select` | Discrete(8) | the number of a proposal; the proposals are part of the observation |
+    | `box` | Box(-1, 1, (5,), float32) | slot, kind, x, y, level: the paper's direct placement |
     | `multi_discrete` | MultiDiscrete([3, kinds - 2, 12, 12, 4]) | slot, kind, x cell, y cell, level |
     | `relation` | Discrete(78) | slot x relation cell: put the slot in that relation to another object |
 
-    Kinds are counted among those not standing in another slot; x and y span the floor plan of the current room's stage,
+    Proposals are edits as uniform `box` actions would give them, drawn for every step, all geometrically feasible. What
+    is known of them is the true geometry, the same that captions tell. In the other views: kinds are counted among those not standing in another slot; x and y span the floor plan of the current room's stage,
     left to right and front to back; level is the height the object is let go from (0 to 1.6 m): it comes to rest on the
     highest surface at that place which is not higher and has room. Yaw (and what a view
     leaves open) is drawn by the environment's generator. See `rls3_gym.envs.views`.
@@ -59,8 +65,9 @@ class RLS3SceneEnv(gymnasium.Env[Any, Any]):
 
     ## Reward
     intrinsic + extrinsic; both are in `info`. Intrinsic: `intrinsic_feasible` or `intrinsic_infeasible` each step.
-    Extrinsic (`registry/rewards`): `cell_error` (default), `cell_error_unweighted`, `sample_error`, `reducible_error` and
-    `learning_progress` are paid at the step; `episode_error`, the paper's, at the episode's last step.
+    Extrinsic (`registry/rewards`): `cell_error` (default), `cell_error_unweighted`, `rarity`, `sample_error`,
+    `reducible_error` and `learning_progress` are paid at the step; `episode_error`, the paper's, at the episode's last
+    step. Those that pay by relation cell are centered: a sample earns what it is worth above an ordinary one.
 
     ## Starting state
     `reset(seed=s)` starts a new experiment: the VLM as it was given, an empty batch, all counters zero. `reset()` starts
@@ -98,8 +105,8 @@ class RLS3SceneEnv(gymnasium.Env[Any, Any]):
     {settings}
 
     ## Ids
-    `RLS3Scene-v0`, `RLS3SceneFrozen-v0` (`finetune=False`), `RLS3SceneMultiDiscrete-v0`, `RLS3SceneRelation-v0`,
-    `RLS3ScenePixels-v0`.
+    `RLS3Scene-v0`, `RLS3SceneFrozen-v0` (`finetune=False`), `RLS3SceneSelect-v0`, `RLS3SceneBox-v0`, `RLS3SceneMultiDiscrete-v0`,
+    `RLS3SceneRelation-v0`, `RLS3ScenePixels-v0`.
 
     Do not put several learning environments into `SyncVectorEnv` or `AsyncVectorEnv`: each would teach a VLM of its own,
     and none of them would be the one that all samples taught. Frozen ones are fine.
@@ -125,9 +132,12 @@ class RLS3SceneEnv(gymnasium.Env[Any, Any]):
         """
         self.settings = environment_settings(settings)
         self.render_mode = check_render_mode(render_mode)
-        self.loop = LearningLoop(find_vlm(vlm, finetune_settings), self.settings, held_out=check_held_out(held_out))
-        self.action_view = make_view(self.settings.action_view, self.stage.kinds)
-        self.observer = Observer(self.settings.observation, self.stage.kinds, self.settings.image_size)
+        view = VIEWS[self.settings.action_view]
+        self.loop = LearningLoop(
+            find_vlm(vlm, finetune_settings), self.settings, held_out=check_held_out(held_out), offer=view.offer
+        )
+        self.action_view: ActionView = view(self.stage.kinds, self.settings.proposals)
+        self.observer = Observer(self.settings, self.stage.kinds)
         self.action_space = self.action_view.space
         self.observation_space = self.observer.space
         self._painter: Painter | None = None
@@ -170,7 +180,7 @@ class RLS3SceneEnv(gymnasium.Env[Any, Any]):
         round's end teach it."""
         if not self.loop.begun:
             raise gymnasium.error.ResetNeeded("no episode was begun: call reset() before step()")
-        taken = self.loop.step({0: self.action_view.decode(action, self.stage, self.np_random)})[0]
+        taken = self.loop.step({0: self.action_view.decode(action, self.loop.lanes[0])})[0]
         self._show()
         return self.observation(), taken.reward, False, taken.ended, taken.info
 
@@ -181,12 +191,17 @@ class RLS3SceneEnv(gymnasium.Env[Any, Any]):
         """
         if not self.loop.begun:
             raise gymnasium.error.ResetNeeded("no episode was begun: call reset() before preview()")
-        rng = copy.deepcopy(self.np_random)
-        return self.loop.preview(0, self.action_view.decode(action, self.stage, rng), rng)
+        aside = replace(self.loop.lanes[0], rng=copy.deepcopy(self.np_random))
+        return aside.preview(self.action_view.decode(action, aside))
+
+    def action_masks(self) -> NDArray[np.bool_]:
+        """(n,) which of the actions of a `Discrete` space are known to be feasible before acting, as far as geometry
+        tells; sb3-contrib's MaskablePPO asks for it. Raises `UserError` in the other action views."""
+        return self.action_view.masks(self.loop.lanes[0])
 
     def observation(self) -> Any:
         """What the agent sees now, e.g. to go on after `load_state`."""
-        return self.observer.observe(self.stage, self.scheduler, self._episode.step)
+        return self.observer.observe(self.loop.lanes[0], self.scheduler)
 
     def state(self) -> dict[str, Any]:
         """Everything that decides what happens next, at any step: JSON-ready values, numpy arrays and tensors.

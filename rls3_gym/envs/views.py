@@ -1,13 +1,18 @@
 """Action views: what an agent's action means as an edit of the scene.
 
 All views name the same edit: which slot, which kind from the container, where on the floor plan, let go from which
-height. Yaw does not change a relation and is always drawn by the stage's generator.
+height, and related to which other object. Yaw does not change a relation and is always drawn.
+
+Two views choose among *proposals* instead: edits that the stage draws as uniform `box` actions would give them, all of
+them geometrically feasible. Choosing uniformly among them is what the random sampler does. Their features are the true
+geometry, the same that the captions tell.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import islice
 from typing import Any, ClassVar, Protocol
 
 import numpy as np
@@ -15,7 +20,9 @@ from gymnasium import spaces
 from numpy.random import Generator
 from numpy.typing import NDArray
 
-from rls3_gym.scene.arrangement import SLOTS, Edit
+from rls3_gym.loop.lane import Lane, Offer
+from rls3_gym.scene.arrangement import SLOTS, Edit, Reason
+from rls3_gym.scene.natural import Proposals
 from rls3_gym.scene.proposals import container
 from rls3_gym.scene.relations import RELATIONS
 from rls3_gym.stage import Stage
@@ -25,22 +32,93 @@ GRID = 12
 """Cells of the floor plan along x and along y in the `multi_discrete` view."""
 LEVELS = 4
 """Heights to let go from in the `multi_discrete` view: the lowest reaches the floor alone, the highest all surfaces."""
+RELATION_TRIES = 5
+"""Places that the `relation` view looks at before it makes do with one that is not seen well."""
+FEATURES = 9
+"""Features of a proposal: six terms, three caption lengths."""
 
 
 class ActionView(Protocol):
     """A space, and what its actions mean."""
 
     name: ClassVar[str]
+    offer: ClassVar[Offer | None]
+    """What an action chooses from."""
 
     @property
     def space(self) -> spaces.Space[Any]:
         """The action space."""
 
-    def decode(self, action: Any, stage: Stage, rng: Generator) -> Edit | None:
-        """The edit that an action means; None when there is no such edit here.
+    def decode(self, action: Any, lane: Lane) -> Edit | None:
+        """Find out what an action means.
 
-        Raises `UserError` for an action that is not in the space.
+        Args:
+            action: An element of the space.
+            lane: Its stage is where the edit is to be made; what the action leaves open is drawn by its generator.
+
+        Returns:
+            The edit; None when there is no such edit here.
+
+        Raises:
+            UserError: The action is not in the space.
         """
+
+    def masks(self, lane: Lane) -> NDArray[np.bool_]:
+        """(n,) which actions of a `Discrete` space are feasible as far as geometry tells. Raises `UserError` where
+        actions are not numbered."""
+
+
+def proposal_features(proposals: Proposals) -> NDArray[np.float64]:
+    """(k, 9) features of proposals: six term indicators divided by the square root of their number, and a one-hot of
+    the caption's length. All rows are equally long, so that none is favored before it is known what is wanted, and each
+    is itself the direction in which its cell, and no other, scores highest."""
+    terms = proposals.terms.astype(np.float64)
+    number = np.maximum(terms.sum(axis=1, keepdims=True), 1.0)
+    return np.concatenate([terms / np.sqrt(number), proposals.lengths], axis=1)
+
+
+class PreferenceView:
+    """Box(9) in [-1, 1]: weights over the features of the proposals (see `proposal_features`). The proposal with the
+    highest sum of weighted features is made; of equal ones the first."""
+
+    name: ClassVar[str] = "preference"
+    offer: ClassVar[Offer | None] = Offer.PROPOSALS
+
+    def __init__(self, kinds: Sequence[str], proposals: int) -> None:
+        self.space = spaces.Box(-1.0, 1.0, (FEATURES,), np.float32)
+
+    def decode(self, action: Any, lane: Lane) -> Edit | None:
+        weights = _array(action, "iuf").astype(np.float64)
+        if weights.shape != (FEATURES,) or not np.isfinite(weights).all():
+            raise UserError(f"a preference action is {FEATURES} finite numbers (six terms, three lengths): {action!r}")
+        if lane.proposals is None or not len(lane.proposals):
+            return None
+        scores = proposal_features(lane.proposals) @ np.clip(weights, -1.0, 1.0)
+        return lane.proposals.edits[int(scores.argmax())]
+
+    def masks(self, lane: Lane) -> NDArray[np.bool_]:
+        raise _not_numbered(self.name)
+
+
+class SelectView:
+    """Discrete(k): the number of a proposal. What the proposals are is part of the observation. A number beyond those
+    that could be drawn here gives no sample, for the reason `no_place`."""
+
+    name: ClassVar[str] = "select"
+    offer: ClassVar[Offer | None] = Offer.PROPOSALS
+
+    def __init__(self, kinds: Sequence[str], proposals: int) -> None:
+        self.space = spaces.Discrete(proposals)
+
+    def decode(self, action: Any, lane: Lane) -> Edit | None:
+        value = _array(action, "iu")
+        if value.shape != () or not 0 <= int(value) < self.space.n:
+            raise UserError(f"a select action is a whole number below {self.space.n}, not {action!r}")
+        edits = () if lane.proposals is None else lane.proposals.edits
+        return edits[int(value)] if int(value) < len(edits) else None
+
+    def masks(self, lane: Lane) -> NDArray[np.bool_]:
+        return np.arange(self.space.n) < (0 if lane.proposals is None else len(lane.proposals))
 
 
 class BoxView:
@@ -48,73 +126,104 @@ class BoxView:
     front to back; values outside are clipped."""
 
     name: ClassVar[str] = "box"
+    offer: ClassVar[Offer | None] = None
 
-    def __init__(self, kinds: Sequence[str]) -> None:
+    def __init__(self, kinds: Sequence[str], proposals: int) -> None:
         self.kinds = tuple(kinds)
         self.space = spaces.Box(-1.0, 1.0, (5,), np.float32)
 
-    def decode(self, action: Any, stage: Stage, rng: Generator) -> Edit | None:
+    def decode(self, action: Any, lane: Lane) -> Edit | None:
         values = _array(action, "iuf").astype(np.float64)
         if values.shape != (5,) or not np.isfinite(values).all():
             raise UserError(f"a box action is 5 finite numbers (slot, kind, x, y, level), not {action!r}")
         unit = (np.clip(values, -1.0, 1.0) + 1.0) / 2.0
         slot = _bin(unit[0], SLOTS)
-        options = container(stage.arrangement, slot, self.kinds)
+        options = container(lane.stage.arrangement, slot, self.kinds)
         kind = options[_bin(unit[1], len(options))]
-        return _edit(stage, slot, kind, unit[2], unit[3], unit[4], rng)
+        return _edit(lane.stage, slot, kind, unit[2], unit[3], unit[4], lane.rng)
+
+    def masks(self, lane: Lane) -> NDArray[np.bool_]:
+        raise _not_numbered(self.name)
 
 
 class MultiDiscreteView:
     """MultiDiscrete: slot, kind, x cell, y cell, level. The place within the cell is drawn."""
 
     name: ClassVar[str] = "multi_discrete"
+    offer: ClassVar[Offer | None] = None
 
-    def __init__(self, kinds: Sequence[str]) -> None:
+    def __init__(self, kinds: Sequence[str], proposals: int) -> None:
         self.kinds = tuple(kinds)
         # Two kinds stand in the other slots and can't be chosen.
         self.space = spaces.MultiDiscrete([SLOTS, len(self.kinds) - (SLOTS - 1), GRID, GRID, LEVELS])
 
-    def decode(self, action: Any, stage: Stage, rng: Generator) -> Edit | None:
+    def decode(self, action: Any, lane: Lane) -> Edit | None:
         values = _array(action, "iu")
         if values.shape != (5,) or not np.all((values >= 0) & (values < self.space.nvec)):
             raise UserError(f"a multi_discrete action is 5 whole numbers below {self.space.nvec.tolist()}: {action!r}")
         slot, kind, x, y, level = (int(v) for v in values)
-        options = container(stage.arrangement, slot, self.kinds)
-        x_unit, y_unit = (x + rng.random()) / GRID, (y + rng.random()) / GRID
-        return _edit(stage, slot, options[kind], x_unit, y_unit, level / (LEVELS - 1), rng)
+        options = container(lane.stage.arrangement, slot, self.kinds)
+        x_unit, y_unit = (x + lane.rng.random()) / GRID, (y + lane.rng.random()) / GRID
+        return _edit(lane.stage, slot, options[kind], x_unit, y_unit, level / (LEVELS - 1), lane.rng)
+
+    def masks(self, lane: Lane) -> NDArray[np.bool_]:
+        raise _not_numbered(self.name)
 
 
 class RelationView:
-    """Discrete(3 x 26): put slot `action // 26` into relation cell `action % 26` to another object.
+    """Discrete(3 x 26): make the object in slot `action // 26` stand in relation cell `action % 26` to another one.
 
-    The stage draws which other object, which kind and a feasible place; when it finds none, the step gives no
-    sample for the reason `no_place`.
+    The object is moved and exchanged for one of another kind; where no place of it makes the relation, the other one
+    is moved instead. What cannot be had either way gives no sample for the reason `no_place`; `masks` tells.
     """
 
     name: ClassVar[str] = "relation"
+    offer: ClassVar[Offer | None] = Offer.RELATIONS
 
-    def __init__(self, kinds: Sequence[str]) -> None:
+    def __init__(self, kinds: Sequence[str], proposals: int) -> None:
         self.space = spaces.Discrete(SLOTS * len(RELATIONS))
 
-    def decode(self, action: Any, stage: Stage, rng: Generator) -> Edit | None:
+    def decode(self, action: Any, lane: Lane) -> Edit | None:
         value = _array(action, "iu")
         if value.shape != () or not 0 <= int(value) < self.space.n:
             raise UserError(f"a relation action is a whole number below {self.space.n}, not {action!r}")
         slot, cell = divmod(int(value), len(RELATIONS))
-        return stage.relation_edit(rng, slot, RELATIONS[cell])
+        if lane.relations is None:
+            return None
+        first = None
+        for edit in islice(lane.relations.edits(lane.rng, slot, cell), RELATION_TRIES):
+            first = first or edit
+            if lane.stage.preview(edit, lane.rng).reason not in (Reason.HIDDEN, Reason.TOO_SMALL):
+                return edit
+        return first
+
+    def masks(self, lane: Lane) -> NDArray[np.bool_]:
+        return np.zeros(self.space.n, np.bool_) if lane.relations is None else lane.relations.on_offer.ravel()
 
 
-VIEWS: dict[str, type[BoxView] | type[MultiDiscreteView] | type[RelationView]] = {
-    view.name: view for view in (BoxView, MultiDiscreteView, RelationView)
-}
+_CLASSES = (PreferenceView, SelectView, BoxView, MultiDiscreteView, RelationView)
+VIEWS = {view.name: view for view in _CLASSES}
 """Action views by name."""
 
 
-def make_view(name: str, kinds: Sequence[str]) -> ActionView:
-    """The action view of that name over a container of `kinds`. Raises `UserError` for an unknown one."""
+def make_view(name: str, kinds: Sequence[str], proposals: int = 8) -> ActionView:
+    """The action view of that name.
+
+    Args:
+        name: One of `VIEWS`.
+        kinds: What the container holds.
+        proposals: How many there are to choose from at every step, in the views that choose.
+
+    Raises:
+        UserError: The name is unknown.
+    """
     if name not in VIEWS:
         raise unknown("action view", str(name), VIEWS, "action_view")
-    return VIEWS[name](kinds)
+    return VIEWS[name](kinds, proposals)
+
+
+def _not_numbered(view: str) -> UserError:
+    return UserError(f"action_view {view!r} has no numbered actions to mask; 'select' and 'relation' have")
 
 
 def _array(action: Any, kinds: str) -> NDArray[Any]:

@@ -4,15 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from enum import Enum
 from typing import Any
 
 import numpy as np
 
 from rls3_gym.sample import Sample, decode_samples, encode_items
-from rls3_gym.scene.arrangement import Reason
+from rls3_gym.scene.arrangement import Edit, Reason
+from rls3_gym.scene.natural import Proposals
+from rls3_gym.scene.relation_pool import RelationPool
 from rls3_gym.stage import Outcome, Stage
 from rls3_gym.vlm.base import Feedback
 from rls3_gym.vlm.feedback import decode_feedback, encode_feedback, join_feedback, split_feedback
+
+NO_SUCH_EDIT = Outcome(None, Reason.NO_PLACE, None)
+"""What comes of an action that means no edit here."""
 
 
 @dataclass
@@ -90,6 +96,13 @@ class Episode:
         return cls(step=int(state["step"]), samples=decode_samples(state["samples"]), scored=scored)
 
 
+class Offer(Enum):
+    """What a stage may offer to choose from at every step."""
+
+    PROPOSALS = "proposals"
+    RELATIONS = "relations"
+
+
 @dataclass
 class Lane:
     """One of the places where a learning loop makes samples."""
@@ -97,17 +110,48 @@ class Lane:
     stage: Stage
     rng: np.random.Generator
     """What the stage and the action view draw from."""
+    offer: Offer | None = None
+    """What is drawn for every step, for the action view to choose from."""
     episode: Episode = field(default_factory=Episode)
+    proposals: Proposals | None = None
+    """With `Offer.PROPOSALS`: the edits there are to choose from."""
+    relations: RelationPool | None = None
+    """With `Offer.RELATIONS`: the relations there are to choose from."""
+    _before_offer: dict[str, Any] = field(default_factory=dict)
+
+    def draw_offer(self, k: int) -> None:
+        """Draw what the next edit may be chosen from: `k` proposals, or all relations that can be had."""
+        if self.offer is None:
+            return
+        self._before_offer = dict(self.rng.bit_generator.state)
+        if self.offer is Offer.PROPOSALS:
+            self.proposals = self.stage.proposals(self.rng, k)
+        else:
+            self.relations = self.stage.relation_pool(self.rng)
+
+    def preview(self, edit: Edit | None) -> dict[str, Any]:
+        """What an edit would give: `feasible`, `reason`, `caption`, `relation` (its label). Nothing is counted and
+        the scene stays, but the generator is drawn from."""
+        outcome = NO_SUCH_EDIT if edit is None else self.stage.preview(edit, self.rng)
+        sample = outcome.sample
+        return {
+            "feasible": sample is not None,
+            "reason": "" if outcome.reason is None else outcome.reason.value,
+            "caption": "" if sample is None else sample.caption,
+            "relation": "" if sample is None else sample.relation.label,
+        }
 
     def state(self) -> dict[str, Any]:
+        """What the next steps need. What is on offer is not kept: it is drawn again from the generator as it was."""
         return {
-            "rng": self.rng.bit_generator.state,
+            "rng": self._before_offer or self.rng.bit_generator.state,
             "stage": self.stage.state(),
             "episode": self.episode.state(),
         }
 
-    def load_state(self, state: Mapping[str, Any]) -> None:
-        """The inverse of `state`."""
+    def load_state(self, state: Mapping[str, Any], k: int) -> None:
+        """The inverse of `state`; `k` as for `draw_offer`."""
         self.rng.bit_generator.state = state["rng"]
         self.stage.load_state(state["stage"])
         self.episode = Episode.from_state(state["episode"])
+        self.draw_offer(k)

@@ -16,16 +16,15 @@ from pydantic import ConfigDict, Field
 
 from rls3_gym.backends.base import SceneBackend, load_backend
 from rls3_gym.evalsets.loader import held_out_keys, load_set
-from rls3_gym.loop.lane import Episode, Lane
+from rls3_gym.loop.lane import NO_SUCH_EDIT, Episode, Lane, Offer
 from rls3_gym.loop.rewards.base import DEFAULT_EXTRINSIC, DEFAULT_INFEASIBLE, make_extrinsic, make_intrinsic
 from rls3_gym.loop.scheduler import EpisodeOutcome, Schedule, Scheduler
-from rls3_gym.scene.arrangement import Arrangement, Edit, Reason
+from rls3_gym.scene.arrangement import Arrangement, Edit
 from rls3_gym.scene.layouts import family_names
 from rls3_gym.stage import FeasibilityRules, Outcome, Stage
 from rls3_gym.vlm.base import VLM, Feedback
 from rls3_registry.errors import unknown
 
-_NO_SUCH_EDIT = Outcome(None, Reason.NO_PLACE, None)
 Edits = Mapping[int, Edit | None]
 """Lane -> the edit to carry out there; None where the action means none (`Reason.NO_PLACE`)."""
 
@@ -37,6 +36,11 @@ class LoopSettings(Schedule):
 
     backend: str = "embedded"
     """World that shows the scenes: a registered name or a YAML file."""
+    proposals: int = Field(8, ge=2, le=64)
+    """Edits to choose from at every step, in the action views that choose among proposals."""
+    steps_per_scene: int | None = Field(None, ge=1)
+    """Steps until the next scene, within the episode; left out: 10 in the action views that choose among proposals,
+    where nearly every step gives a sample, and else the whole episode."""
     families: Annotated[tuple[str, ...], Field(min_length=1, strict=False)] | None = None
     """Room families cycled over the episodes; all registered ones when left out."""
     image_size: int = Field(64, ge=16, le=512)
@@ -45,8 +49,9 @@ class LoopSettings(Schedule):
     """Reward for what the VLM gets wrong: a registered name, a YAML file, or `module:Class`."""
     intrinsic_feasible: float = 0.0
     """Reward of a step that gives a sample."""
-    intrinsic_infeasible: float | dict[str, float] = DEFAULT_INFEASIBLE
-    """Reward of a step that gives none; one number, or numbers by reason."""
+    intrinsic_infeasible: float | dict[str, float] | None = None
+    """Reward of a step that gives none; one number, or numbers by reason; left out: 0 in the action views that choose
+    among proposals, and else -0.1."""
     rules: FeasibilityRules = FeasibilityRules()
     """What a sample must meet beyond geometry; see `rls3_gym.stage.FeasibilityRules`."""
 
@@ -65,7 +70,13 @@ class LearningLoop:
     """One VLM that learns from what happens on its lanes."""
 
     def __init__(
-        self, vlm: VLM, settings: LoopSettings, *, lanes: int = 1, held_out: frozenset[str] | None = None
+        self,
+        vlm: VLM,
+        settings: LoopSettings,
+        *,
+        lanes: int = 1,
+        held_out: frozenset[str] | None = None,
+        offer: Offer | None = None,
     ) -> None:
         """Build the stages, the rewards and the scheduler.
 
@@ -74,14 +85,20 @@ class LearningLoop:
             settings: All else.
             lanes: Number of stages, each with a backend of its own.
             held_out: Scene keys that must not train; those of the evaluation sets when left out.
+            offer: What the stages offer to choose from at every step.
 
         Raises:
             UserError: A name is unknown, or a library is not installed.
         """
         self.settings = settings
         self.held_out = held_out_keys() if held_out is None else held_out
-        self.lanes = [Lane(self._make_stage(), np.random.default_rng(0)) for _ in range(lanes)]
-        self.intrinsic = make_intrinsic(settings.intrinsic_feasible, settings.intrinsic_infeasible)
+        choosing = offer is Offer.PROPOSALS
+        self.steps_per_scene = settings.steps_per_scene or (10 if choosing else settings.steps_per_episode)
+        self.lanes = [Lane(self._make_stage(), np.random.default_rng(0), offer) for _ in range(lanes)]
+        infeasible = settings.intrinsic_infeasible
+        if infeasible is None:
+            infeasible = 0.0 if choosing else DEFAULT_INFEASIBLE
+        self.intrinsic = make_intrinsic(settings.intrinsic_feasible, infeasible)
         self.extrinsic = make_extrinsic(
             settings.extrinsic, settings.steps_per_episode, lambda: load_set("guide", self.backend).samples
         )
@@ -137,6 +154,7 @@ class LearningLoop:
         else:
             chosen.stage.set_arrangement(arrangement)
         chosen.episode = Episode()
+        chosen.draw_offer(self.settings.proposals)
         return self.info(lane)
 
     def step(self, edits: Edits) -> dict[int, LaneStep]:
@@ -162,11 +180,18 @@ class LearningLoop:
                     self.extrinsic.end_round(self.scheduler.vlm, end.trained)
             info = self.info(number, intrinsic, extrinsic, end)
             steps[number] = LaneStep(float(intrinsic + extrinsic), end is not None, info)
+            self._prepare(self.lanes[number], end is not None)
         return steps
+
+    def _prepare(self, lane: Lane, ended: bool) -> None:
+        """Make a lane ready for its next step. After an episode's last step its scene is left to be looked at."""
+        if not ended and lane.episode.step % self.steps_per_scene == 0:
+            lane.stage.set_scene(lane.rng)
+        lane.draw_offer(self.settings.proposals)
 
     def _carry_out(self, number: int, edit: Edit | None) -> Outcome:
         lane = self.lanes[number]
-        outcome = _NO_SUCH_EDIT if edit is None else lane.stage.try_edit(edit, lane.rng)
+        outcome = NO_SUCH_EDIT if edit is None else lane.stage.try_edit(edit, lane.rng)
         self.scheduler.count_step(outcome.sample)
         if outcome.reason is not None:
             self._reasons[outcome.reason.value] = self._reasons.get(outcome.reason.value, 0) + 1
@@ -182,7 +207,9 @@ class LearningLoop:
     def _pay(self, number: int, outcome: Outcome, verdict: Feedback | None) -> tuple[float, float]:
         intrinsic, extrinsic = self.intrinsic(outcome.reason), 0.0
         if outcome.sample is not None:
-            extrinsic += self.extrinsic.step_reward(outcome.sample, verdict)
+            proposals = self.lanes[number].proposals
+            choice = None if proposals is None else proposals.relations
+            extrinsic += self.extrinsic.step_reward(outcome.sample, verdict, choice)
         self.lanes[number].episode.add(outcome, verdict)
         return intrinsic, extrinsic
 
@@ -194,18 +221,6 @@ class LearningLoop:
         for episode, outcome in zip(episodes, outcomes, strict=True):
             episode.end(outcome.feedback)
         return dict(zip(numbers, outcomes, strict=True))
-
-    def preview(self, lane: int, edit: Edit | None, rng: np.random.Generator) -> dict[str, Any]:
-        """What an edit would give: `feasible`, `reason`, `caption`, `relation` (its label). Nothing is counted, the
-        VLM is not asked, and draws are made from `rng`."""
-        outcome = _NO_SUCH_EDIT if edit is None else self.lanes[lane].stage.preview(edit, rng)
-        sample = outcome.sample
-        return {
-            "feasible": sample is not None,
-            "reason": "" if outcome.reason is None else outcome.reason.value,
-            "caption": "" if sample is None else sample.caption,
-            "relation": "" if sample is None else sample.relation.label,
-        }
 
     def info(
         self, lane: int, intrinsic: float = 0.0, extrinsic: float = 0.0, ended: EpisodeOutcome | None = None
@@ -245,7 +260,7 @@ class LearningLoop:
     def load_state(self, state: Mapping[str, Any]) -> None:
         """The inverse of `state`, in a loop made with the same arguments."""
         for lane, saved in zip(self.lanes, state["lanes"], strict=True):
-            lane.load_state(saved)
+            lane.load_state(saved, self.settings.proposals)
         self.scheduler.load_state(state["scheduler"])
         self.extrinsic.load_state(state["extrinsic"], self.scheduler.vlm)
         self._reasons = {str(reason): int(count) for reason, count in state["reasons"].items()}

@@ -119,6 +119,7 @@ class Scheduler:
         self._first_state = vlm.state() if schedule.finetune else None
         self._term_error = RunningMean(6, ERROR_RATE, 0.5)
         self._complexity_error = RunningMean(3, ERROR_RATE, 0.5)
+        self._made = RunningMean(6, ERROR_RATE, 0.5)
         self.begin_experiment(np.random.default_rng(0))
 
     def begin_experiment(self, rng: np.random.Generator) -> None:
@@ -132,6 +133,7 @@ class Scheduler:
         self.batch: list[Sample] = []
         self._term_error.clear()
         self._complexity_error.clear()
+        self._made.clear()
         if self.early_stopping is not None:
             self.early_stopping.begin(self.vlm)
 
@@ -153,6 +155,12 @@ class Scheduler:
         over both does not reward turning that bias round.
         """
         return np.asarray(self._term_error.values.reshape(3, 2).mean(axis=1))
+
+    @property
+    def made(self) -> NDArray[np.float64]:
+        """(6,) running shares, 0..1, of the samples of late: those whose caption has a term of each axis (left/right,
+        front/behind, above/below), and those with one, two and three terms; starts at 0.5."""
+        return self._made.values
 
     @property
     def complexity_error(self) -> NDArray[np.float64]:
@@ -228,6 +236,11 @@ class Scheduler:
             for term in sample.relation.terms:
                 self._term_error.add(term, 1.0 - float(feedback.by_term[i, term]))
             self._complexity_error.add(sample.relation.complexity - 1, 1.0 - float(feedback.pairwise[i]))
+            axes = {term.axis for term in sample.relation.terms}
+            length = sample.relation.complexity
+            self._made.add_all(
+                range(6), [float(axis in axes) for axis in (0, 2, 1)] + [float(length == n) for n in (1, 2, 3)]
+            )
 
     def _teach(self) -> tuple[tuple[Sample, ...], FineTuneReport | None]:
         """Fine-tune on the batch and clear it. An empty batch (no feasible sample at all) is no round."""
@@ -252,6 +265,7 @@ class Scheduler:
             "batch": encode_items(self.batch),
             "term_error": self._term_error.values.copy(),
             "complexity_error": self._complexity_error.values.copy(),
+            "made": self._made.values.copy(),
             "early_stopping": None if stopping is None else {"best": stopping.best, "waited": stopping.waited},
             "vlm": self.vlm.state() if self.schedule.finetune else None,
             "vlm_digest": self.vlm_digest,
@@ -273,6 +287,7 @@ class Scheduler:
         self.batch = decode_samples(state["batch"])
         self._term_error.values[:] = state["term_error"]
         self._complexity_error.values[:] = state["complexity_error"]
+        self._made.values[:] = state["made"]
         if self.early_stopping is not None and state["early_stopping"] is not None:
             self.early_stopping.best = float(state["early_stopping"]["best"])
             self.early_stopping.waited = int(state["early_stopping"]["waited"])

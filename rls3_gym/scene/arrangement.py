@@ -101,6 +101,8 @@ class Edit:
     yaw: float
     reference: int | None = None
     """Slot of the object that the caption relates the edited one to; None: the stage draws it."""
+    turned: bool = False
+    """Whether the caption speaks of the reference in relation to the edited object, instead of the reverse."""
 
 
 @dataclass(frozen=True)

@@ -152,10 +152,10 @@ def _proposals(
     most: int,
 ) -> Proposals:
     """The first of the candidates that are feasible, at most `most`. `may_caption` is the pair rule, (kinds, slots)."""
-    radii, heights = _sizes(kinds)[:, drawn.kinds]
+    radii, heights = kind_sizes(kinds)[:, drawn.kinds]
     z, codes = place_many(arrangement, drawn.slots, radii, heights, drawn.x, drawn.y, drawn.levels)
     feasible = np.flatnonzero(codes < 0)
-    offsets = _offsets(arrangement, np.stack([drawn.x, drawn.y, z], axis=1)[feasible])
+    offsets = offsets_from_objects(arrangement, np.stack([drawn.x, drawn.y, z], axis=1)[feasible])
     cells = relation_indices(offsets).reshape(-1, SLOTS)
     clear = (margins_deg(offsets) >= margin_deg).reshape(-1, SLOTS) & (cells >= 0)
     elsewhere = drawn.slots[feasible, None] != np.arange(SLOTS)
@@ -173,7 +173,7 @@ def _proposals(
     )
 
 
-def _offsets(arrangement: Arrangement, points: FloatArray) -> FloatArray:
+def offsets_from_objects(arrangement: Arrangement, points: FloatArray) -> FloatArray:
     """(n, 3) bases -> (n, slots, 3) camera-frame offsets from each object, with the rounding of a frame's positions."""
     bases = camera_frame(arrangement.layout.camera).to_camera(points).astype(np.float32).astype(np.float64)
     others = arrangement.camera_positions().astype(np.float32).astype(np.float64)
@@ -181,7 +181,7 @@ def _offsets(arrangement: Arrangement, points: FloatArray) -> FloatArray:
 
 
 @lru_cache(maxsize=64)
-def _sizes(kinds: tuple[str, ...]) -> FloatArray:
+def kind_sizes(kinds: tuple[str, ...]) -> FloatArray:
     """(2, kinds): radius and height of each kind, metres."""
     found = [load_catalog()[kind] for kind in kinds]
     return np.array([[k.radius for k in found], [k.height for k in found]])

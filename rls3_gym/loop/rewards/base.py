@@ -14,6 +14,7 @@ from typing import Any, ClassVar, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field
 
 from rls3_gym.sample import Sample
 from rls3_gym.scene.arrangement import Reason
@@ -27,6 +28,8 @@ Float = NDArray[np.float64]
 Guide = Callable[[], Sequence[Sample]]
 """Loads the guide set: small, balanced, from training layouts, in neither the validation nor a test set."""
 CELLS = len(RELATIONS)
+Cells = NDArray[np.int64]
+"""Relation cells: indices into `RELATIONS`."""
 
 MEAN_REWARD = 0.35
 """What a dense reward pays for a typical sample."""
@@ -98,12 +101,13 @@ class ExtrinsicReward(Protocol):
     def end_round(self, vlm: VLM, trained: Sequence[Sample]) -> None:
         """Note that `vlm` has just been taught `trained`."""
 
-    def step_reward(self, sample: Sample, feedback: Feedback | None) -> float:
+    def step_reward(self, sample: Sample, feedback: Feedback | None, choice: Cells | None) -> float:
         """Pay at the step that made `sample`.
 
         Args:
             sample: What the step made.
             feedback: Of length 1, on the sample; None unless the reward is `immediate`.
+            choice: (k,) relation cells of the proposals that the edit was chosen from; None where it was not.
         """
 
     def episode_reward(self, samples: Sequence[Sample], feedback: Feedback) -> float:
@@ -151,7 +155,7 @@ class SilentReward:
     def end_round(self, vlm: VLM, trained: Sequence[Sample]) -> None:
         pass
 
-    def step_reward(self, sample: Sample, feedback: Feedback | None) -> float:
+    def step_reward(self, sample: Sample, feedback: Feedback | None, choice: Cells | None) -> float:
         return 0.0
 
     def episode_reward(self, samples: Sequence[Sample], feedback: Feedback) -> float:
@@ -177,3 +181,29 @@ def shares_of_mean(per_cell: Float, floor: float, frequency: Float | None = None
         return np.full(len(per_cell), MEAN_REWARD)
     mean = float(np.average(positive, weights=frequency))
     return np.minimum(REWARD_CAP, MEAN_REWARD * positive / max(floor, mean))
+
+
+class CellRewardSettings(Settings):
+    """Of a reward that pays by relation cell."""
+
+    centered: bool = Field(strict=True)
+    """Whether a sample is paid what it is worth above an ordinary one, so that being feasible does not outbid being
+    worth something. The ordinary worth is the mean over the proposals the edit was chosen from; where there were none,
+    `MEAN_REWARD`."""
+
+
+class CellReward(SilentReward):
+    """Pays a sample at its step for the relation cell it is in. Subclasses say what the cells are worth."""
+
+    settings_model: ClassVar[type[Settings]] = CellRewardSettings
+
+    def worth(self) -> Float:
+        """(26,) what a sample of each cell is worth now, `MEAN_REWARD` on the average."""
+        raise NotImplementedError
+
+    def step_reward(self, sample: Sample, feedback: Feedback | None, choice: Cells | None) -> float:
+        worth = self.worth()
+        ordinary = 0.0
+        if self.settings.centered:
+            ordinary = MEAN_REWARD if choice is None else float(worth[choice].mean())
+        return float(worth[sample.relation.index]) - ordinary

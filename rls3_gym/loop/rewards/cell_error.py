@@ -8,7 +8,16 @@ from typing import Any, ClassVar
 import numpy as np
 from pydantic import Field
 
-from rls3_gym.loop.rewards.base import ANTONYMS, CELLS, Float, Guide, SilentReward, shares_of_mean
+from rls3_gym.loop.rewards.base import (
+    ANTONYMS,
+    CELLS,
+    CellReward,
+    CellRewardSettings,
+    Cells,
+    Float,
+    Guide,
+    shares_of_mean,
+)
 from rls3_gym.loop.running_mean import RunningMean
 from rls3_gym.sample import Sample
 from rls3_gym.vlm.base import VLM, Feedback
@@ -18,16 +27,20 @@ CELL_RATE = 0.05
 """Weight of one sample in the running means per relation cell."""
 
 
-class CellErrorSettings(Settings):
+class CellErrorSettings(CellRewardSettings):
+    """Of `CellError`."""
+
+    error: bool = Field(strict=True)
+    """Whether cells are worth the VLM's running error in them; else all have the same."""
     rarity: bool = Field(strict=True)
-    """Whether the error is weighted by how seldom the agent makes the cell."""
+    """Whether that is weighted by how seldom the agent makes the cell."""
 
 
-class CellError(SilentReward):
-    """The VLM's running error in the sample's relation cell, averaged over the cell and its antonym cells.
+class CellError(CellReward):
+    """The VLM's running error in a cell, averaged over the cell and its antonym cells.
 
     With `rarity` it is weighted by sqrt(mean count / count) of those cells. Scale: over the samples that the agent
-    makes, the mean pays `MEAN_REWARD`, however much the VLM has learned.
+    makes, the mean is worth `MEAN_REWARD`, however much the VLM has learned.
     """
 
     settings_model: ClassVar[type[Settings]] = CellErrorSettings
@@ -44,16 +57,18 @@ class CellError(SilentReward):
         self._error.clear()
         self._counts[:] = 0.0
 
-    def step_reward(self, sample: Sample, feedback: Feedback | None) -> float:
-        cell = sample.relation.index
-        self._counts[cell] += 1
-        worth = ANTONYMS @ self._error.values
+    def worth(self) -> Float:
+        worth = ANTONYMS @ self._error.values if self.settings.error else np.ones(CELLS)
         if self.settings.rarity:
             made = self._counts + self.COUNT_PRIOR
             worth = worth * np.sqrt(made.mean() / (ANTONYMS @ made))
-        pay = shares_of_mean(worth, self.FLOOR, self._counts)[cell]
+        return shares_of_mean(worth, self.FLOOR, self._counts)
+
+    def step_reward(self, sample: Sample, feedback: Feedback | None, choice: Cells | None) -> float:
+        self._counts[sample.relation.index] += 1
+        pay = super().step_reward(sample, feedback, choice)
         self._counts *= self.COUNT_KEPT
-        return float(pay)
+        return pay
 
     def episode_reward(self, samples: Sequence[Sample], feedback: Feedback) -> float:
         self._error.add_all((s.relation.index for s in samples), 1.0 - feedback.pairwise)

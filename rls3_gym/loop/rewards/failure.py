@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
-from rls3_gym.loop.rewards.base import MEAN_REWARD, Guide, SilentReward
+from rls3_gym.loop.rewards.base import MEAN_REWARD, Cells, Guide, SilentReward
 from rls3_gym.sample import Sample
 from rls3_gym.vlm.base import Feedback
 
@@ -33,7 +33,7 @@ class SampleError(SilentReward):
 
     immediate: ClassVar[bool] = True
 
-    def step_reward(self, sample: Sample, feedback: Feedback | None) -> float:
+    def step_reward(self, sample: Sample, feedback: Feedback | None, choice: Cells | None) -> float:
         if feedback is None:
             raise ValueError("sample_error needs the feedback on each sample at its step")
         return 2 * MEAN_REWARD * (1.0 - float(feedback.pairwise[0]))

@@ -11,14 +11,14 @@ from typing import Any
 
 import numpy as np
 
-from rls3_gym.loop.rewards.base import ANTONYMS, CELLS, Float, Guide, SilentReward, shares_of_mean
+from rls3_gym.loop.rewards.base import ANTONYMS, CELLS, CellReward, Float, Guide, shares_of_mean
 from rls3_gym.loop.rewards.cell_error import CELL_RATE
 from rls3_gym.loop.running_mean import RunningMean
 from rls3_gym.sample import Sample
 from rls3_gym.vlm.base import VLM, Feedback
 
 
-class ReducibleError(SilentReward):
+class ReducibleError(CellReward):
     """How much more a look-ahead copy prefers the true caption than the VLM itself does: wrong now, but learnable.
 
     After each round a copy of the VLM is taught one round on the guide set (small, balanced, of its own: from
@@ -51,8 +51,8 @@ class ReducibleError(SilentReward):
         self._ahead = copy.deepcopy(vlm)
         self._ahead.finetune(self._guide, np.random.default_rng([self._seed, self._rounds]))
 
-    def step_reward(self, sample: Sample, feedback: Feedback | None) -> float:
-        return float(shares_of_mean(ANTONYMS @ self._gain.values, self.FLOOR)[sample.relation.index])
+    def worth(self) -> Float:
+        return shares_of_mean(ANTONYMS @ self._gain.values, self.FLOOR)
 
     def episode_reward(self, samples: Sequence[Sample], feedback: Feedback) -> float:
         if samples and self._ahead is not None:
@@ -69,7 +69,7 @@ class ReducibleError(SilentReward):
         self._look_ahead(vlm)
 
 
-class LearningProgress(SilentReward):
+class LearningProgress(CellReward):
     """What a round gained in the sample's cell and its antonyms, per sample trained there.
 
     Gain is the rise of `p_opposite` on the guide set, which is not trained on. Until the first round, and when
@@ -103,8 +103,8 @@ class LearningProgress(SilentReward):
         self._gain = self.KEPT * self._gain + (1 - self.KEPT) * gain if self._gain.any() else gain
         self._belief = belief
 
-    def step_reward(self, sample: Sample, feedback: Feedback | None) -> float:
-        return float(shares_of_mean(self._gain, 1e-6)[sample.relation.index])
+    def worth(self) -> Float:
+        return shares_of_mean(self._gain, 1e-6)
 
     def state(self) -> dict[str, Any]:
         return {"belief": self._belief.copy(), "gain": self._gain.copy()}

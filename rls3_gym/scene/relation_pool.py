@@ -1,0 +1,148 @@
+"""Which relations can be had in a scene by moving one object, and edits that make them.
+
+For every slot, places are drawn: some uniformly over the surfaces of the room, more over and under the other objects,
+where the rare vertical relations are. What of them is feasible shows which relations there are on offer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.random import Generator
+
+from rls3_gym.scene.arrangement import RELEASE_HEIGHT, SLOTS, Arrangement, Edit
+from rls3_gym.scene.camera import FloatArray
+from rls3_gym.scene.feasibility import BoolArray, IntArray, place_many
+from rls3_gym.scene.natural import PairRule, kind_sizes, offsets_from_objects
+from rls3_gym.scene.proposals import container, random_points
+from rls3_gym.scene.relations import RELATIONS, margins_deg, relation_indices
+
+CELLS = len(RELATIONS)
+_ANYWHERE = 320
+"""Places drawn for each slot over all surfaces."""
+_NEAR = 160
+"""Places drawn for each slot about the other objects."""
+_SPREAD = 0.35
+"""How far about them: standard deviation along x and y, meters."""
+
+
+@dataclass(frozen=True, eq=False)
+class RelationPool:
+    """Feasible edits, n of them; `cells` says which relation each makes."""
+
+    slots: IntArray
+    """(n,) the slot whose object is moved."""
+    kinds: IntArray
+    """(n,) index into the kinds the pool was drawn from."""
+    points: FloatArray
+    """(n, 3) where its base comes to stand, meters."""
+    yaws: FloatArray
+    """(n,) radians."""
+    cells: IntArray
+    """(n, slots) relation cell of the moved object to that of each other slot; -1 where they may not be captioned."""
+    turned: IntArray
+    """(n, slots) relation cell of each other slot's object to the moved one; -1 likewise."""
+    anywhere: BoolArray
+    """(n,) whether the place was drawn over all surfaces."""
+    names: tuple[str, ...]
+    """The kinds the pool was drawn from."""
+
+    @property
+    def on_offer(self) -> BoolArray:
+        """(slots, 26): whether some edit makes the object in a slot stand in a relation to another one."""
+        offer = np.zeros((SLOTS, CELLS), np.bool_)
+        for other in range(SLOTS):
+            held = self.cells[:, other] >= 0
+            offer[self.slots[held], self.cells[held, other]] = True
+            offer[other, self.turned[held, other]] = True
+        return offer
+
+    def edits(self, rng: Generator, slot: int, cell: int) -> Iterator[Edit]:
+        """Edits after which the object in `slot` stands in relation `cell` to another one; none: not on offer.
+
+        Those that move the object in `slot` come first, and of them those to places over all surfaces; then those that
+        move another one instead. Among equals the order is drawn.
+        """
+        own = (self.slots[:, None] == slot) & (self.cells == cell)
+        other = np.zeros_like(own)
+        other[:, slot] = self.turned[:, slot] == cell
+        anywhere = self.anywhere[:, None]
+        for options in (own & anywhere, own & ~anywhere, other):
+            rows, partners = np.nonzero(options)
+            for chosen in rng.permutation(len(rows)):
+                row = int(rows[chosen])
+                yield self._edit(row, int(partners[chosen]), turned=int(self.slots[row]) != slot)
+
+    def _edit(self, row: int, partner: int, turned: bool) -> Edit:
+        x, y, z = (float(v) for v in self.points[row])
+        return Edit(
+            slot=int(self.slots[row]),
+            kind=self.names[self.kinds[row]],
+            x=x,
+            y=y,
+            level=min(1.0, (z + 1e-3) / RELEASE_HEIGHT),
+            yaw=float(self.yaws[row]),
+            reference=partner,
+            turned=turned,
+        )
+
+
+def relation_pool(
+    rng: Generator, arrangement: Arrangement, kinds: Sequence[str], pair_rule: PairRule, margin_deg: float
+) -> RelationPool:
+    """Draw what relations a scene has on offer.
+
+    Args:
+        rng: Drawn from; always the same number of draws.
+        arrangement: The scene as it stands, all slots filled.
+        kinds: The object kinds to draw from; those in the other slots are left out.
+        pair_rule: Whether a caption may speak of two kinds.
+        margin_deg: Least distance to a relation's boundary, degrees; 0 for no such rule.
+
+    Returns:
+        The feasible ones of the edits that were drawn.
+    """
+    names = tuple(kinds)
+    points, picks, slots = [], [], []
+    for slot in range(SLOTS):
+        options = np.array([names.index(kind) for kind in container(arrangement, slot, names)])
+        points += [random_points(rng, arrangement.layout, _ANYWHERE), _near_others(rng, arrangement, slot)]
+        picks.append(options[rng.integers(len(options), size=_ANYWHERE + _NEAR)])
+        slots.append(np.full(_ANYWHERE + _NEAR, slot))
+    point, kind, moved = np.concatenate(points), np.concatenate(picks), np.concatenate(slots)
+    yaws = rng.uniform(0, 2 * np.pi, len(point))
+    anywhere = np.tile(np.arange(_ANYWHERE + _NEAR) < _ANYWHERE, SLOTS)
+
+    radii, heights = kind_sizes(names)[:, kind]
+    levels = np.minimum(1.0, (point[:, 2] + 1e-3) / RELEASE_HEIGHT)
+    z, codes = place_many(arrangement, moved, radii, heights, point[:, 0], point[:, 1], levels)
+    kept = np.flatnonzero((codes < 0) & (np.abs(z - point[:, 2]) < 1e-6))
+    point, kind, moved = point[kept], kind[kept], moved[kept]
+
+    offsets = offsets_from_objects(arrangement, point)
+    may_caption = np.array([[pair_rule(name, other.kind) for other in arrangement.objects] for name in names])
+    held = (margins_deg(offsets) >= margin_deg).reshape(-1, SLOTS) & may_caption[kind]
+    held &= moved[:, None] != np.arange(SLOTS)
+    cells = relation_indices(offsets).reshape(-1, SLOTS)
+    turned = relation_indices(-offsets).reshape(-1, SLOTS)
+    held &= cells >= 0
+    return RelationPool(
+        slots=moved,
+        kinds=kind,
+        points=point,
+        yaws=yaws[kept],
+        cells=np.where(held, cells, -1),
+        turned=np.where(held, turned, -1),
+        anywhere=anywhere[kept],
+        names=names,
+    )
+
+
+def _near_others(rng: Generator, arrangement: Arrangement, slot: int) -> FloatArray:
+    """(n, 3) places about the objects in the other slots, each on a surface drawn from those of the room."""
+    bases = np.array([o.position for i, o in enumerate(arrangement.objects) if i != slot])
+    about = bases[rng.integers(len(bases), size=_NEAR), :2] + rng.normal(0.0, _SPREAD, (_NEAR, 2))
+    heights = np.array([surface.z for surface in arrangement.layout.surfaces])
+    return np.column_stack([about, heights[rng.integers(len(heights), size=_NEAR)]])
