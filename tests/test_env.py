@@ -182,11 +182,11 @@ def test_a_scene_of_a_held_out_set_is_refused_before_it_is_captured_and_counted(
 def test_a_step_after_the_episodes_end_asks_for_a_reset() -> None:
     env = make_env(steps_per_episode=1).unwrapped
     with pytest.raises(gymnasium.error.ResetNeeded):
-        env.step(np.zeros(5, np.float32))
+        env.step(np.zeros(9, np.float32))
     env.reset(seed=0)
-    env.step(np.zeros(5, np.float32))
+    env.step(np.zeros(9, np.float32))
     with pytest.raises(gymnasium.error.ResetNeeded, match="call reset"):
-        env.step(np.zeros(5, np.float32))
+        env.step(np.zeros(9, np.float32))
 
 
 @pytest.mark.parametrize(
@@ -217,11 +217,16 @@ def test_a_step_after_the_episodes_end_asks_for_a_reset() -> None:
         ({"finetune_settings": {"epoch": 1}}, "did you mean 'epochs'"),
         ({"render_mode": "ansi"}, "unknown render mode 'ansi'"),
         ({"rules": 5}, "rules: should be"),
+        ({"action_view": "select", "snap": True}, "snap and choose_reference go with action_view 'box'"),
+        ({"proposals": 1}, "proposals: should be greater than or equal to 2, not 1"),
         ({"held_out": "abc"}, "held_out must be a collection of scene keys"),
         ({"held_out": 5}, "held_out must be a collection of scene keys"),
         ({"extrinsic": []}, "extrinsic: should be a valid string"),
         ({"backend": None}, "backend: should be a valid string, not None"),
-        ({"action_view": ["box"]}, "action_view: should be 'box', 'multi_discrete' or 'relation'"),
+        (
+            {"action_view": ["box"]},
+            "action_view: should be 'preference', 'select', 'box', 'multi_discrete' or 'relation'",
+        ),
         ({"observation": {}}, "observation: should be 'state', 'pixels' or 'dict'"),
         ({"families": 5}, "families: should be a list"),
         ({"finetune_settings": 5}, "finetune_settings must be a mapping"),

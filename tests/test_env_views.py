@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import Any
+
 import gymnasium
 import numpy as np
 import pytest
 from env_parts import make_env
 from gymnasium import spaces
+from scipy.stats import chi2_contingency
 
 from rls3_gym.envs.observations import StateView
-from rls3_gym.envs.views import BoxView, MultiDiscreteView, RelationView, make_view
+from rls3_gym.envs.settings import EnvironmentSettings
+from rls3_gym.envs.views import FEATURES, VIEWS, ActionView, RelationView, proposal_features
+from rls3_gym.loop.lane import Lane
+from rls3_gym.scene.arrangement import Reason, place
+from rls3_gym.scene.natural import Proposals
 from rls3_gym.scene.relations import RELATIONS
 from rls3_registry.errors import UserError
 
@@ -21,49 +29,192 @@ def env() -> gymnasium.Env:
     return env
 
 
-def test_the_corners_of_the_box_are_the_corners_of_the_stage(env: gymnasium.Env) -> None:
-    view, stage, rng = BoxView(env.stage.kinds), env.stage, np.random.default_rng(0)
-    x0, x1, y0, y1 = stage.arrangement.layout.stage
-    low = view.decode(np.full(5, -1.0), stage, rng)
-    high = view.decode(np.full(5, 1.0), stage, rng)
+@pytest.fixture
+def lane(env: gymnasium.Env) -> Lane:
+    return replace(env.loop.lanes[0], rng=np.random.default_rng(0))
+
+
+def make_view(name: str, lane: Lane, **settings: Any) -> ActionView:
+    return VIEWS[name](lane.stage.kinds, EnvironmentSettings(action_view=name, **settings))
+
+
+def test_the_corners_of_the_box_are_the_corners_of_the_stage(lane: Lane) -> None:
+    view = make_view("box", lane)
+    x0, x1, y0, y1 = lane.stage.arrangement.layout.stage
+    low, high, beyond = (view.decode(np.full(5, value), lane) for value in (-1.0, 1.0, 9.0))
     assert (low.slot, low.x, low.y, low.level) == (0, x0, y0, 0.0)
     assert (high.slot, high.x, high.y, high.level) == (2, x1, y1, 1.0)
-    beyond = view.decode(np.full(5, 9.0), stage, rng)
     assert (beyond.x, beyond.y) == (x1, y1)
+    assert low.reference is None
 
 
-def test_every_kind_of_the_container_can_be_chosen_and_none_that_stands_in_another_slot(env: gymnasium.Env) -> None:
-    stage, rng = env.stage, np.random.default_rng(0)
+def test_every_kind_of_the_container_can_be_chosen_and_none_that_stands_in_another_slot(lane: Lane) -> None:
+    stage = lane.stage
     others = {o.kind for o in stage.arrangement.objects[1:]}
     n = len(stage.kinds) - 2
-    box = BoxView(stage.kinds)
-    by_box = [box.decode(np.array([-1, 2 * (i + 0.5) / n - 1, 0, 0, 0]), stage, rng).kind for i in range(n)]
-    cells = MultiDiscreteView(stage.kinds)
-    by_cell = [cells.decode(np.array([0, i, 0, 0, 0]), stage, rng).kind for i in range(n)]
+    box, cells = make_view("box", lane), make_view("multi_discrete", lane)
+    by_box = [box.decode(np.array([-1, 2 * (i + 0.5) / n - 1, 0, 0, 0]), lane).kind for i in range(n)]
+    by_cell = [cells.decode(np.array([0, i, 0, 0, 0]), lane).kind for i in range(n)]
     assert by_box == by_cell and set(by_box) == set(stage.kinds) - others
 
 
-def test_a_multi_discrete_action_names_a_cell_of_the_floor_plan(env: gymnasium.Env) -> None:
-    view, rng = MultiDiscreteView(env.stage.kinds), np.random.default_rng(0)
-    x0, x1, y0, y1 = env.stage.arrangement.layout.stage
+def test_the_box_can_choose_the_reference(lane: Lane) -> None:
+    view = make_view("box", lane, choose_reference=True)
+    assert view.space.shape == (6,)
+    chosen = {view.decode(np.array([s, 0, 0, 0, 1, r]), lane).reference for s in (-1, 0, 1) for r in (-1, 1)}
+    assert chosen == {0, 1, 2}
+    assert view.decode(np.array([-1, 0, 0, 0, 1, -1]), lane).reference == 1
+
+
+def test_a_snapping_box_makes_every_action_geometrically_feasible(lane: Lane) -> None:
+    plain, snapping = make_view("box", lane), make_view("box", lane, snap=True)
+    actions = np.random.default_rng(2).uniform(-1, 1, (60, 5))
+    infeasible = 0
+    for action in actions:
+        asked, made = plain.decode(action, lane), snapping.decode(action, lane)
+        feasible = place(lane.stage.arrangement, asked).feasible
+        infeasible += not feasible
+        assert place(lane.stage.arrangement, made).feasible
+        assert (made.slot, made.kind, made.level) == (asked.slot, asked.kind, asked.level)
+        assert not feasible or (made.x, made.y) == (asked.x, asked.y)
+    assert infeasible > 20
+
+
+def test_a_multi_discrete_action_names_a_cell_of_the_floor_plan(lane: Lane) -> None:
+    view = make_view("multi_discrete", lane)
+    x0, x1, y0, y1 = lane.stage.arrangement.layout.stage
     for _ in range(20):
-        edit = view.decode(np.array([1, 0, 0, 11, 3]), env.stage, rng)
+        edit = view.decode(np.array([1, 0, 0, 11, 3]), lane)
         assert edit.slot == 1 and edit.level == 1.0
         assert x0 <= edit.x <= x0 + (x1 - x0) / 12 and y1 - (y1 - y0) / 12 <= edit.y <= y1
 
 
-def test_a_relation_action_gives_a_sample_of_that_relation() -> None:
-    env = make_env("RLS3SceneRelation-v0", steps_per_episode=200, episodes_per_round=100).unwrapped
+def test_a_preference_makes_the_proposal_that_fits_it_best(lane: Lane) -> None:
+    view = make_view("preference", lane)
+    features = proposal_features(lane.proposals)
+    assert features.shape == (8, FEATURES)
+    rng = np.random.default_rng(3)
+    for _ in range(50):
+        weights = rng.uniform(-1, 1, FEATURES)
+        chosen = lane.proposals.edits.index(view.decode(weights, lane))
+        assert features[chosen] @ weights == pytest.approx((features @ weights).max())
+
+
+def test_every_relation_cell_can_be_asked_for_by_a_preference() -> None:
+    """Its own features are the weights under which it scores highest of all cells, and no other scores as high."""
+    cells = np.arange(len(RELATIONS))
+    features = proposal_features(proposals_of(cells))
+    scores = features @ features.T
+    assert (scores.argmax(axis=1) == cells).all()
+    assert (np.sort(scores, axis=1)[:, -1] > np.sort(scores, axis=1)[:, -2] + 0.1).all()
+
+
+def test_uniform_preferences_favor_no_caption_length() -> None:
+    rng = np.random.default_rng(0)
+    lengths = np.array([relation.complexity for relation in RELATIONS])
+    drawn = np.array([rng.choice(np.flatnonzero(lengths == n)) for n in (1, 2, 3)] * 3000).reshape(3000, 3)
+    weights = rng.uniform(-1, 1, (3000, FEATURES))
+    picks = [int((proposal_features(proposals_of(c)) @ w).argmax()) for c, w in zip(drawn, weights, strict=True)]
+    shares = np.bincount(picks, minlength=3) / 3000
+    assert (np.abs(shares - 1 / 3) < 0.04).all(), shares
+
+
+def proposals_of(cells: np.ndarray) -> Any:
+    """Proposals that are nothing but their relation cells."""
+    n = len(cells)
+    return Proposals((), cells, np.zeros(n), np.zeros((n, 3), np.float32))
+
+
+def test_a_selection_makes_the_proposal_of_its_number_and_masks_what_is_not_there(lane: Lane) -> None:
+    view = make_view("select", lane)
+    assert view.space == spaces.Discrete(8)
+    assert [view.decode(i, lane) for i in range(8)] == list(lane.proposals.edits)
+    assert view.masks(lane).all()
+    few = replace(lane, proposals=lane.stage.proposals(lane.rng, 3))
+    assert view.masks(few).tolist() == [True] * 3 + [False] * 5
+    assert view.decode(5, few) is None
+
+
+def test_choosing_uniformly_among_proposals_is_the_random_sampler() -> None:
+    """Terms and lengths of samples as a uniform selection makes them, and as uniform box actions do."""
+    made = {}
+    for view in ("select", "box"):
+        # Every step in a fresh scene: where an episode stays in one room, its samples depend on each other.
+        env = make_env(action_view=view, steps_per_episode=600, steps_per_scene=1, finetune=False)
+        env.reset(seed=1)
+        env.action_space.seed(1)
+        infos = [env.step(env.action_space.sample())[4] for _ in range(600)]
+        samples = [info["sample"] for info in infos if info["feasible"]]
+        counts = [s.relation.complexity - 1 for s in samples] + [3 + t for s in samples for t in s.relation.terms]
+        made[view] = np.bincount(counts, minlength=9)
+    assert made["select"][:3].sum() > 2 * made["box"][:3].sum()  # proposals are feasible
+    lengths = np.stack([made["select"][:3], made["box"][:3]])
+    terms = np.stack([made["select"][3:], made["box"][3:]])
+    assert chi2_contingency(lengths).pvalue > 0.01
+    assert chi2_contingency(terms).pvalue > 0.01
+
+
+def test_a_relation_that_is_on_offer_is_made_in_nearly_every_step() -> None:
+    env = make_env("RLS3SceneRelation-v0", steps_per_episode=300, steps_per_scene=20, finetune=False).unwrapped
     env.reset(seed=4)
-    reached = set()
-    for cell in (0, 2, 4, 6):  # the four plain directions
-        for slot in (0, 1, 2, 0, 1, 2):
-            info = env.step(slot * 26 + cell)[4]
-            if info["feasible"]:
-                assert info["sample"].relation == RELATIONS[cell]
-                assert info["sample"].provenance["slot_a"] == slot
-                reached.add(cell)
-    assert len(reached) >= 3
+    rng = np.random.default_rng(4)
+    outcomes = []
+    for _ in range(200):
+        action = int(rng.choice(np.flatnonzero(env.action_masks())))
+        info = env.step(action)[4]
+        outcomes.append(info["reason"])
+        if info["feasible"]:
+            assert info["sample"].relation == RELATIONS[action % 26]
+            assert info["sample"].slot_a == action // 26
+    assert outcomes.count("") >= 0.85 * len(outcomes)
+    assert set(outcomes) <= {"", Reason.HIDDEN, Reason.TOO_SMALL}
+
+
+def test_a_relation_that_is_not_on_offer_has_no_place() -> None:
+    env = make_env("RLS3SceneRelation-v0", steps_per_episode=300, steps_per_scene=1, finetune=False).unwrapped
+    env.reset(seed=4)
+    refused = 0
+    for _ in range(30):
+        masked = np.flatnonzero(~env.action_masks())
+        if len(masked):
+            assert env.step(int(masked[0]))[4]["reason"] == Reason.NO_PLACE
+            refused += 1
+    assert refused > 5
+
+
+@pytest.mark.parametrize("view", ["preference", "box", "multi_discrete"])
+def test_actions_that_are_not_numbered_have_no_masks(view: str) -> None:
+    env = make_env(action_view=view).unwrapped
+    env.reset(seed=0)
+    with pytest.raises(UserError, match="has no numbered actions to mask"):
+        env.action_masks()
+
+
+@pytest.mark.parametrize("view", ["select", "relation", "preference"])
+def test_what_is_on_offer_is_the_same_after_a_state_is_restored(view: str) -> None:
+    first, second = (make_env(action_view=view, steps_per_episode=40).unwrapped for _ in range(2))
+    first.reset(seed=2)
+    second.reset(seed=3)
+    first.action_space.seed(2)
+    actions = [first.action_space.sample() for _ in range(20)]
+    for action in actions[:7]:
+        first.step(action)
+    second.load_state(first.state())
+    for action in actions[7:]:
+        np.testing.assert_array_equal(first.observation(), second.observation())
+        assert first.step(action)[4]["caption"] == second.step(action)[4]["caption"]
+
+
+def test_scenes_cycle_within_an_episode() -> None:
+    env = make_env(steps_per_episode=12, steps_per_scene=5, families=["kitchen", "bedroom"]).unwrapped
+    env.reset(seed=0)
+    families = [env.stage.arrangement.layout.family]
+    for _ in range(12):
+        env.step(env.action_space.sample())
+        families.append(env.stage.arrangement.layout.family)
+    assert families == ["kitchen"] * 5 + ["bedroom"] * 5 + ["kitchen"] * 3
+    assert make_env(action_view="box").unwrapped.loop.steps_per_scene == 6  # the whole episode
+    assert make_env(action_view="select").unwrapped.loop.steps_per_scene == 10
 
 
 @pytest.mark.parametrize(
@@ -86,25 +237,31 @@ def test_a_relation_action_gives_a_sample_of_that_relation() -> None:
         ("box", "abc"),
         ("box", [1j] * 5),
         ("box", [None] * 5),
+        ("preference", np.zeros(5)),
+        ("preference", np.full(9, np.inf)),
+        ("select", 8),
+        ("select", -1),
+        ("select", 1.0),
     ],
 )
-def test_an_action_outside_the_space_is_refused(env: gymnasium.Env, view: str, action: object) -> None:
+def test_an_action_outside_the_space_is_refused(lane: Lane, view: str, action: object) -> None:
     with pytest.raises(UserError, match=f"a {view} action is"):
-        make_view(view, env.stage.kinds).decode(action, env.stage, np.random.default_rng(0))
+        make_view(view, lane).decode(action, lane)
 
 
 def test_the_relation_view_has_an_action_for_every_slot_and_cell() -> None:
-    assert RelationView(()).space == spaces.Discrete(78)
+    assert RelationView((), EnvironmentSettings()).space == spaces.Discrete(78)
 
 
-def test_the_state_says_what_stands_where_and_how_often_the_vlm_is_wrong(env: gymnasium.Env) -> None:
-    view = StateView(env.stage.kinds)
-    arrangement = env.stage.arrangement
+def test_the_state_says_what_stands_where_and_how_often_the_vlm_is_wrong(env: gymnasium.Env, lane: Lane) -> None:
+    view = StateView(lane.stage.kinds, "box", 8)
+    arrangement = lane.stage.arrangement
     env.scheduler._term_error.values[:] = [1.0, 0.5, 0.0, 0.0, 0.5, 0.5]
-    state = view.observe(env.stage, env.scheduler, step=3)
+    lane.episode = replace(lane.episode, step=3)
+    state = view.observe(lane, env.scheduler)
     assert state in view.space and state.dtype == np.float32
-    assert list(view.slices) == ["room", "surfaces", "objects", "step", "error", "complexity"]
-    assert view.slices["complexity"].stop == len(state)
+    assert list(view.slices) == ["room", "surfaces", "floor", "objects", "step", "round", "error", "complexity", "made"]
+    assert view.slices["made"].stop == len(state)
     objects = state[view.slices["objects"]].reshape(3, 10)
     np.testing.assert_allclose(objects[:, 3:6], arrangement.camera_positions(), atol=1e-5)
     assert (np.abs(objects[:, :3]) <= 1).all()
@@ -113,20 +270,29 @@ def test_the_state_says_what_stands_where_and_how_often_the_vlm_is_wrong(env: gy
     assert state[view.slices["room"]][:5].sum() == 1.0
     heights = state[view.slices["surfaces"]].reshape(-1, 3)[:, 2]
     assert heights[0] == pytest.approx(max(s.z for s in arrangement.layout.surfaces))
+    blocked = state[view.slices["floor"]].reshape(12, 12, 2)[..., 1]
+    assert 0 < blocked.mean() < 1
 
 
-def test_the_place_of_an_object_in_the_state_is_spelled_as_the_box_action_would(env: gymnasium.Env) -> None:
-    view, box = StateView(env.stage.kinds), BoxView(env.stage.kinds)
-    state = view.observe(env.stage, env.scheduler, 0)
+def test_the_state_of_a_choosing_view_holds_the_proposals_instead_of_the_room(env: gymnasium.Env, lane: Lane) -> None:
+    features = proposal_features(lane.proposals)
+    each, mean = (StateView(lane.stage.kinds, name, 8) for name in ("select", "preference"))
+    assert list(each.slices) == list(mean.slices) == ["proposals", "step", "round", "error", "complexity", "made"]
+    np.testing.assert_allclose(each.observe(lane, env.scheduler)[each.slices["proposals"]], features.ravel(), rtol=1e-6)
+    np.testing.assert_allclose(mean.observe(lane, env.scheduler)[mean.slices["proposals"]], features.mean(0), rtol=1e-6)
+
+
+def test_the_place_of_an_object_in_the_state_is_spelled_as_the_box_action_would(env: gymnasium.Env, lane: Lane) -> None:
+    view, box = StateView(lane.stage.kinds, "box", 8), make_view("box", lane)
+    state = view.observe(lane, env.scheduler)
     objects = state[view.slices["objects"]].reshape(3, 10)
-    for slot, thing in enumerate(env.stage.arrangement.objects):
-        action = np.array([slot - 1, 0, *objects[slot, 1:3], 0])
-        edit = box.decode(action, env.stage, np.random.default_rng(0))
+    for slot, thing in enumerate(lane.stage.arrangement.objects):
+        edit = box.decode(np.array([slot - 1, 0, *objects[slot, 1:3], 0]), lane)
         assert (edit.x, edit.y) == pytest.approx(thing.position[:2], abs=1e-4)
 
 
 def test_the_pixels_are_the_last_samples_picture_and_stay_when_an_edit_fails() -> None:
-    env = make_env("RLS3ScenePixels-v0", steps_per_episode=30, episodes_per_round=100).unwrapped
+    env = make_env("RLS3ScenePixels-v0", action_view="box", steps_per_episode=30, episodes_per_round=100).unwrapped
     picture, _ = env.reset(seed=8)
     env.action_space.seed(8)
     for _ in range(12):

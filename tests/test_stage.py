@@ -141,16 +141,22 @@ def test_every_relation_cell_can_happen(wanted):
     pytest.fail(f"no training layout has room for {wanted.label}")
 
 
-def test_a_relation_edit_gives_the_relation_it_was_asked_for(backend):
-    stage, rng, checked = Stage(backend, families=family_names()), np.random.default_rng(0), 0
-    while checked < 12:
+def test_what_a_relation_pool_offers_is_what_its_edits_give(backend):
+    stage, rng, checked, turned = Stage(backend, families=family_names()), np.random.default_rng(0), 0, 0
+    while checked < 40 or not turned:
         stage.set_scene(rng)
-        wanted = RELATIONS[int(rng.integers(26))]
-        found = stage.relation_edit(rng, int(rng.integers(SLOTS)), wanted)
-        outcome = stage.try_edit(found, rng) if found else None
-        if outcome is not None and outcome.sample is not None:
-            assert outcome.sample.relation == wanted
-            checked += 1
+        pool = stage.relation_pool(rng)
+        slot, cell = int(rng.integers(SLOTS)), int(rng.integers(26))
+        edits = list(pool.edits(rng, slot, cell))
+        assert bool(edits) == pool.on_offer[slot, cell]
+        for edit in edits[:1] + edits[-1:]:
+            assert place(stage.arrangement, edit).feasible
+            sample = stage.preview(edit, rng).sample
+            if sample is not None:
+                assert (sample.relation.index, sample.slot_a) == (cell, slot)
+                assert edit.turned == (edit.slot != slot)
+                checked += 1
+                turned += edit.turned
 
 
 def test_a_scene_of_a_held_out_set_is_refused(backend):

@@ -46,7 +46,7 @@ class RLS3SceneEnv(gymnasium.Env[Any, Any]):
     |---|---|---|
     | `preference` | Box(-1, 1, (9,), float32) | weights over six terms and three caption lengths: of the proposals the best-fitting is made |
     | `select` | Discrete(8) | the number of a proposal; the proposals are part of the observation |
-    | `box` | Box(-1, 1, (5,), float32) | slot, kind, x, y, level: the paper's direct placement |
+    | `box` | Box(-1, 1, (5,), float32) | slot, kind, x, y, level: the paper's direct placement; (6,) with `choose_reference` |
     | `multi_discrete` | MultiDiscrete([3, kinds - 2, 12, 12, 4]) | slot, kind, x cell, y cell, level |
     | `relation` | Discrete(78) | slot x relation cell: put the slot in that relation to another object |
 
@@ -136,7 +136,7 @@ class RLS3SceneEnv(gymnasium.Env[Any, Any]):
         self.loop = LearningLoop(
             find_vlm(vlm, finetune_settings), self.settings, held_out=check_held_out(held_out), offer=view.offer
         )
-        self.action_view: ActionView = view(self.stage.kinds, self.settings.proposals)
+        self.action_view: ActionView = view(self.stage.kinds, self.settings)
         self.observer = Observer(self.settings, self.stage.kinds)
         self.action_space = self.action_view.space
         self.observation_space = self.observer.space

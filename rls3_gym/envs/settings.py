@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, model_validator
 
 from rls3_gym.loop.learning_loop import LoopSettings
 from rls3_gym.vlm.base import VLM
@@ -26,8 +26,18 @@ class EnvironmentSettings(LoopSettings):
 
     action_view: ActionViewName = "preference"
     """How an edit is spelled as an action."""
+    snap: bool = False
+    """In the `box` view: an infeasible place means the nearest free one."""
+    choose_reference: bool = False
+    """In the `box` view: a sixth number of the action chooses the object that the caption relates the edited one to."""
     observation: ObservationName = "state"
     """What the agent sees."""
+
+    @model_validator(mode="after")
+    def _of_the_box(self) -> Self:
+        if (self.snap or self.choose_reference) and self.action_view not in ("box", None):
+            raise ValueError(f"snap and choose_reference go with action_view 'box', not {self.action_view!r}")
+        return self
 
 
 def environment_settings(arguments: Mapping[str, Any]) -> EnvironmentSettings:

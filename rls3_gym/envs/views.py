@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import islice
 from typing import Any, ClassVar, Protocol
 
@@ -20,13 +21,15 @@ from gymnasium import spaces
 from numpy.random import Generator
 from numpy.typing import NDArray
 
+from rls3_gym.envs.settings import EnvironmentSettings
 from rls3_gym.loop.lane import Lane, Offer
 from rls3_gym.scene.arrangement import SLOTS, Edit, Reason
+from rls3_gym.scene.feasibility import nearest_free_place
 from rls3_gym.scene.natural import Proposals
 from rls3_gym.scene.proposals import container
 from rls3_gym.scene.relations import RELATIONS
 from rls3_gym.stage import Stage
-from rls3_registry.errors import UserError, unknown
+from rls3_registry.errors import UserError
 
 GRID = 12
 """Cells of the floor plan along x and along y in the `multi_discrete` view."""
@@ -44,6 +47,9 @@ class ActionView(Protocol):
     name: ClassVar[str]
     offer: ClassVar[Offer | None]
     """What an action chooses from."""
+
+    def __init__(self, kinds: Sequence[str], settings: EnvironmentSettings) -> None:
+        """`kinds` is what the container holds."""
 
     @property
     def space(self) -> spaces.Space[Any]:
@@ -84,7 +90,7 @@ class PreferenceView:
     name: ClassVar[str] = "preference"
     offer: ClassVar[Offer | None] = Offer.PROPOSALS
 
-    def __init__(self, kinds: Sequence[str], proposals: int) -> None:
+    def __init__(self, kinds: Sequence[str], settings: EnvironmentSettings) -> None:
         self.space = spaces.Box(-1.0, 1.0, (FEATURES,), np.float32)
 
     def decode(self, action: Any, lane: Lane) -> Edit | None:
@@ -107,8 +113,8 @@ class SelectView:
     name: ClassVar[str] = "select"
     offer: ClassVar[Offer | None] = Offer.PROPOSALS
 
-    def __init__(self, kinds: Sequence[str], proposals: int) -> None:
-        self.space = spaces.Discrete(proposals)
+    def __init__(self, kinds: Sequence[str], settings: EnvironmentSettings) -> None:
+        self.space = spaces.Discrete(settings.proposals)
 
     def decode(self, action: Any, lane: Lane) -> Edit | None:
         value = _array(action, "iu")
@@ -123,24 +129,35 @@ class SelectView:
 
 class BoxView:
     """Box(5) in [-1, 1]: slot, kind, x, y, level. x and y span the stage of the current room, left to right and
-    front to back; values outside are clipped."""
+    front to back; values outside are clipped. With `choose_reference` a sixth number says which of the other two
+    objects the caption relates the edited one to; with `snap` an infeasible place means the nearest free one."""
 
     name: ClassVar[str] = "box"
     offer: ClassVar[Offer | None] = None
 
-    def __init__(self, kinds: Sequence[str], proposals: int) -> None:
+    def __init__(self, kinds: Sequence[str], settings: EnvironmentSettings) -> None:
         self.kinds = tuple(kinds)
-        self.space = spaces.Box(-1.0, 1.0, (5,), np.float32)
+        self._snap = settings.snap
+        self._numbers = ("slot", "kind", "x", "y", "level", *(("reference",) if settings.choose_reference else ()))
+        self.space = spaces.Box(-1.0, 1.0, (len(self._numbers),), np.float32)
 
     def decode(self, action: Any, lane: Lane) -> Edit | None:
         values = _array(action, "iuf").astype(np.float64)
-        if values.shape != (5,) or not np.isfinite(values).all():
-            raise UserError(f"a box action is 5 finite numbers (slot, kind, x, y, level), not {action!r}")
+        if values.shape != self.space.shape or not np.isfinite(values).all():
+            names = ", ".join(self._numbers)
+            raise UserError(f"a box action is {len(self._numbers)} finite numbers ({names}), not {action!r}")
         unit = (np.clip(values, -1.0, 1.0) + 1.0) / 2.0
         slot = _bin(unit[0], SLOTS)
         options = container(lane.stage.arrangement, slot, self.kinds)
         kind = options[_bin(unit[1], len(options))]
-        return _edit(lane.stage, slot, kind, unit[2], unit[3], unit[4], lane.rng)
+        edit = _edit(lane.stage, slot, kind, unit[2], unit[3], unit[4], lane.rng)
+        if len(unit) > 5:
+            others = [other for other in range(SLOTS) if other != slot]
+            edit = replace(edit, reference=others[_bin(unit[5], len(others))])
+        if self._snap:
+            free = nearest_free_place(lane.stage.arrangement, slot, kind, edit.x, edit.y, edit.level)
+            edit = edit if free is None else replace(edit, x=free[0], y=free[1])
+        return edit
 
     def masks(self, lane: Lane) -> NDArray[np.bool_]:
         raise _not_numbered(self.name)
@@ -152,7 +169,7 @@ class MultiDiscreteView:
     name: ClassVar[str] = "multi_discrete"
     offer: ClassVar[Offer | None] = None
 
-    def __init__(self, kinds: Sequence[str], proposals: int) -> None:
+    def __init__(self, kinds: Sequence[str], settings: EnvironmentSettings) -> None:
         self.kinds = tuple(kinds)
         # Two kinds stand in the other slots and can't be chosen.
         self.space = spaces.MultiDiscrete([SLOTS, len(self.kinds) - (SLOTS - 1), GRID, GRID, LEVELS])
@@ -180,7 +197,7 @@ class RelationView:
     name: ClassVar[str] = "relation"
     offer: ClassVar[Offer | None] = Offer.RELATIONS
 
-    def __init__(self, kinds: Sequence[str], proposals: int) -> None:
+    def __init__(self, kinds: Sequence[str], settings: EnvironmentSettings) -> None:
         self.space = spaces.Discrete(SLOTS * len(RELATIONS))
 
     def decode(self, action: Any, lane: Lane) -> Edit | None:
@@ -201,25 +218,10 @@ class RelationView:
         return np.zeros(self.space.n, np.bool_) if lane.relations is None else lane.relations.on_offer.ravel()
 
 
-_CLASSES = (PreferenceView, SelectView, BoxView, MultiDiscreteView, RelationView)
-VIEWS = {view.name: view for view in _CLASSES}
-"""Action views by name."""
-
-
-def make_view(name: str, kinds: Sequence[str], proposals: int = 8) -> ActionView:
-    """The action view of that name.
-
-    Args:
-        name: One of `VIEWS`.
-        kinds: What the container holds.
-        proposals: How many there are to choose from at every step, in the views that choose.
-
-    Raises:
-        UserError: The name is unknown.
-    """
-    if name not in VIEWS:
-        raise unknown("action view", str(name), VIEWS, "action_view")
-    return VIEWS[name](kinds, proposals)
+VIEWS: dict[str, type[ActionView]] = {
+    view.name: view for view in (PreferenceView, SelectView, BoxView, MultiDiscreteView, RelationView)
+}
+"""Action views by name; made from the kinds in the container and the environment's settings."""
 
 
 def _not_numbered(view: str) -> UserError:
