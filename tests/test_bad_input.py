@@ -189,7 +189,7 @@ def test_a_foreign_checkpoint_is_refused(complaint: Any, unfinished: Path) -> No
 
     *_, newest = sorted((unfinished / "checkpoints").iterdir())
     save_tree({"format": "somebody else's", "weights": [1.0]}, newest)
-    assert 'is a checkpoint of another kind ("somebody else\'s"' in complaint("run", "--resume", unfinished)
+    assert 'is a checkpoint of another format ("somebody else\'s"' in complaint("run", "--resume", unfinished)
 
 
 def test_a_run_that_never_got_to_a_checkpoint(complaint: Any, unfinished: Path) -> None:
@@ -244,8 +244,9 @@ def test_logs_that_do_not_go_with_the_checkpoint_are_refused_and_left_alone(
     ("keys", "value"),
     [
         (("monitor",), None),
-        (("monitor", "metrics"), "gone"),
-        (("monitor", "metrics"), -5),
+        (("monitor", "budget"), "gone"),
+        (("monitor", "recorder", "metrics"), "gone"),
+        (("monitor", "recorder", "metrics"), -5),
         (("environment", "scheduler", "counters", "round"), "gone"),
         (("environment",), {}),
         (("config",), "gone"),

@@ -21,7 +21,7 @@ from rls3_gym.envs.scene_env import RLS3SceneEnv
 from rls3_gym.experiment.config import EnvironmentConfig, parse_config
 from rls3_gym.experiment.interrupt import graceful_stop
 from rls3_gym.experiment.run import config_of, find_vlm
-from rls3_gym.experiment.summary import summarize
+from rls3_gym.runs.run_data import summarize
 from rls3_registry.errors import UserError
 
 AGENTS: dict[str, Any] = {"random": "random", "sb3/sac": SAC}
@@ -91,7 +91,7 @@ def test_the_same_seed_gives_the_same_run_and_another_seed_another(runs: dict[st
     other = run(tiny(budget={"rounds": 1}, seed=1), tmp_path / "other").directory
     first = metrics(runs["random"])
     *rounds, end = metrics(again)
-    assert end["kind"] == "end" and rounds == first[: len(rounds)]
+    assert end["row"] == "end" and rounds == first[: len(rounds)]
     assert metrics(other)[1:] != first[1 : len(metrics(other))]
     assert metrics(other)[0] == first[0]  # the same VLM before anything was taught
 
@@ -118,7 +118,7 @@ def test_at_most_two_checkpoints_are_kept(runs: dict[str, Path]) -> None:
 
 def test_nothing_in_a_run_directory_can_run_code_when_read(runs: dict[str, Path]) -> None:
     suffixes = {path.suffix for path in runs["sb3/sac"].rglob("*") if path.is_file()}
-    assert suffixes <= {".yaml", ".txt", ".jsonl", ".json", ".html", ".png", ".npz", ".safetensors", ".pt"}
+    assert suffixes <= {".yaml", ".txt", ".jsonl", ".json", ".html", ".parquet", ".png", ".npz", ".safetensors", ".pt"}
     for path in runs["sb3/sac"].rglob("*.npz"):
         with np.load(path, allow_pickle=False) as archive:
             assert all(not archive[name].dtype.hasobject for name in archive.files)

@@ -65,7 +65,7 @@ def test_the_page_holds_everything_and_loads_nothing(run_directory: Path) -> Non
 def test_the_page_says_what_was_run_and_what_came_of_it(run_directory: Path) -> None:
     page = Page(write_report(run_directory))
     rows = [json.loads(line) for line in (run_directory / "metrics.jsonl").read_text().splitlines()]
-    evaluations = [row for row in rows if row["kind"] == "evaluation"]
+    evaluations = [row for row in rows if row["row"] == "evaluation"]
     for expected in ("small-run", "random", "tiny", set_hash("validation"), "rls3 run tiny.yaml"):
         assert expected in page.text
     for row in (evaluations[0], evaluations[-1]):
@@ -89,7 +89,7 @@ def test_a_run_without_a_finished_round_still_has_a_page(copy: Path) -> None:
 
 def test_a_line_still_being_written_is_left_for_later_and_a_broken_one_is_named(copy: Path) -> None:
     with (copy / "metrics.jsonl").open("a") as metrics:
-        metrics.write('{"kind": "epis')
+        metrics.write('{"row": "epis')
     write_report(copy)
     with (copy / "metrics.jsonl").open("a") as metrics:
         metrics.write("\n")
