@@ -44,7 +44,7 @@ class RunProgress(_Live, RunCallback):
         """`clock` gives seconds."""
         columns = (
             TextColumn("{task.fields[state]}", markup=False),
-            BarColumn(bar_width=16),
+            BarColumn(bar_width=14),
             TextColumn("{task.percentage:>3.0f}%"),
             TimeElapsedColumn(),
             TextColumn("{task.fields[left]}", markup=False),
@@ -82,8 +82,8 @@ class RunProgress(_Live, RunCallback):
             self._accuracy = row.pairwise_accuracy
         accuracy = "unknown" if row.pairwise_accuracy is None else f"{row.pairwise_accuracy:.1%}"
         self.note(
-            f"round {row.round:>2}  {row.n_generated:>7,} samples generated {row.n_trained:>7,} trained on  "
-            f"pairwise accuracy {accuracy} on {row.set}  {self.time_left()}".rstrip()
+            f"round {row.round:>2}  {row.n_generated:>7,} samples  {row.n_trained:>7,} trained  "
+            f"pairwise {accuracy} on {row.set}  {self.time_left()}".rstrip()
         )
 
     def run_ended(self, row: EndRow, early_stopped: bool) -> None:

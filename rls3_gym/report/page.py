@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import yaml
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from rls3_gym.report.figures import sections
+from rls3_gym.report.accuracy import accuracy_figures
+from rls3_gym.report.figures import FigureItem, loop_figures, sample_figures
 from rls3_gym.report.gallery import NOTE, shots_by_round
 from rls3_gym.runs.directory import RunDirectory, write_text
 from rls3_gym.runs.run_data import RunData, read_run
@@ -23,6 +25,15 @@ class Tile:
     more: str = ""
     trend: str = ""
     """CSS class of the line below: `up`, `down` or nothing."""
+
+
+@dataclass(frozen=True)
+class Section:
+    """Figures that belong together."""
+
+    title: str
+    figures: Sequence[FigureItem]
+    text: str = ""
 
 
 def write_report(run_dir: Path) -> Path:
@@ -46,12 +57,39 @@ def render_page(run: RunData) -> str:
         tiles=_tiles(run),
         notes=_notes(run),
         facts=_facts(run),
-        sections=sections(run),
+        sections=_sections(run),
         gallery=shots_by_round(run),
         gallery_note=NOTE,
         config=yaml.safe_dump(run.config, sort_keys=False, allow_unicode=True),
         environment=run.environment,
     )
+
+
+def _sections(run: RunData) -> list[Section]:
+    """All sections that have something to show, in the order of the page."""
+    found = [
+        Section(
+            "What the VLM learned",
+            accuracy_figures(run),
+            "Held-out accuracy against the valid samples generated. Pairwise: the true caption against the one with "
+            "a term turned, averaged over the six terms; chance is 50 %.",
+        ),
+        Section("Which samples the agent made", sample_figures(run)),
+        Section("How the loop went", loop_figures(run)),
+    ]
+    return [replace(section, figures=_without_holes(section.figures)) for section in found if section.figures]
+
+
+def _without_holes(figures: Sequence[FigureItem]) -> list[FigureItem]:
+    """The page has two columns: a figure that would stand alone beside nothing takes the whole row."""
+    filled: list[FigureItem] = []
+    column = 0
+    for i, item in enumerate(figures):
+        alone = column == 0 and (i + 1 == len(figures) or figures[i + 1].wide)
+        wide = item.wide or alone
+        filled.append(replace(item, wide=wide))
+        column = 0 if wide else 1 - column
+    return filled
 
 
 def _tiles(run: RunData) -> list[Tile]:
@@ -84,7 +122,10 @@ def _notes(run: RunData) -> list[str]:
     if run.metrics.end is None:
         notes.append("The run is not complete: this is how far it got.")
     left_over = run.unfinished
-    if not run.metrics.finetunes:
+    environment = run.config.get("environment")
+    if isinstance(environment, dict) and environment.get("finetune") is False:
+        notes.append("The VLM is asked but never taught: there are no rounds.")
+    elif not run.metrics.finetunes:
         notes.append("No round of fine-tuning is finished yet.")
     elif left_over is not None:
         notes.append(
