@@ -18,7 +18,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from curves import draw, rows_of
+from curves import curve_of, draw
+
+from rls3_gym.runs.rows import EpisodeRow, read_metrics
 
 Arms = Mapping[str, Sequence[str]]
 """Name of an arm -> the `--set` changes that make it from the experiment."""
@@ -112,29 +114,28 @@ def _run_one(arguments: argparse.Namespace, arm: str, seed: int, changes: Sequen
 
 def _read_off(path: Path, budgets: Sequence[int], sets: Sequence[str]) -> list[dict[str, Any]]:
     """One row per budget: accuracy on each set (NaN where the run ended earlier), what it cost, what was made."""
-    rows = rows_of(path)
-    episodes = [row for row in rows if row["kind"] == "episode"]
-    n_trained = [0] + [row["n_trained"] for row in episodes]
+    episodes = read_metrics(path / "metrics.jsonl").episodes
+    n_trained = [0] + [row.n_trained for row in episodes]
     found = []
     for budget in budgets:
         row: dict[str, Any] = {"n_trained": budget}
         for name in sets:
-            curve = [r for r in rows if r["kind"] == "evaluation" and r["set"] == name]
-            x, y = [r["n_trained"] for r in curve], [r["pairwise_accuracy"] for r in curve]
+            curve = curve_of(path, name)
+            x, y = [r.n_trained for r in curve], [r.pairwise_accuracy for r in curve]
             row[f"{name}_start"] = y[0]
             row[name] = float(np.interp(budget, x, y)) if x[-1] >= budget else float("nan")
         until = [episode for episode, n in zip(episodes, n_trained, strict=False) if n < budget]
-        row["n_generated"] = until[-1]["n_generated"]
-        row["n_steps"] = until[-1]["n_steps"]
+        row["n_generated"] = until[-1].n_generated
+        row["n_steps"] = until[-1].n_steps
         row["valid_rate"] = row["n_generated"] / row["n_steps"]
         row["vertical_share"] = _vertical_share(until)
         found.append(row)
     return found
 
 
-def _vertical_share(episodes: Sequence[Mapping[str, Any]]) -> float:
+def _vertical_share(episodes: Sequence[EpisodeRow]) -> float:
     """Share of above and below among the terms of the samples' captions."""
-    counts = {term: sum(e["terms"].get(term, 0) for e in episodes) for term in episodes[0]["terms"]}
+    counts = {term: sum(e.terms.get(term, 0) for e in episodes) for term in episodes[0].terms}
     return (counts["above"] + counts["below"]) / max(1, sum(counts.values()))
 
 

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
+
+from rls3_gym.runs.rows import EvaluationRow, read_metrics
 
 COLORS = ("#4c78a8", "#54a24b", "#e45756", "#b279a2", "#f58518", "#72b7b2", "#9d755d", "#79706e")
 TITLES = {
@@ -21,9 +21,9 @@ TITLES = {
 POINTS = 200
 
 
-def rows_of(run: Path) -> list[dict[str, Any]]:
-    """A run's metrics, one dictionary a line."""
-    return [json.loads(line) for line in (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
+def curve_of(run: Path, name: str) -> tuple[EvaluationRow, ...]:
+    """A run's evaluations on one set, in order."""
+    return read_metrics(run / "metrics.jsonl").evaluations[name]
 
 
 def draw(runs: Mapping[str, Sequence[Path]], sets: Sequence[str], out: Path) -> None:
@@ -51,9 +51,7 @@ def draw(runs: Mapping[str, Sequence[Path]], sets: Sequence[str], out: Path) -> 
 
 def _on_one_grid(paths: Sequence[Path], name: str) -> tuple[np.ndarray, np.ndarray]:
     """(POINTS,) samples generated up to where the shortest run ends, and (runs, POINTS) accuracies there."""
-    curves = [[r for r in rows_of(p) if r["kind"] == "evaluation" and r["set"] == name] for p in paths]
-    x = np.linspace(0, min(curve[-1]["n_generated"] for curve in curves), POINTS)
-    accuracy = [
-        np.interp(x, [r["n_generated"] for r in curve], [r["pairwise_accuracy"] for r in curve]) for curve in curves
-    ]
+    curves = [curve_of(path, name) for path in paths]
+    x = np.linspace(0, min(curve[-1].n_generated for curve in curves), POINTS)
+    accuracy = [np.interp(x, [r.n_generated for r in curve], [r.pairwise_accuracy for r in curve]) for curve in curves]
     return x, np.stack(accuracy)

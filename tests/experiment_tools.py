@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import io
 import json
 from pathlib import Path
 from typing import Any
 
 import yaml
-from rich.console import Console
 
 from rls3_gym.experiment.config import ExperimentConfig, parse_config
 from rls3_gym.experiment.run import RunResult, resume, start
@@ -37,23 +35,19 @@ def tiny_file(folder: Path, **changes: Any) -> Path:
     return file
 
 
-def quiet() -> Console:
-    return Console(file=io.StringIO())
-
-
 def run(config: ExperimentConfig, out: Path) -> RunResult:
-    return start(config, quiet(), ["run", "tiny.yaml"], out)
+    return start(config, ["run", "tiny.yaml"], out)
 
 
 def go_on(config: ExperimentConfig, out: Path) -> RunResult:
-    return resume(config, out, quiet(), ["run", "--resume", str(out)])
+    return resume(config, out, ["run", "--resume", str(out)])
 
 
 def rows(file: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
 
 
-def metrics(run_directory: Path, kind: str | None = None) -> list[dict[str, Any]]:
+def metrics(run_directory: Path, row: str | None = None) -> list[dict[str, Any]]:
     """Rows of metrics.jsonl without wall-clock figures."""
-    found = [row for row in rows(run_directory / "metrics.jsonl") if kind in (None, row["kind"])]
-    return [{key: value for key, value in row.items() if not key.endswith("seconds")} for row in found]
+    found = [content for content in rows(run_directory / "metrics.jsonl") if row in (None, content["row"])]
+    return [{key: value for key, value in content.items() if not key.endswith("seconds")} for content in found]

@@ -189,7 +189,7 @@ def test_a_foreign_checkpoint_is_refused(complaint: Any, unfinished: Path) -> No
 
     *_, newest = sorted((unfinished / "checkpoints").iterdir())
     save_tree({"format": "somebody else's", "weights": [1.0]}, newest)
-    assert 'is a checkpoint of another kind ("somebody else\'s"' in complaint("run", "--resume", unfinished)
+    assert 'is a checkpoint of another format ("somebody else\'s"' in complaint("run", "--resume", unfinished)
 
 
 def test_a_run_that_never_got_to_a_checkpoint(complaint: Any, unfinished: Path) -> None:
@@ -244,8 +244,9 @@ def test_logs_that_do_not_go_with_the_checkpoint_are_refused_and_left_alone(
     ("keys", "value"),
     [
         (("monitor",), None),
-        (("monitor", "metrics"), "gone"),
-        (("monitor", "metrics"), -5),
+        (("monitor", "budget"), "gone"),
+        (("monitor", "recorder", "metrics"), "gone"),
+        (("monitor", "recorder", "metrics"), -5),
         (("environment", "scheduler", "counters", "round"), "gone"),
         (("environment",), {}),
         (("config",), "gone"),
@@ -269,9 +270,19 @@ def test_a_checkpoint_without_all_its_parts_is_refused_and_nothing_is_changed(
     assert contents(unfinished) == before
 
 
-def test_a_damaged_log_of_a_finished_run_is_named(complaint: Any, finished: Path) -> None:
-    (finished / "metrics.jsonl").write_bytes(b"\xff\xfe" * 4000)
-    assert "metrics.jsonl: cannot be read" in complaint("report", finished)
+def test_a_damaged_log_is_named(complaint: Any, unfinished: Path) -> None:
+    (unfinished / "metrics.jsonl").write_bytes(b"\xff\xfe" * 4000)
+    assert "metrics.jsonl: cannot be read" in complaint("report", unfinished)
+
+
+def test_a_row_that_does_not_fit_is_named_by_file_line_and_key(complaint: Any, unfinished: Path) -> None:
+    log = unfinished / "metrics.jsonl"
+    lines = log.read_text(encoding="utf-8").splitlines()
+    row = json.loads(lines[1]) | {"valid_rate": "half"}
+    log.write_text("\n".join([lines[0], json.dumps(row), *lines[2:]]) + "\n", encoding="utf-8")
+    assert f"{log}: line 2: valid_rate: should be a valid number, not 'half'" in complaint("report", unfinished)
+    log.write_text(lines[0].replace('"row"', '"kind"') + "\n", encoding="utf-8")
+    assert f"{log}: line 1: row: should be one of episode, finetune, evaluation, end" in complaint("report", unfinished)
 
 
 def test_a_run_goes_on_as_it_began_when_the_agents_own_file_has_changed(tmp_path: Path, capsys: Any) -> None:

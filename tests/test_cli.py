@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import json
 import subprocess
 import sys
@@ -37,6 +38,11 @@ def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
 def test_without_a_command_it_helps(capsys: pytest.CaptureFixture[str]) -> None:
     assert rls3() == 0
     assert "Usage: rls3" in capsys.readouterr().out
+
+
+def test_the_version_is_that_of_the_package(capsys: pytest.CaptureFixture[str]) -> None:
+    assert rls3("--version") == 0
+    assert capsys.readouterr().out == f"rls3 {importlib.metadata.version('rls3_gym')}\n"
 
 
 def test_listing_imports_neither_torch_nor_an_rl_library() -> None:
@@ -96,6 +102,14 @@ def test_a_run_with_json_prints_nothing_else(
     assert summary["sets"]["validation"]["before"]["round"] == 0
     assert (summary["stopped"], summary["resume"]) == (False, None)
     assert Path(summary["report"]).is_file()
+
+
+def test_names_with_brackets_are_printed_as_they_are(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file, out = tiny_file(tmp_path, budget={"n_generated": 1}), tmp_path / "[red]a[/b] :cat:"
+    assert rls3("run", str(file), "--out", str(out)) == 0
+    said = capsys.readouterr()
+    assert said.out.splitlines()[-1] == f"report: {out / 'report.html'}"
+    assert said.err.splitlines()[0].endswith(f", in {out}")
 
 
 def test_evaluate_as_json_gives_presence_and_relations(capsys: pytest.CaptureFixture[str]) -> None:

@@ -54,7 +54,7 @@ def test_registering_again_does_nothing() -> None:
 def test_an_id_with_its_module_needs_no_import_before() -> None:
     code = "import gymnasium; print(gymnasium.make('rls3_gym:RLS3Scene-v0').unwrapped.action_view.name)"
     done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
-    assert done.stdout.strip() == "box"
+    assert done.stdout.strip() == "preference"
 
 
 def test_the_loop_runs_in_the_papers_order() -> None:

@@ -8,10 +8,12 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import yaml
 from experiment_tools import SAC, TINY, go_on, metrics, rows, run, tiny, tiny_file
@@ -19,10 +21,12 @@ from PIL import Image
 
 from rls3_gym.envs.scene_env import RLS3SceneEnv
 from rls3_gym.envs.settings import EnvironmentSettings
+from rls3_gym.experiment.callbacks import RunCallback
 from rls3_gym.experiment.config import EnvironmentConfig, parse_config
 from rls3_gym.experiment.interrupt import graceful_stop
-from rls3_gym.experiment.run import config_of, find_vlm
-from rls3_gym.experiment.summary import summarize
+from rls3_gym.experiment.run import config_of, find_vlm, start
+from rls3_gym.runs.rows import EndRow, EpisodeRow, EvaluationRow, FinetuneRow
+from rls3_gym.runs.run_data import summarize
 from rls3_registry.errors import UserError
 
 AGENTS: dict[str, Any] = {"random": "random", "sb3/sac": SAC}
@@ -33,6 +37,10 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """An uninterrupted run of the tiny experiment per agent."""
     folder = tmp_path_factory.mktemp("runs")
     return {name: run(tiny(agent=agent), folder / name.replace("/", "-")).directory for name, agent in AGENTS.items()}
+
+
+def pictures(directory: Path) -> set[str]:
+    return {path.name for path in (directory / "samples").glob("*.png")}
 
 
 @pytest.mark.parametrize("name", AGENTS)
@@ -81,7 +89,8 @@ def test_every_sample_has_a_row_with_the_verdict_and_some_have_their_picture(run
     kept = [row["file"] for row in samples if row["file"]]
     assert {path.name for path in folder.glob("*.png")} == set(kept)
     for round_ in range(3):
-        assert 1 <= sum(row["round"] == round_ and row["file"] is not None for row in samples) <= 4
+        of_round = [row for row in samples if row["round"] == round_]
+        assert sum(row["file"] is not None for row in of_round) == min(4, len(of_round))
     for name in kept:
         pixels = np.asarray(Image.open(folder / name))
         assert name == hashlib.sha256(pixels.tobytes()).hexdigest()[:20] + ".png"
@@ -92,7 +101,7 @@ def test_the_same_seed_gives_the_same_run_and_another_seed_another(runs: dict[st
     other = run(tiny(budget={"rounds": 1}, seed=1), tmp_path / "other").directory
     first = metrics(runs["random"])
     *rounds, end = metrics(again)
-    assert end["kind"] == "end" and rounds == first[: len(rounds)]
+    assert end["row"] == "end" and rounds == first[: len(rounds)]
     assert metrics(other)[1:] != first[1 : len(metrics(other))]
     assert metrics(other)[0] == first[0]  # the same VLM before anything was taught
 
@@ -110,6 +119,7 @@ def test_a_killed_run_continues_as_if_nothing_had_happened(runs: dict[str, Path]
     assert metrics(killed) == metrics(runs[name])
     assert rows(killed / "samples" / "samples.jsonl") == rows(runs[name] / "samples" / "samples.jsonl")
     assert find_vlm(str(killed)).digest() == find_vlm(str(runs[name])).digest()
+    assert pictures(killed) == pictures(runs[name])
 
 
 def test_at_most_two_checkpoints_are_kept(runs: dict[str, Path]) -> None:
@@ -119,7 +129,7 @@ def test_at_most_two_checkpoints_are_kept(runs: dict[str, Path]) -> None:
 
 def test_nothing_in_a_run_directory_can_run_code_when_read(runs: dict[str, Path]) -> None:
     suffixes = {path.suffix for path in runs["sb3/sac"].rglob("*") if path.is_file()}
-    assert suffixes <= {".yaml", ".txt", ".jsonl", ".json", ".html", ".png", ".npz", ".safetensors", ".pt"}
+    assert suffixes <= {".yaml", ".txt", ".jsonl", ".json", ".html", ".parquet", ".png", ".npz", ".safetensors", ".pt"}
     for path in runs["sb3/sac"].rglob("*.npz"):
         with np.load(path, allow_pickle=False) as archive:
             assert all(not archive[name].dtype.hasobject for name in archive.files)
@@ -128,6 +138,88 @@ def test_nothing_in_a_run_directory_can_run_code_when_read(runs: dict[str, Path]
 def test_the_vlm_of_a_run_can_be_found_by_its_directory(runs: dict[str, Path]) -> None:
     last = metrics(runs["random"], "evaluation")[-1]
     assert find_vlm(str(runs["random"])).digest() == last["vlm_digest"]
+
+
+def flat(row: dict[str, Any]) -> dict[str, Any]:
+    """A row with `by_term.left` for what it holds by name, and without nulls."""
+    cells: dict[str, Any] = {}
+    for key, value in row.items():
+        cells |= {f"{key}.{k}": v for k, v in value.items()} if isinstance(value, dict) else {key: value}
+    return {key: value for key, value in cells.items() if value is not None}
+
+
+@pytest.mark.parametrize("log", ["metrics", "samples/samples"])
+def test_pandas_opens_the_parquet_files_in_one_line_and_finds_what_the_json_lines_hold(
+    runs: dict[str, Path], log: str
+) -> None:
+    frame = pd.read_parquet(runs["sb3/sac"] / f"{log}.parquet")
+    written = rows(runs["sb3/sac"] / f"{log}.jsonl")
+    assert len(frame) == len(written) > 0
+    for row, (_, record) in zip(written, frame.iterrows(), strict=True):
+        cells = flat(row)
+        for column in frame.columns:
+            value = record[column]
+            if column not in cells:
+                assert pd.isna(value), column
+            elif column == "objects":
+                assert [o | {"position": list(o["position"])} for o in value] == cells[column]
+            elif isinstance(value, np.ndarray):
+                assert list(value) == cells[column], column
+            else:
+                assert value == cells[column], column
+        assert set(cells) <= set(frame.columns)
+
+
+def test_a_chart_of_a_run_is_one_query_on_its_table(runs: dict[str, Path]) -> None:
+    frame = pd.read_parquet(runs["random"] / "metrics.parquet")
+    curve = frame[frame.row == "evaluation"].set_index("round")["by_term.left"]
+    assert list(curve) == [row["by_term"]["left"] for row in metrics(runs["random"], "evaluation")]
+    assert set(frame.row) == {"episode", "finetune", "evaluation", "end"}
+
+
+def test_callbacks_hear_what_the_rows_say_in_the_order_in_which_it_is_written(tmp_path: Path) -> None:
+    class Listener(RunCallback):
+        def __init__(self) -> None:
+            self.heard: list[dict[str, Any]] = []
+            self.steps = 0
+
+        def stepped(self, info: Mapping[str, Any], round_: int) -> None:
+            self.steps += 1
+
+        def episode_ended(self, row: EpisodeRow) -> None:
+            self.heard.append(row.model_dump(mode="json"))
+
+        def round_ended(self, row: FinetuneRow) -> None:
+            self.heard.append(row.model_dump(mode="json"))
+
+        def evaluated(self, row: EvaluationRow) -> None:
+            self.heard.append(row.model_dump(mode="json"))
+
+        def run_ended(self, row: EndRow, early_stopped: bool) -> None:
+            self.heard.append(row.model_dump(mode="json"))
+
+    listener = Listener()
+    directory = start(tiny(budget={"rounds": 1}), ["run", "tiny.yaml"], tmp_path / "run", [listener]).directory
+    assert listener.heard == rows(directory / "metrics.jsonl")
+    assert listener.steps == listener.heard[-1]["n_steps"]
+
+
+@pytest.mark.parametrize("finetune", [True, False])
+def test_the_wanted_number_of_pictures_is_kept_of_every_round_that_has_so_many_samples(
+    tmp_path: Path, finetune: bool
+) -> None:
+    environment = {"steps_per_episode": 16, "episodes_per_round": 4, "train_fraction": 1.0, "finetune": finetune}
+    config = tiny(environment=environment, budget={"n_generated": 40}, images_per_round=8, agent="stratified")
+    directory = run(config, tmp_path / "run").directory
+    samples = rows(directory / "samples" / "samples.jsonl")
+    episodes = metrics(directory, "episode")
+    ends = [row["n_generated"] for row in episodes if row["episode"] % 4 == 0]
+    assert len(ends) >= 1
+    for start_, end in zip([0, *ends], ends, strict=False):
+        kept = [i for i, row in enumerate(samples[start_:end]) if row["file"] is not None]
+        assert len(kept) == min(8, end - start_)
+        if end - start_ >= 8:
+            assert kept[-1] >= (end - start_) / 2, "the pictures are spread over the round"
 
 
 def test_the_summary_compares_the_first_and_the_last_evaluation(runs: dict[str, Path]) -> None:
@@ -181,9 +273,12 @@ def test_ctrl_c_saves_exits_cleanly_and_the_run_goes_on(tmp_path: Path) -> None:
     before = metrics(out)
     config = parse_config({**TINY, **changes}, "tiny.yaml")
     go_on(config, out)
-    whole = metrics(run(config, tmp_path / "whole").directory)
+    uninterrupted = run(config, tmp_path / "whole").directory
+    whole = metrics(uninterrupted)
     assert len(before) < len(whole)
     assert metrics(out) == whole
+    assert rows(out / "samples" / "samples.jsonl") == rows(uninterrupted / "samples" / "samples.jsonl")
+    assert pictures(out) == pictures(uninterrupted)
     commands = (out / "command.txt").read_text(encoding="utf-8").splitlines()
     assert len(commands) == 2 and commands[1] == f"rls3 run --resume {out}"
 

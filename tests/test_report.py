@@ -10,12 +10,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from experiment_tools import run, tiny
+from experiment_tools import TINY, run, tiny
 from PIL import Image
 
 from rls3_gym.cli import contact_sheet
 from rls3_gym.evalsets.loader import set_hash
+from rls3_gym.evaluation.metrics import wilson_interval
 from rls3_gym.report.page import write_report
+from rls3_gym.runs.run_data import read_run
 from rls3_registry.errors import UserError
 
 
@@ -65,7 +67,7 @@ def test_the_page_holds_everything_and_loads_nothing(run_directory: Path) -> Non
 def test_the_page_says_what_was_run_and_what_came_of_it(run_directory: Path) -> None:
     page = Page(write_report(run_directory))
     rows = [json.loads(line) for line in (run_directory / "metrics.jsonl").read_text().splitlines()]
-    evaluations = [row for row in rows if row["kind"] == "evaluation"]
+    evaluations = [row for row in rows if row["row"] == "evaluation"]
     for expected in ("small-run", "random", "tiny", set_hash("validation"), "rls3 run tiny.yaml"):
         assert expected in page.text
     for row in (evaluations[0], evaluations[-1]):
@@ -87,9 +89,75 @@ def test_a_run_without_a_finished_round_still_has_a_page(copy: Path) -> None:
     assert "Nothing has been measured yet" in Page(write_report(copy)).text
 
 
+def test_every_plot_has_its_numbers_below_it_and_no_figure_stands_beside_a_hole(run_directory: Path) -> None:
+    html = write_report(run_directory).read_text(encoding="utf-8")
+    grids = [section for section in html.split("<h2>") if '<div class="grid">' in section]
+    assert len(grids) == 3
+    for figure in re.findall(r"<figure class=\"card.*?</figure>", html, re.DOTALL):
+        assert "<svg" in figure and "<td" in figure.split("numbers", 1)[1]
+    for grid in grids:
+        column = 0
+        for wide in re.findall(r'<figure class="card( wide)?">', grid):
+            assert not (wide and column), "a figure stands alone in its row"
+            column = 0 if wide else 1 - column
+        assert column == 0
+
+
+def test_an_unfinished_round_is_named_and_is_no_point_of_the_plots_by_round(copy: Path) -> None:
+    lines = (copy / "metrics.jsonl").read_text().splitlines()
+    rows = [json.loads(line) for line in lines]
+    cut = max(i for i, row in enumerate(rows) if row["row"] == "finetune")  # the second round has no fine-tuning now
+    (copy / "metrics.jsonl").write_text("\n".join(lines[:cut]) + "\n")
+    run = read_run(copy)
+    assert [summary.round for summary in run.rounds] == [0]
+    assert run.unfinished is not None and run.unfinished.round == 1
+    assert run.whole is not None and run.whole.valid == run.rounds[0].valid + run.unfinished.valid
+    text = Page(write_report(copy)).text
+    assert f"The last {run.unfinished.steps:,} steps" in text
+    assert "The run is not complete" in text and "After round 1:" in text
+
+
+def test_terms_are_compared_with_intervals_that_follow_from_the_items(run_directory: Path) -> None:
+    page = Page(write_report(run_directory))
+    first, *_, last = read_run(run_directory).metrics.evaluations["validation"]
+    for row in (first, last):
+        low, high = wilson_interval(row.by_term["left"] or 0.0, row.n_by_term["left"])
+        assert f"({100 * low:.0f}–{100 * high:.0f})" in page.text
+    assert "before and after" in page.text
+
+
+def test_the_page_says_when_and_how_long(run_directory: Path) -> None:
+    page, spent = Page(write_report(run_directory)), read_run(run_directory).spent
+    assert re.search(r"begun 20\d\d-\d\d-\d\d \d\d:\d\d UTC", page.text)
+    assert "samples a second" in page.text
+    assert f"{round(100 * spent.evaluate / spent.total)} % evaluating" in page.text
+    assert spent.total == pytest.approx(spent.evaluate + spent.finetune + spent.rest) and spent.rest > 0
+
+
+def test_the_time_of_a_run_that_was_carried_on_is_that_of_all_its_commands(copy: Path) -> None:
+    rows = [json.loads(line) for line in (copy / "metrics.jsonl").read_text().splitlines()]
+    episodes = [row for row in rows if row["row"] == "episode"]
+    for i, row in enumerate(episodes):
+        row["since_start_seconds"] = 10.0 * (i % 3 + 1)  # 10, 20, 30, and begun again: 10, 20, 30
+    for row in rows:
+        if row["row"] == "evaluation":
+            row["evaluate_seconds"] = 1.0
+    (copy / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert read_run(copy).spent.total == 30 + 1 + 30 + 1  # the first evaluation lies before the first episode's end
+    assert read_run(copy).spent.evaluate == 3
+
+
+def test_a_vlm_that_is_never_taught_has_a_page_without_rounds(tmp_path: Path) -> None:
+    frozen = {**TINY["environment"], "finetune": False}
+    directory = run(tiny(environment=frozen, budget={"n_generated": 6}), tmp_path / "run").directory
+    page = Page(directory / "report.html")
+    assert "there are no rounds" in page.text and "No round of fine-tuning" not in page.text
+    assert page.plots >= 4 and page.pictures
+
+
 def test_a_line_still_being_written_is_left_for_later_and_a_broken_one_is_named(copy: Path) -> None:
     with (copy / "metrics.jsonl").open("a") as metrics:
-        metrics.write('{"kind": "epis')
+        metrics.write('{"row": "epis')
     write_report(copy)
     with (copy / "metrics.jsonl").open("a") as metrics:
         metrics.write("\n")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import json
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,10 +23,22 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-_USAGE_ERROR: type[BaseException] = typer.BadParameter.__mro__[2]
-"""The base of what typer raises for a mistyped command line; it lives in different modules from version to version."""
-
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, and nothing but JSON, on standard output.")]
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        print(f"rls3 {importlib.metadata.version('rls3_gym')}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    version: Annotated[
+        bool, typer.Option("--version", is_eager=True, callback=_show_version, help="Print the version.")
+    ] = False,
+) -> None:
+    """Options that go before a command."""
 
 
 @app.command("list")
@@ -39,7 +53,7 @@ def list_(
     if as_json:
         _print_json(found if section is None else found[section])
         return
-    console = Console()
+    console = _console()
     for name, rows in found.items():
         console.print(tables.listing(name, rows))
 
@@ -63,18 +77,22 @@ def run(
         raise UserError(f"run: name an experiment ({known}, or a YAML file), or a run directory with --resume")
     if resume is not None and out is not None:
         raise UserError("run: --out goes with a new run; --resume continues in the directory it names")
+    from rls3_gym.cli.progress import RunProgress
     from rls3_gym.experiment import run as running
     from rls3_gym.experiment.config import load_config
-    from rls3_gym.experiment.summary import summarize
+    from rls3_gym.runs.run_data import summarize
 
-    console = Console(stderr=True)
-    if resume is None:
-        assert experiment is not None
-        result = running.start(load_config(experiment, changes, seed), console, context.obj, out)
+    if experiment is not None:
+        config = load_config(experiment, changes, seed)
     else:
-        config = load_config(experiment, changes, seed) if experiment else running.config_of(resume, changes, seed)
-        result = running.resume(config, resume, console, context.obj)
-    again = f"rls3 run --resume {result.directory}"
+        assert resume is not None
+        config = running.config_of(resume, changes, seed)
+    with RunProgress(_console(stderr=True), config) as progress:
+        if resume is None:
+            result = running.start(config, context.obj, out, [progress])
+        else:
+            result = running.resume(config, resume, context.obj, [progress])
+    again = shlex.join(["rls3", "run", "--resume", str(result.directory)])
     summary = summarize(result.directory) | {
         "stopped": result.stopped,
         "report": None if result.report is None else str(result.report),
@@ -83,9 +101,9 @@ def run(
     if as_json:
         _print_json(summary)
     elif result.stopped:
-        Console().print(f"stopped and saved; continue with: {again}", soft_wrap=True, highlight=False)
+        _console().print(f"stopped and saved; continue with: {again}", soft_wrap=True)
     else:
-        tables.print_summary(Console(), summary)
+        tables.print_summary(_console(), summary)
 
 
 @app.command()
@@ -105,7 +123,7 @@ def evaluate(
     if as_json:
         _print_json(result)
     else:
-        tables.print_evaluation(Console(), result)
+        tables.print_evaluation(_console(), result)
 
 
 @app.command()
@@ -114,12 +132,8 @@ def report(
 ) -> None:
     """Write the report page of a run, finished or not."""
     from rls3_gym.report.page import write_report
-    from rls3_gym.runs.directory import RunDirectory, writing
 
-    directory = RunDirectory.open(run_directory)
-    with writing(directory.report):
-        path = write_report(directory.path)
-    _print_path(path, as_json)
+    _print_path(write_report(run_directory), as_json)
 
 
 @app.command()
@@ -147,7 +161,7 @@ def pretrain(
     as_json: Json = False,
 ) -> None:
     """Make the weights of the packaged tiny CLIP from nothing, and their model card."""
-    from rls3_gym.experiment.progress import PhaseProgress
+    from rls3_gym.cli.progress import PhaseProgress
     from rls3_gym.pretraining.pretrain import pretrain as make_weights
     from rls3_gym.pretraining.train import PretrainSettings
 
@@ -160,7 +174,7 @@ def pretrain(
         "seed": seed,
     }
     settings = PretrainSettings(**{key: value for key, value in given.items() if value is not None})
-    with PhaseProgress(Console(stderr=True)) as progress:
+    with PhaseProgress(_console(stderr=True)) as progress:
         path = make_weights(out, settings, progress.show)
     _print_path(path, as_json)
 
@@ -171,12 +185,12 @@ def testsets(
     as_json: Json = False,
 ) -> None:
     """Build the evaluation sets anew from their seeds."""
+    from rls3_gym.cli.progress import PhaseProgress
     from rls3_gym.evalsets.builder import build_sets
     from rls3_gym.evalsets.specs import SETS_FOLDER
-    from rls3_gym.experiment.progress import PhaseProgress
 
     folder = out or SETS_FOLDER
-    with PhaseProgress(Console(stderr=True)) as progress:
+    with PhaseProgress(_console(stderr=True)) as progress:
         build_sets(folder, progress.show)
     _print_path(folder, as_json)
 
@@ -188,8 +202,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         code = app(given or ["--help"], prog_name="rls3", standalone_mode=False, obj=given)
     except UserError as error:
         _fail(str(error), 2)
-    except _USAGE_ERROR as error:
-        _fail(error.format_message(), 2)  # type: ignore[attr-defined]
+    except typer.TyperException as error:
+        _fail(error.format_message(), 2)
     except KeyboardInterrupt:
         _fail("interrupted", 130)
     except OSError as error:
@@ -200,6 +214,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if code == 130:
         _fail("interrupted", 130)
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _console(stderr: bool = False) -> Console:
+    """A console that prints names and paths as they are, brackets and colons included."""
+    return Console(stderr=stderr, markup=False, emoji=False, highlight=False)
 
 
 def _fail(message: str, code: int) -> None:

@@ -94,7 +94,7 @@ def print_summary(console: Console, summary: Mapping[str, Any]) -> None:
         for label, was, now in _pairs(before, after):
             table.add_row(label, _share(was), _share(now), _points(was, now))
         console.print(table)
-    console.print(f"report: {summary['report']}", soft_wrap=True, highlight=False)
+    console.print(f"report: {summary['report']}", soft_wrap=True)
 
 
 def print_evaluation(console: Console, result: Mapping[str, Any]) -> None:

@@ -6,6 +6,7 @@ weigh terms alike and compare with each other: neither strict nor mirrored accur
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -31,7 +32,7 @@ class Accuracy:
     strict: float
     """The true caption against every hard negative of the item at once."""
     mirrored: float
-    """All opposites told apart, in the picture and in its mirror image with left and right exchanged in every
+    """Preferred to all its opposites, in the picture and in its mirror image with left and right exchanged in every
     caption: a VLM that always says "left" earns nothing here."""
     by_term: dict[str, float]
     """Pairwise accuracy of each of the six terms."""
@@ -40,6 +41,8 @@ class Accuracy:
     worst_term: str
     """The term with the lowest pairwise accuracy."""
     n: int
+    n_by_term: dict[str, int]
+    """Items whose caption has the term."""
 
     def as_dict(self) -> dict[str, Any]:
         """The keys of a metrics row; JSON has no NaN, so a number without items is null."""
@@ -51,6 +54,7 @@ class Accuracy:
             "by_complexity": {terms: _json(value) for terms, value in self.by_complexity.items()},
             "worst_term": self.worst_term,
             "n": self.n,
+            "n_by_term": self.n_by_term,
         }
 
 
@@ -81,12 +85,26 @@ def accuracy_table(vlm: VLM, samples: Sequence[Sample]) -> Accuracy:
         by_complexity={str(terms): _mean(pairwise[complexity == terms]) for terms in (1, 2, 3)},
         worst_term=names[int(np.nanargmin(by_term))],
         n=n,
+        n_by_term=dict(zip(names, spoken.sum(axis=0).tolist(), strict=True)),
     )
 
 
 def presence_accuracy(vlm: VLM, items: Sequence[CaptionItem]) -> float:
     """Share of presence items whose true caption is preferred to the one that names an absent object; chance 0.5."""
     return float(np.mean(vlm.evaluate(items).correct))
+
+
+def wilson_interval(share: float, n: int) -> tuple[float, float]:
+    """95 % interval of the chance behind a share of `n` independent items (Wilson's).
+
+    Raises `ValueError` for n below 1.
+    """
+    if n < 1:
+        raise ValueError("an interval needs at least one item")
+    z = 1.959964  # of the normal distribution, 2.5 % in each tail
+    middle = (share + z * z / (2 * n)) / (1 + z * z / n)
+    half = z * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n)) / (1 + z * z / n)
+    return max(0.0, middle - half), min(1.0, middle + half)
 
 
 _twins: WeakKeyDictionary[Sample, CaptionItem] = WeakKeyDictionary()

@@ -1,9 +1,9 @@
-"""Measuring the learning VLM on the held-out sets of an experiment."""
+"""Measuring the learning VLM on the held-out sets of an experiment: how, and when."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from time import perf_counter
 from typing import Any
@@ -11,6 +11,7 @@ from typing import Any
 from rls3_gym.backends.base import SceneBackend, load_backend
 from rls3_gym.evalsets.loader import load_set
 from rls3_gym.evaluation.metrics import accuracy_table, presence_accuracy
+from rls3_gym.runs.rows import EvaluationRow
 from rls3_gym.vlm.base import VLM
 from rls3_registry.errors import UserError
 
@@ -32,14 +33,34 @@ class Measurer:
                 raise UserError("evaluation.sets: presence asks which objects are there; `rls3 evaluate` measures it")
             load_set(name, self.backend)
 
-    def rows(self, vlm: VLM) -> list[dict[str, Any]]:
-        """One row per set: its name and hash, the accuracies, and the seconds it took."""
-        rows = []
+    def rows(self, vlm: VLM, counts: Mapping[str, int]) -> Iterator[EvaluationRow]:
+        """One row per set, as soon as it is measured; `counts` say how far the run is."""
+        digest = vlm.digest()
         for name in self.sets:
             started = perf_counter()
-            row = _measure(vlm, name, self.backend, self.items)
-            rows.append(row | {"evaluate_seconds": perf_counter() - started})
-        return rows
+            measured = _measure(vlm, name, self.backend, self.items)
+            seconds = perf_counter() - started
+            content = {"vlm_digest": digest, **measured, "evaluate_seconds": seconds}
+            yield EvaluationRow.model_validate({**counts, **content})
+
+
+class Evaluator:
+    """Says when to measure: before the first round, after every so many, and after the last."""
+
+    def __init__(self, measurer: Measurer, every: int, measured: int | None = None) -> None:
+        """`measured` is the round after which the run to continue was measured last; None: not yet."""
+        self._measurer = measurer
+        self._every = every
+        self.measured = measured
+
+    def due(self, round_: int, last: bool = False) -> bool:
+        """Whether to measure after so many rounds; `last`: no more will come."""
+        return self.measured is None or (self.measured < round_ and (last or round_ % self._every == 0))
+
+    def measure(self, vlm: VLM, counts: Mapping[str, int]) -> Iterator[EvaluationRow]:
+        """One row per set, as soon as it is measured."""
+        yield from self._measurer.rows(vlm, counts)
+        self.measured = counts["round"]
 
 
 def evaluate_vlm(vlm: VLM, set_name: str, items: int | None = None) -> dict[str, Any]:

@@ -8,13 +8,14 @@ import platform
 import shlex
 import subprocess
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 
 import torch
 
 PACKAGES = (
-    "rls3_gym", "embreex", "gymnasium", "numpy", "open_clip_torch", "sb3_contrib", "stable_baselines3", "tianshou",
-    "torch", "torchvision",
+    "rls3_gym", "embreex", "gymnasium", "numpy", "open_clip_torch", "pyarrow", "sb3_contrib", "stable_baselines3",
+    "tianshou", "torch", "torchvision",
 )  # fmt: skip
 
 
@@ -24,8 +25,12 @@ def command_line(arguments: Sequence[str]) -> str:
 
 
 def describe_environment() -> str:
-    """Versions, platform, threads, and the commit when the package runs from its own checkout."""
-    lines = [f"python {platform.python_version()}", f"platform {platform.system()} {platform.machine()}"]
+    """Date, versions, platform, threads, and the commit when the package runs from its own checkout."""
+    lines = [
+        f"date {datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
+        f"python {platform.python_version()}",
+        f"platform {platform.system()} {platform.machine()}",
+    ]
     for package in PACKAGES:
         try:
             lines.append(f"{package} {importlib.metadata.version(package)}")

@@ -9,19 +9,18 @@ from typing import Any
 
 import gymnasium
 import torch
-from rich.console import Console
 
 from rls3_agents.base import SamplerAgent, choose_view
 from rls3_agents.loading import make_agent
 from rls3_gym.envs.scene_env import RLS3SceneEnv
+from rls3_gym.experiment.callbacks import RunCallback
 from rls3_gym.experiment.config import ExperimentConfig, load_config
 from rls3_gym.experiment.evaluator import Measurer
 from rls3_gym.experiment.interrupt import graceful_stop
-from rls3_gym.experiment.monitor import MonitoredEnv, RunMonitor, check_logs
-from rls3_gym.experiment.progress import RunProgress
+from rls3_gym.experiment.monitor import MonitoredEnv, RunMonitor
 from rls3_gym.experiment.provenance import command_line, describe_environment
 from rls3_gym.runs.checkpoints import is_final, load_checkpoint, load_vlm_state, taking_up
-from rls3_gym.runs.directory import RunDirectory, read_text, write_text, writing
+from rls3_gym.runs.directory import RunDirectory, read_text, write_text
 from rls3_gym.vlm.base import VLM
 from rls3_gym.vlm.loading import load_vlm
 from rls3_registry.errors import UserError
@@ -40,11 +39,16 @@ class RunResult:
         return self.report is None
 
 
-def start(config: ExperimentConfig, console: Console, arguments: Sequence[str], out: Path | None = None) -> RunResult:
+def start(
+    config: ExperimentConfig,
+    arguments: Sequence[str],
+    out: Path | None = None,
+    callbacks: Sequence[RunCallback] = (),
+) -> RunResult:
     """Carry out an experiment in a new run directory (`out`, or the next free one under the experiment's output).
 
-    `arguments` of the command line are written down. Raises `UserError` for a name or value nobody knows, before
-    anything is written.
+    `arguments` of the command line are written down; `callbacks` are told what happens. Raises `UserError` for a name
+    or value nobody knows, before anything is written.
     """
     if out is not None:
         RunDirectory(out).check_free()
@@ -58,10 +62,12 @@ def start(config: ExperimentConfig, console: Console, arguments: Sequence[str], 
     write_text(directory.config, config.to_yaml())
     write_text(directory.command, command_line(arguments))
     write_text(directory.environment, describe_environment())
-    return _carry_out(config, directory, parts, None, console)
+    return _carry_out(config, directory, parts, None, callbacks)
 
 
-def resume(config: ExperimentConfig, path: Path, console: Console, arguments: Sequence[str]) -> RunResult:
+def resume(
+    config: ExperimentConfig, path: Path, arguments: Sequence[str], callbacks: Sequence[RunCallback] = ()
+) -> RunResult:
     """Continue the run in `path` from its newest checkpoint; rows written after it are dropped and come again.
 
     Raises `UserError` when there is nothing to continue, or when `config` is not the one the run began with.
@@ -77,9 +83,9 @@ def resume(config: ExperimentConfig, path: Path, console: Console, arguments: Se
     with taking_up(checkpoint.agent.parent):
         parts.env.load_state(checkpoint.state["environment"])
         parts.agent.load(checkpoint.agent)
-        check_logs(directory, checkpoint.state["monitor"])
+        RunMonitor.check(directory, checkpoint.state["monitor"])
     write_text(directory.command, read_text(directory.command) + command_line(arguments))
-    return _carry_out(config, directory, parts, checkpoint.state["monitor"], console)
+    return _carry_out(config, directory, parts, checkpoint.state["monitor"], callbacks)
 
 
 def config_of(path: Path, changes: Sequence[str] = (), seed: int | None = None) -> ExperimentConfig:
@@ -124,44 +130,46 @@ def _carry_out(
     directory: RunDirectory,
     parts: _Parts,
     saved: Mapping[str, Any] | None,
-    console: Console,
+    callbacks: Sequence[RunCallback],
 ) -> RunResult:
     """Let the agent learn; `saved` is the monitor's state in the checkpoint that the parts were loaded from."""
     env, agent = parts.env, parts.agent
-    by_samples = config.budget.n_generated
-    total = by_samples or config.budget.rounds or 0
-    with RunProgress(console, total, "samples" if by_samples else "rounds") as progress:
-        progress.note(f"{config.name}: {config.agent.name} chooses samples for {config.vlm.name}, in {directory.path}")
-        monitor = RunMonitor(config, directory, env, parts.measurer, progress, saved)
-        watched = MonitoredEnv(env, monitor, config.seed if saved is None else None)
 
-        def make_env() -> gymnasium.Env[Any, Any]:
-            return watched
+    def note(line: str) -> None:
+        for callback in callbacks:
+            callback.note(line)
 
-        def ask() -> None:
-            progress.note("stopping: saving at the next safe point (Ctrl-C again: end now, keep the last checkpoint)")
-            monitor.ask_to_stop()
+    for callback in callbacks:
+        callback.run_begun(directory.path, resumed=saved is not None)
+    monitor = RunMonitor(config, directory, env, parts.measurer, callbacks, saved)
+    watched = MonitoredEnv(env, monitor, config.seed if saved is None else None)
 
-        try:
-            with graceful_stop(ask):
-                agent.learn(make_env, monitor)
-            monitor.finish()
-        finally:
-            monitor.close()
-            watched.close()
-        if not monitor.complete:
-            if not monitor.stopped:
-                raise UserError(f"agent {config.agent.name!r} ended its training before the budget was spent")
-            return RunResult(directory.path, None)
-        from rls3_gym.report.page import write_report  # draws: only a run that is complete needs it
+    def make_env() -> gymnasium.Env[Any, Any]:
+        return watched
 
-        progress.note("writing the report")
-        try:
-            with writing(directory.report):
-                return RunResult(directory.path, write_report(directory.path))
-        except KeyboardInterrupt:
-            progress.note(f"the run is complete, its report is not: rls3 report {directory.path}")
-            raise
+    def ask() -> None:
+        note("stopping: saving at the next safe point (Ctrl-C again: end now, keep the last checkpoint)")
+        monitor.ask_to_stop()
+
+    try:
+        with graceful_stop(ask):
+            agent.learn(make_env, monitor)
+        monitor.finish()
+    finally:
+        monitor.close()
+        watched.close()
+    if not monitor.complete:
+        if not monitor.stopped:
+            raise UserError(f"agent {config.agent.name!r} ended its training before the budget was spent")
+        return RunResult(directory.path, None)
+    from rls3_gym.report.page import write_report  # draws: only a run that is complete needs it
+
+    note("writing the report")
+    try:
+        return RunResult(directory.path, write_report(directory.path))
+    except KeyboardInterrupt:
+        note(f"the run is complete, its report is not: rls3 report {directory.path}")
+        raise
 
 
 def _check_same(begun: Mapping[str, Any], now: Mapping[str, Any], path: Path) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from rls3_gym.runs.rows import EpisodeRow
 from rls3_gym.sample import Sample
 from rls3_gym.scene.relations import RELATIONS, Term
 
@@ -48,27 +49,27 @@ class EpisodeTally:
         for term in sample.relation.terms:
             self.terms[term.name.lower()] += 1
 
-    @property
-    def valid_rate(self) -> float:
-        return self.valid / self.steps if self.steps else 0.0
-
-    @property
-    def reward(self) -> float:
-        """Mean reward of a step, both parts."""
-        return (self.intrinsic + self.extrinsic) / self.steps if self.steps else 0.0
-
-    def row(self) -> dict[str, Any]:
-        """The episode's part of its metrics row; rewards are means over the steps."""
+    def row(self, info: Mapping[str, Any], round_: int, since_start_seconds: float) -> EpisodeRow:
+        """The episode's row, once it has ended with a step's `info`; rewards are means over the steps."""
         steps = max(self.steps, 1)
-        return {
-            "valid_rate": self.valid_rate,
-            "reasons": self.reasons,
-            "terms": self.terms,
-            "cells": self.cells,
-            "complexity": self.complexity,
-            "intrinsic": self.intrinsic / steps,
-            "extrinsic": self.extrinsic / steps,
-        }
+        feedback: Mapping[str, Any] = info["feedback"] or {}
+        return EpisodeRow(
+            episode=info["n_episodes"],
+            round=round_,
+            n_generated=info["n_generated"],
+            n_trained=info["n_trained"],
+            n_steps=info["n_steps"],
+            valid_rate=self.valid / steps,
+            reasons=self.reasons,
+            terms=self.terms,
+            cells=tuple(self.cells),
+            complexity=self.complexity,
+            intrinsic=self.intrinsic / steps,
+            extrinsic=self.extrinsic / steps,
+            accuracy=feedback.get("accuracy"),
+            pairwise=feedback.get("pairwise"),
+            since_start_seconds=since_start_seconds,
+        )
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)

@@ -8,15 +8,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from rls3_gym.runs.rundata import Row, RunData
+from rls3_gym.runs.rows import SampleRow
+from rls3_gym.runs.run_data import RunData
 
 SHOTS = 12
 """Pictures of a round; more would make the page heavy."""
 ROUNDS = 16
 """Rounds shown; of a longer run they are spread evenly, the first and the last among them."""
 NOTE = (
-    "Pictures that the agent arranged, with the VLM's verdict at the end of their episode: told apart means that it "
-    "preferred the true caption to every hard negative. The number is by how much, in logits."
+    "Pictures that the agent arranged, with the VLM's verdict at the end of their episode. Right: it preferred the "
+    "true caption to every hard negative. The number is by how much, in logits."
 )
 
 T = TypeVar("T")
@@ -46,37 +47,36 @@ class ShotGroup:
 
 def shots_by_round(run: RunData) -> list[ShotGroup]:
     """Up to `SHOTS` kept pictures of up to `ROUNDS` rounds, in order."""
-    kept: dict[int, list[Row]] = {}
-    for row in run.samples:
-        if row.get("file"):
-            kept.setdefault(int(row["round"]), []).append(row)
+    kept: dict[int, list[SampleRow]] = {}
+    for row in run.pictured:
+        kept.setdefault(row.round, []).append(row)
     folder = run.path / "samples"
+    finished = len(run.metrics.finetunes)
     groups = []
     for number in _spread(sorted(kept), ROUNDS):
         rows = _spread(kept[number], SHOTS)
-        right = [row["correct"] for row in rows if row.get("correct") is not None]
-        score = f", {sum(right)} of {len(right)} told apart" if right else ""
-        title = f"Round {number + 1}: {len(rows)} picture{'s' * (len(rows) != 1)}{score}"
+        right = sum(bool(row.correct) for row in rows)
+        round_ = f"Round {number + 1}" if number < finished or not finished else f"After round {finished}"
+        title = f"{round_}: {len(rows)} picture{'s' * (len(rows) != 1)}, {right} right"
         groups.append(ShotGroup(title, tuple(_shot(folder, row) for row in rows)))
     return groups
 
 
-def _shot(folder: Path, row: Row) -> Shot:
-    path = folder / str(row["file"])
+def _shot(folder: Path, row: SampleRow) -> Shot:
+    path = folder / str(row.file)
     image = None
     if path.is_file():
         image = "data:image/png;base64," + base64.b64encode(path.read_bytes()).decode()
-    correct, margin = row.get("correct"), row.get("margin")
-    if correct is None:
-        return Shot(image, str(row["caption"]), "", "", "none", "not judged")
-    by = f" {margin:+.2f}" if margin is not None else ""
+    if row.correct is None:
+        return Shot(image, row.caption, "", "", "none", "not judged")
+    by = f" {row.margin:+.2f}" if row.margin is not None else ""
     return Shot(
         image=image,
-        caption=str(row["caption"]),
-        rival=str(row.get("hardest_negative") or ""),
-        rival_label="hardest negative" if correct else "preferred",
-        verdict="right" if correct else "wrong",
-        verdict_text=("told apart" if correct else "mistaken") + by,
+        caption=row.caption,
+        rival=row.hardest_negative or "",
+        rival_label="hardest negative" if row.correct else "preferred",
+        verdict="right" if row.correct else "wrong",
+        verdict_text=("right" if row.correct else "wrong") + by,
     )
 
 

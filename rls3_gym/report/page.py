@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import yaml
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from rls3_gym.report.figures import Section, sections
+from rls3_gym.report.accuracy import accuracy_figures
+from rls3_gym.report.figures import FigureItem, loop_figures, sample_figures
 from rls3_gym.report.gallery import NOTE, shots_by_round
-from rls3_gym.runs.rundata import Row, RunData, read_run
-
-REPORT_NAME = "report.html"
+from rls3_gym.runs.directory import RunDirectory, write_text
+from rls3_gym.runs.run_data import RunData, read_run
 
 
 @dataclass(frozen=True)
@@ -27,19 +27,22 @@ class Tile:
     """CSS class of the line below: `up`, `down` or nothing."""
 
 
+@dataclass(frozen=True)
+class Section:
+    """Figures that belong together."""
+
+    title: str
+    figures: Sequence[FigureItem]
+    text: str = ""
+
+
 def write_report(run_dir: Path) -> Path:
     """Write `report.html` into a run directory, finished or not; pictures and plots are inside the page.
 
-    Raises `UserError` for a folder that is not a run directory, and `OSError` when the page can't be written.
+    Raises `UserError` for a folder that is not a run directory, and when the page can't be written.
     """
-    run = read_run(run_dir)
-    path = run_dir / REPORT_NAME
-    partial = path.with_name(f".{REPORT_NAME}.partial")
-    try:
-        partial.write_text(render_page(run), encoding="utf-8")
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+    path = RunDirectory(run_dir).report
+    write_text(path, render_page(read_run(run_dir)))
     return path
 
 
@@ -48,7 +51,6 @@ def render_page(run: RunData) -> str:
     pages = Environment(
         loader=PackageLoader("rls3_gym.report"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
-    gallery = shots_by_round(run)
     return pages.get_template("report.html.j2").render(
         title=run.path.resolve().name,
         description=str(run.config.get("description") or ""),
@@ -56,7 +58,7 @@ def render_page(run: RunData) -> str:
         notes=_notes(run),
         facts=_facts(run),
         sections=_sections(run),
-        gallery=gallery,
+        gallery=shots_by_round(run),
         gallery_note=NOTE,
         config=yaml.safe_dump(run.config, sort_keys=False, allow_unicode=True),
         environment=run.environment,
@@ -64,14 +66,37 @@ def render_page(run: RunData) -> str:
 
 
 def _sections(run: RunData) -> list[Section]:
-    return [section for section in sections(run) if section.figures]
+    """All sections that have something to show, in the order of the page."""
+    found = [
+        Section(
+            "What the VLM learned",
+            accuracy_figures(run),
+            "Held-out accuracy against the valid samples generated. Pairwise: the true caption against the one with "
+            "a term turned, averaged over the six terms; chance is 50 %.",
+        ),
+        Section("Which samples the agent made", sample_figures(run)),
+        Section("How the loop went", loop_figures(run)),
+    ]
+    return [replace(section, figures=_without_holes(section.figures)) for section in found if section.figures]
+
+
+def _without_holes(figures: Sequence[FigureItem]) -> list[FigureItem]:
+    """The page has two columns: a figure that would stand alone beside nothing takes the whole row."""
+    filled: list[FigureItem] = []
+    column = 0
+    for i, item in enumerate(figures):
+        alone = column == 0 and (i + 1 == len(figures) or figures[i + 1].wide)
+        wide = item.wide or alone
+        filled.append(replace(item, wide=wide))
+        column = 0 if wide else 1 - column
+    return filled
 
 
 def _tiles(run: RunData) -> list[Tile]:
+    counts, whole, seconds = run.metrics.counts, run.whole, run.spent.total
     tiles = []
-    for name, rows in run.evaluations.items():
-        first, last = rows[0], rows[-1]
-        before, after = first["pairwise_accuracy"], last["pairwise_accuracy"]
+    for name, rows in run.metrics.evaluations.items():
+        before, after = rows[0].pairwise_accuracy or 0.0, rows[-1].pairwise_accuracy or 0.0
         label = f"accuracy on {name.replace('_', ' ')}"
         if len(rows) == 1:
             tiles.append(Tile(label, f"{100 * before:.1f} %", "before fine-tuning"))
@@ -79,53 +104,74 @@ def _tiles(run: RunData) -> list[Tile]:
             gain = 100 * (after - before)
             trend = "up" if gain > 0 else "down"
             tiles.append(Tile(label, f"{100 * after:.1f} %", f"{gain:+.1f} points from {100 * before:.1f} %", trend))
-    last = run.rows[-1] if run.rows else {}
-    if "n_generated" in last:
-        tiles.append(Tile("samples generated", _count(last["n_generated"]), f"{_count(last['n_trained'])} trained on"))
-    if run.rounds:
-        steps = sum(r.steps for r in run.rounds)
-        valid = sum(r.valid for r in run.rounds)
-        tiles.append(Tile("valid steps", f"{100 * valid / max(steps, 1):.0f} %", f"of {_count(steps)} steps"))
-    rounds = len(run.of_kind("finetune"))
-    if run.rows:
-        tiles.append(Tile("rounds", str(rounds), "of fine-tuning"))
+    if run.metrics.rows:
+        tiles.append(Tile("samples generated", f"{counts['n_generated']:,}", f"{counts['n_trained']:,} trained on"))
+    if whole is not None:
+        tiles.append(Tile("valid steps", f"{100 * whole.valid_rate:.0f} %", f"of {whole.steps:,} steps"))
+    if run.metrics.rows:
+        tiles.append(Tile("rounds", str(counts["round"]), "of fine-tuning"))
+    if seconds > 0 and counts["n_generated"]:
+        tiles.append(Tile("wall time", _duration(seconds), f"{counts['n_generated'] / seconds:.3g} samples a second"))
     return tiles
 
 
 def _notes(run: RunData) -> list[str]:
-    if not run.rows:
+    if not run.metrics.rows:
         return ["Nothing has been measured yet: the run has only just begun."]
-    if not run.of_kind("finetune"):
-        return ["No round of fine-tuning is finished yet."]
-    undone = [r for r in run.of_kind("finetune") if r.get("rolled_back")]
-    return [f"Round {r['round']}: the weights from before it were restored ({r['rolled_back']})." for r in undone]
+    notes = []
+    if run.metrics.end is None:
+        notes.append("The run is not complete: this is how far it got.")
+    left_over = run.unfinished
+    environment = run.config.get("environment")
+    if isinstance(environment, dict) and environment.get("finetune") is False:
+        notes.append("The VLM is asked but never taught: there are no rounds.")
+    elif not run.metrics.finetunes:
+        notes.append("No round of fine-tuning is finished yet.")
+    elif left_over is not None:
+        notes.append(
+            f"The last {left_over.steps:,} steps ({left_over.valid:,} samples) are of a round that was not finished; "
+            "the plots by round leave them out."
+        )
+    undone = [row for row in run.metrics.finetunes if row.rolled_back]
+    return notes + [f"Round {r.round}: the weights from before it were restored ({r.rolled_back})." for r in undone]
 
 
 def _facts(run: RunData) -> list[tuple[str, str]]:
-    config = run.config
+    config, spent = run.config, run.spent
     facts = [
         ("experiment", str(config.get("name", "?"))),
         ("agent", _name_of(config.get("agent"))),
         ("VLM", _name_of(config.get("vlm"))),
         ("seed", str(config.get("seed", "?"))),
     ]
-    states = [str(row["vlm_digest"]) for row in run.of_kind("evaluation")]
-    if states:
-        facts.append(("VLM state", states[0] if states[0] == states[-1] else f"{states[0]} → {states[-1]}"))
-    for name, rows in run.evaluations.items():
-        facts.append((f"set {name}", _set_line(rows)))
+    date = next((line.removeprefix("date ") for line in run.environment.splitlines() if line.startswith("date ")), None)
+    if date is not None:
+        facts.append(("begun", date))
+    if spent.total > 0:
+        evaluate, finetune = (round(100 * seconds / spent.total) for seconds in (spent.evaluate, spent.finetune))
+        rest = 100 - evaluate - finetune
+        facts.append(
+            ("time spent", f"{evaluate} % evaluating, {finetune} % fine-tuning, {rest} % scenes, agent and rest")
+        )
+    rows = [row for rows in run.metrics.evaluations.values() for row in rows]
+    if rows:
+        first, last = rows[0].vlm_digest, rows[-1].vlm_digest
+        facts.append(("VLM state", first if first == last else f"{first} → {last}"))
+        if rows[0].backend:
+            facts.append(("backend", rows[0].backend))
+    for name, of_set in run.metrics.evaluations.items():
+        facts.append((f"set {name}", f"{of_set[0].n:,} items, hash {of_set[0].set_hash}"))
     if run.command:
         facts.append(("command", run.command))
     return facts
-
-
-def _set_line(rows: Sequence[Row]) -> str:
-    return f"{rows[0]['n']:,} items, hash {rows[0]['set_hash']}"
 
 
 def _name_of(part: object) -> str:
     return str(part.get("name", "?")) if isinstance(part, dict) else str(part)
 
 
-def _count(number: object) -> str:
-    return f"{int(str(number)):,}"
+def _duration(seconds: float) -> str:
+    hours, minutes = int(seconds) // 3600, int(seconds) // 60 % 60
+    if hours:
+        return f"{hours} h {minutes} min"
+    return f"{minutes} min {int(seconds) % 60} s" if minutes else f"{seconds:.0f} s"

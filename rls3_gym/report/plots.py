@@ -1,6 +1,7 @@
-"""Figures of a report as SVG that lives inside the page: its colors follow the page's light or dark scheme.
+"""Plots of a report as SVG that lives inside the page: its colors follow the page's light or dark scheme.
 
-Figures are drawn in fixed stand-in colors which are then replaced by the page's CSS variables.
+Plots are drawn in fixed stand-in colors which are then replaced by the page's CSS variables. Every series has a marker
+or a hatch of its own, so that a black and white print can be read.
 """
 
 from __future__ import annotations
@@ -9,29 +10,52 @@ import io
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import matplotlib as mpl
 import numpy as np
+from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-Series = Mapping[str, tuple[Sequence[float], Sequence[float]]]
-"""Lines by name: x and y values."""
+Points = tuple[Sequence[float], Sequence[float]]
+"""x and y of a line."""
+Interval = tuple[float, float]
 
-INK, FAINT, GRID = "#010101", "#020202", "#030303"
+
+@dataclass(frozen=True)
+class Look:
+    """How a line is drawn."""
+
+    color: str
+    marker: str
+    dash: str = "-"
+    hollow: bool = False
+
+
+INK, FAINT, GRID, CARD = "#010101", "#020202", "#030303", "#040404"
 PALETTE = ("#a10001", "#a20002", "#a30003", "#a40004", "#a50005", "#a60006", "#a70007", "#a80008")
-_VARIABLES = {INK: "--ink", FAINT: "--faint", GRID: "--grid"} | {c: f"--c{i + 1}" for i, c in enumerate(PALETTE)}
+_VARIABLES = {INK: "--ink", FAINT: "--faint", GRID: "--grid", CARD: "--card"}
+_VARIABLES |= {color: f"--c{i + 1}" for i, color in enumerate(PALETTE)}
+LOOKS = tuple(
+    Look(color, marker, dash, hollow)
+    for color, marker, dash, hollow in zip(
+        PALETTE, "os^DvP<>", ("-", "--", "-.", ":") * 2, (False, True) * 4, strict=True
+    )
+)
+"""For lines that have no look of their own, in their order."""
 TERM_LOOKS = {
-    "left": (PALETTE[0], "-"),
-    "right": (PALETTE[0], "--"),
-    "front": (PALETTE[1], "-"),
-    "behind": (PALETTE[1], "--"),
-    "above": (PALETTE[2], "-"),
-    "below": (PALETTE[2], "--"),
+    "left": Look(PALETTE[0], "<"),
+    "right": Look(PALETTE[1], ">", "--", hollow=True),
+    "front": Look(PALETTE[2], "o"),
+    "behind": Look(PALETTE[3], "s", "--", hollow=True),
+    "above": Look(PALETTE[4], "^"),
+    "below": Look(PALETTE[5], "v", "--", hollow=True),
 }
-"""Antonyms share a color; the second of a pair is dashed."""
+"""Markers point where the term does; the second of a pair of antonyms is dashed and hollow."""
+_HATCHES = ("", "////", "....", "xxxx", "----", "oo")
 _STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
     "font.size": 10.0,
@@ -49,126 +73,127 @@ _STYLE: dict[Any, Any] = {
     "ytick.color": FAINT,
     "xtick.major.size": 0,
     "ytick.major.size": 0,
-    "lines.linewidth": 1.8,
-    "lines.markersize": 4,
+    "lines.linewidth": 1.6,
+    "lines.markersize": 5,
+    "hatch.linewidth": 0.8,
     "legend.frameon": False,
     "legend.fontsize": 9,
 }
-_SIZE = (4.6, 2.9)
+SIZE = (5.6, 3.2)
+NARROW = (3.8, 3.0)
+"""Of three in a row."""
+_MARKERS = 16
+"""Markers on a line, at most about so many."""
 
 
 def line_plot(
-    lines: Series,
+    lines: Mapping[str, Points],
     name: str,
-    y_label: str,
+    x_end: float,
     *,
-    looks: Mapping[str, tuple[str, str]] | None = None,
+    looks: Mapping[str, Look] | None = None,
     percent: bool = True,
+    y_label: str = "",
+    y_start: float | None = None,
     chance: float | None = None,
-    x_label: str = "samples generated",
-) -> str:
-    """Lines over sample counts. `chance` draws a reference line; `looks` gives color and dash by name."""
-    with _figure(name, _SIZE) as figure:
+    size: tuple[float, float] = SIZE,
+) -> Markup:
+    """Lines over the samples generated, from 0 to `x_end`. Shares span 0 to 100 %, so that plots compare.
+
+    `looks` by name; `chance` draws a reference line; `name` keeps the plot's element ids apart from those of others.
+    """
+    with _figure(name, size) as figure:
         axes = figure.add_subplot()
-        for number, (label, (x, y)) in enumerate(lines.items()):
-            color, dash = (looks or {}).get(label, (PALETTE[number % len(PALETTE)], "-"))
-            axes.plot(x, y, dash, color=color, marker="o", label=label)
-        if chance is not None:
-            axes.axhline(chance, color=FAINT, linewidth=1, linestyle=":")
-            axes.annotate(
-                "chance", (1, chance), xycoords=("axes fraction", "data"), xytext=(-2, 3),
-                textcoords="offset points", ha="right", color=FAINT, fontsize=8,
+        for i, (label, (x, y)) in enumerate(lines.items()):
+            look = (looks or {}).get(label, LOOKS[i % len(LOOKS)])
+            axes.plot(
+                x, y, look.dash, color=look.color, marker=look.marker, label=label,
+                markerfacecolor=CARD if look.hollow else look.color, markevery=max(1, len(x) // _MARKERS),
             )  # fmt: skip
-        axes.set_xlabel(x_label)
+        if chance is not None:
+            axes.axhline(chance, color=FAINT, linewidth=1, linestyle=(0, (1, 2)), label="chance")
+        axes.set_xlim(-0.02 * max(x_end, 1), 1.02 * max(x_end, 1))
         axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+        axes.set_xlabel("samples generated")
+        axes.set_ylabel(y_label)
         if percent:
-            _widen(axes)
-        _finish(figure, axes, y_label, percent, len(lines))
+            _shares(axes)
+        else:
+            axes.set_ylim(bottom=y_start)
+        if len(lines) > 1 or chance is not None:
+            figure.legend(loc="outside upper left", ncols=4)
         return _svg(figure)
 
 
-def stacked_bars(
-    parts: Mapping[str, Sequence[float]], ticks: Sequence[str], name: str, y_label: str, x_label: str
-) -> str:
-    """Bars of shares on top of each other, one bar for each tick."""
-    with _figure(name, _SIZE) as figure:
+def bars(
+    groups: Mapping[str, Sequence[float]],
+    ticks: Sequence[str],
+    name: str,
+    *,
+    intervals: Mapping[str, Sequence[Interval]] | None = None,
+    chance: float | None = None,
+) -> Markup:
+    """Shares as bars: one cluster for each tick, one bar in it for each group; `intervals` by group, low and high."""
+    with _figure(name, SIZE) as figure:
+        axes = figure.add_subplot()
+        width = 0.76 / len(groups)
+        for i, (label, values) in enumerate(groups.items()):
+            x = np.arange(len(ticks)) + (i - (len(groups) - 1) / 2) * width
+            last = i == len(groups) - 1
+            axes.bar(
+                x, values, 0.9 * width, label=label, edgecolor=PALETTE[0], linewidth=1,
+                color=PALETTE[0] if last else CARD, hatch=None if last else "////",
+            )  # fmt: skip
+            if intervals is not None:
+                low, high = np.array(intervals[label]).T
+                reach = np.clip([values - low, high - values], 0.0, None)
+                axes.errorbar(x, values, reach, fmt="none", ecolor=INK, elinewidth=1.2, capsize=3)
+        handles, labels = axes.get_legend_handles_labels()
+        if chance is not None:
+            line = axes.axhline(chance, color=FAINT, linewidth=1, linestyle=(0, (1, 2)))
+            handles, labels = [*handles, line], [*labels, "chance"]
+        axes.set_xticks(range(len(ticks)), ticks)
+        axes.grid(axis="x", visible=False)
+        _shares(axes)
+        if len(handles) > 1:
+            figure.legend(handles, labels, loc="outside upper left", ncols=4)
+        return _svg(figure)
+
+
+def stacked_bars(parts: Mapping[str, Sequence[float]], ticks: Sequence[str], name: str, x_label: str) -> Markup:
+    """Shares on top of each other, one bar for each tick; at most six parts have hatches of their own."""
+    with _figure(name, SIZE) as figure:
         axes = figure.add_subplot()
         base = np.zeros(len(ticks))
-        for number, (label, values) in enumerate(parts.items()):
-            axes.bar(range(len(ticks)), values, bottom=base, color=PALETTE[number % len(PALETTE)], label=label)
+        for i, (label, values) in enumerate(parts.items()):
+            axes.bar(
+                range(len(ticks)), values, bottom=base, label=label, color=PALETTE[i % len(PALETTE)],
+                hatch=_HATCHES[i % len(_HATCHES)], edgecolor=CARD, linewidth=0.6,
+            )  # fmt: skip
             base = base + np.asarray(values, float)
         step = max(1, len(ticks) // 10)
         axes.set_xticks(range(0, len(ticks), step), list(ticks)[::step])
         axes.grid(axis="x", visible=False)
         axes.set_xlabel(x_label)
-        _finish(figure, axes, y_label, True, len(parts))
+        _shares(axes)
+        figure.legend(loc="outside upper left", ncols=3)
         return _svg(figure)
 
 
-def grouped_bars(groups: Mapping[str, Sequence[float]], ticks: Sequence[str], name: str, x_label: str) -> str:
-    """Horizontal bars side by side: one cluster for each tick, one bar in it for each group."""
-    with _figure(name, _SIZE) as figure:
-        axes = figure.add_subplot()
-        height = 0.8 / len(groups)
-        for number, (label, values) in enumerate(groups.items()):
-            offset = (number - (len(groups) - 1) / 2) * height
-            axes.barh(np.arange(len(ticks)) + offset, values, height * 0.9, color=PALETTE[number], label=label)
-        axes.set_yticks(range(len(ticks)), ticks)
-        axes.invert_yaxis()
-        axes.grid(axis="y", visible=False)
-        axes.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
-        axes.set_xlabel(x_label)
-        if len(groups) > 1:
-            figure.legend(loc="outside upper left", ncols=3)
-        return _svg(figure)
-
-
-def radar(values: Mapping[str, Sequence[float]], spokes: Sequence[str], name: str) -> str:
-    """One closed line for each name, over the spokes; 0.3 at the center, the ring of chance drawn at 0.5."""
-    with _figure(name, (4.6, 3.6)) as figure:
-        axes = figure.add_subplot(projection="polar")
-        angles = np.linspace(0, 2 * np.pi, len(spokes), endpoint=False)
-        around = np.append(angles, angles[0])
-        for number, (label, value) in enumerate(values.items()):
-            color = (FAINT, PALETTE[0])[number] if len(values) == 2 else PALETTE[number]
-            closed = np.append(value, value[0])
-            axes.plot(around, closed, color=color, label=label, linestyle="-" if number else "--")
-            axes.fill(around, closed, color=color, alpha=0.12)
-        circle = np.linspace(0, 2 * np.pi, 100)
-        axes.plot(circle, np.full(100, 0.5), color=FAINT, linewidth=1, linestyle=":")
-        axes.set_xticks(angles, spokes, color=INK)
-        low = min(0.3, np.floor(10 * min(min(v) for v in values.values())) / 10)
-        axes.set_ylim(low, 1.0)
-        axes.set_yticks([0.5, 0.75, 1.0], ["50 %", "75 %", "100 %"], fontsize=8)
-        axes.spines["polar"].set_visible(False)
-        figure.legend(loc="outside upper left", ncols=2)
-        return _svg(figure)
+def _shares(axes: Axes) -> None:
+    axes.set_ylim(0.0, 1.02)
+    axes.set_yticks([0.0, 0.25, 0.5, 0.75, 1.0])
+    axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
 
 
 @contextmanager
 def _figure(name: str, size: tuple[float, float]) -> Iterator[Figure]:
-    """A figure in the page's style; `name` keeps its element ids apart from those of other figures."""
+    """A figure in the page's style."""
     with mpl.rc_context(_STYLE | {"svg.hashsalt": name}):
         yield Figure(figsize=size, layout="constrained")
 
 
-def _finish(figure: Figure, axes: Axes, y_label: str, percent: bool, lines: int) -> None:
-    if percent:
-        axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
-    axes.set_ylabel(y_label)
-    if lines > 1:
-        figure.legend(loc="outside upper left", ncols=3)
-
-
-def _widen(axes: Axes, span: float = 0.2) -> None:
-    """Show at least 20 points of a share, so that a percent up or down doesn't look like a cliff."""
-    low, high = axes.get_ylim()
-    if high - low < span:
-        middle = min(max((low + high) / 2, span / 2), 1 - span / 2)
-        axes.set_ylim(middle - span / 2, middle + span / 2)
-
-
-def _svg(figure: Figure) -> str:
+def _svg(figure: Figure) -> Markup:
     """The figure as an `<svg>` element with CSS variables for colors and the page's fonts."""
     buffer = io.StringIO()
     figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
@@ -178,4 +203,4 @@ def _svg(figure: Figure) -> str:
         text = text.replace(color, f"var({variable})")
     text = re.sub(r'width="[\d.]+pt" height="[\d.]+pt"', 'role="img"', text, count=1)
     text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
-    return re.sub(r"font-family: [^;]*;", "font-family: inherit;", text)
+    return Markup(re.sub(r"font-family: [^;]*;", "font-family: inherit;", text))

@@ -16,7 +16,7 @@ from rls3_gym.runs.codec import load_tree, save_tree
 from rls3_gym.runs.directory import remove_tree, writing
 from rls3_registry.errors import UserError, first_line
 
-FORMAT = "rls3_gym checkpoint 1"
+FORMAT = "rls3_gym checkpoint 2"
 KEPT = 2
 FINAL = "final"
 _DAMAGED = (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile, SafetensorError)
@@ -103,11 +103,11 @@ def load_checkpoint(folder: Path) -> Checkpoint:
 def _read(path: Path, remedy: str) -> dict[str, Any]:
     try:
         state = load_tree(path)
-        kind = state["format"] if isinstance(state, dict) else None
+        form = state["format"] if isinstance(state, dict) else None
     except _DAMAGED as error:
         raise UserError(f"{path}: is not a readable checkpoint ({first_line(error)}){remedy}") from error
-    if kind != FORMAT:
-        raise UserError(f"{path}: is a checkpoint of another kind ({kind!r}, not {FORMAT!r}){remedy}")
+    if form != FORMAT:
+        raise UserError(f"{path}: is a checkpoint of another format ({form!r}, not {FORMAT!r}){remedy}")
     return dict(state)
 
 

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import json
-import math
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,15 +24,25 @@ def writing(what: Path) -> Iterator[None]:
         raise UserError(f"{what}: cannot be written ({error.strerror or error}); nothing before it is lost") from error
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write a whole file or nothing of it."""
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Gives a temporary path to write to; at the end it takes the place of `path`, whole, or is removed.
+
+    Raises `UserError` when it can't be written.
+    """
     temporary = path.with_name(f".{path.name}.partial")
     with writing(path):
         try:
-            temporary.write_text(text, encoding="utf-8")
+            yield temporary
             os.replace(temporary, path)
         finally:
             temporary.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a whole file or nothing of it."""
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
 
 
 def read_text(path: Path) -> str:
@@ -55,8 +62,10 @@ class RunDirectory:
         self.command = path / "command.txt"
         self.environment = path / "environment.txt"
         self.metrics = path / "metrics.jsonl"
+        self.metrics_table = path / "metrics.parquet"
         self.samples = path / "samples"
         self.sample_rows = self.samples / "samples.jsonl"
+        self.sample_table = self.samples / "samples.parquet"
         self.checkpoints = path / "checkpoints"
         self.report = path / "report.html"
 
@@ -80,7 +89,7 @@ class RunDirectory:
 
     @classmethod
     def open(cls, path: Path) -> RunDirectory:
-        """An existing run directory. Raises `UserError` saying why it is none."""
+        """An existing run directory. Raises `UserError` saying what it lacks."""
         run = cls(path)
         if not path.is_dir():
             raise UserError(f"{path}: there is no such run directory")
@@ -103,79 +112,12 @@ class RunDirectory:
     def save_image(self, name: str, rgb: NDArray[np.uint8]) -> None:
         """Write one picture under samples/, unless it is there already."""
         path = self.samples / name
-        if path.exists():
-            return
-        temporary = self.samples / f".{name}.partial"
-        with writing(path):
-            try:
+        if not path.exists():
+            with replacing(path) as temporary:
                 Image.fromarray(rgb).save(temporary, format="PNG")
-                os.replace(temporary, path)
-            finally:
-                temporary.unlink(missing_ok=True)
-
-
-class JsonLines:
-    """An append-only file of JSON rows that knows its length, so that later rows can be dropped on resume."""
-
-    def __init__(self, path: Path, keep: int = 0) -> None:
-        """Open for appending after the first `keep` bytes; what stands behind them is dropped."""
-        self.path = path
-        self.check(path, keep)
-        with writing(path):
-            self._file = path.open("ab", buffering=0)
-            self._file.truncate(keep)
-        self.position = keep
-
-    @staticmethod
-    def check(path: Path, keep: int) -> None:
-        """Raise `UserError` unless there are `keep` bytes to go on from. Changes nothing."""
-        length = path.stat().st_size if path.is_file() else 0
-        if not 0 <= keep <= length:
-            raise UserError(f"{path}: is shorter than its checkpoint says; it was changed after the run")
-
-    def append(self, row: Mapping[str, Any]) -> None:
-        """Add one row, whole or not at all. Raises `UserError` when it can't be written."""
-        line = (json.dumps(_plain(row), allow_nan=False) + "\n").encode()
-        with writing(self.path):
-            try:
-                rest = memoryview(line)
-                while rest:
-                    rest = rest[self._file.write(rest) :]
-            except OSError:
-                self._file.truncate(self.position)  # a row cut short must not spoil the file
-                raise
-        self.position += len(line)
-
-    def close(self) -> None:
-        self._file.close()
-
-
-def read_rows(path: Path) -> list[dict[str, Any]]:
-    """All rows of a JSON-lines file."""
-    try:
-        return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror or error})") from error
-    except ValueError as error:
-        raise UserError(f"{path}: is not a file of JSON lines") from error
 
 
 def remove_tree(path: Path) -> None:
     """Delete a folder that may be there."""
     with writing(path):
         shutil.rmtree(path, ignore_errors=not path.exists())
-
-
-def _plain(value: Any) -> Any:
-    """JSON's own types; a number that is none (no sample to average) is written as null."""
-    if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    if isinstance(value, np.ndarray):
-        return _plain(value.tolist())
-    if isinstance(value, np.generic):
-        return _plain(value.item())
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value

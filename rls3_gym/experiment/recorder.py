@@ -1,0 +1,146 @@
+"""The recorder: writes what happens in a run into its directory, rows, pictures and in the end the tables."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rls3_gym.experiment.callbacks import RunCallback
+from rls3_gym.experiment.config import ExperimentConfig
+from rls3_gym.runs.directory import RunDirectory
+from rls3_gym.runs.rows import EndRow, EpisodeRow, EvaluationRow, FinetuneRow, JsonLines, SampleRow
+from rls3_gym.sample import Sample
+
+_VERDICT = ("hardest_negative", "correct", "margin")
+RGB = NDArray[np.uint8]
+
+
+class PictureChoice:
+    """Chooses `limit` of a round's samples, spread evenly over it, although nobody knows its length beforehand.
+
+    Every sample is taken until there are twice as many as wanted; then every second is let go and from there on only
+    every second sample is taken, and so on. What is left when the round ends lies evenly, and is thinned to `limit`.
+    """
+
+    def __init__(self, limit: int, state: Mapping[str, Any] | None = None) -> None:
+        self._limit = limit
+        self._stride: int = 1 if state is None else state["stride"]
+        self._held: dict[int, RGB] = {} if state is None else dict(zip(state["places"], state["rgb"], strict=True))
+
+    def offer(self, place: int, rgb: RGB) -> None:
+        """The picture of the round's sample number `place`, from 0; they come in order."""
+        if self._limit == 0 or place % self._stride:
+            return
+        self._held[place] = rgb
+        if len(self._held) == 2 * self._limit:
+            self._stride *= 2
+            self._held = {place: rgb for place, rgb in self._held.items() if place % self._stride == 0}
+
+    def chosen(self) -> dict[int, RGB]:
+        """At most `limit` pictures by place: of fewer samples all, else exactly so many."""
+        places, n = list(self._held), len(self._held)
+        if n <= self._limit:
+            return self._held
+        return {place: self._held[place] for place in (places[i * n // self._limit] for i in range(self._limit))}
+
+    def state(self) -> dict[str, Any]:
+        held = list(self._held.values())
+        rgb = np.stack(held) if held else np.zeros((0, 0, 0, 3), np.uint8)
+        return {"stride": self._stride, "places": list(self._held), "rgb": rgb}
+
+
+class Recorder(RunCallback):
+    """Writes metrics.jsonl as things happen, and the samples of a round, with their pictures, when the round ends."""
+
+    def __init__(
+        self, config: ExperimentConfig, directory: RunDirectory, state: Mapping[str, Any] | None = None
+    ) -> None:
+        """`state` is what `state()` gave at the checkpoint to continue from: rows that came after it are dropped."""
+        self._config = config
+        self._directory = directory
+        self._metrics = JsonLines(directory.metrics, 0 if state is None else state["metrics"])
+        self._samples = JsonLines(directory.sample_rows, 0 if state is None else state["samples"])
+        self._round: list[dict[str, Any]] = [] if state is None else list(state["round"])
+        """What will be the sample rows of the round that is going on."""
+        self._judged: int = 0 if state is None else state["judged"]
+        """How many of them are of episodes that are over."""
+        self._pictures = PictureChoice(config.images_per_round, None if state is None else state["pictures"])
+
+    @staticmethod
+    def check(directory: RunDirectory, state: Mapping[str, Any]) -> None:
+        """Raise `UserError`, or what a state of another form makes Python raise, unless the logs in a directory go
+        with the `state` of a recorder. Changes nothing."""
+        missing = {"metrics", "samples", "round", "judged", "pictures"} ^ state.keys()
+        if missing:
+            raise KeyError(*sorted(missing))
+        JsonLines.check(directory.metrics, int(state["metrics"]))
+        JsonLines.check(directory.sample_rows, int(state["samples"]))
+
+    def state(self) -> dict[str, Any]:
+        """What a continued run needs: the lengths of the logs, and what is not written yet."""
+        return {
+            "metrics": self._metrics.position,
+            "samples": self._samples.position,
+            "round": self._round,
+            "judged": self._judged,
+            "pictures": self._pictures.state(),
+        }
+
+    def close(self) -> None:
+        """Close the logs. Samples of a round that is not over are in the checkpoint, or come again after it."""
+        self._metrics.close()
+        self._samples.close()
+
+    def episode_begun(self) -> None:
+        self._judged = len(self._round)  # an episode that was given up: its samples stay without a verdict
+
+    def stepped(self, info: Mapping[str, Any], round_: int) -> None:
+        sample: Sample | None = info["sample"]
+        if sample is not None:
+            self._pictures.offer(len(self._round), sample.rgb)
+            head = {"file": None, "round": round_, "n_generated": info["n_generated"], "caption": info["caption"]}
+            verdict = dict.fromkeys(_VERDICT)
+            self._round.append(head | verdict | {"cell": sample.relation.index, **sample.provenance})
+        if info["feedback"] is not None:
+            for i, row in enumerate(self._round[self._judged :]):
+                row |= {key: info["feedback"][key][i] for key in _VERDICT}
+            self._judged = len(self._round)
+
+    def episode_ended(self, row: EpisodeRow) -> None:
+        self._metrics.append(row)
+        # With or without fine-tuning: a run that teaches nothing must not hold all of its samples till its end.
+        if row.episode % self._config.environment.episodes_per_round == 0:
+            self._write_samples()
+
+    def round_ended(self, row: FinetuneRow) -> None:
+        self._metrics.append(row)
+
+    def evaluated(self, row: EvaluationRow) -> None:
+        self._metrics.append(row)
+
+    def run_ended(self, row: EndRow, early_stopped: bool) -> None:
+        from rls3_gym.runs.parquet import write_tables  # pyarrow: only a run that is complete needs it
+
+        self._write_samples()
+        self._metrics.append(row)
+        write_tables(self._directory)
+
+    def _write_samples(self) -> None:
+        """Write the rows of the round, and the pictures chosen from it."""
+        for place, rgb in self._pictures.chosen().items():
+            file = f"{_content_hash(rgb)}.png"
+            self._directory.save_image(file, rgb)
+            self._round[place]["file"] = file
+        for content in self._round:
+            self._samples.append(SampleRow(**content))
+        self._round, self._judged = [], 0
+        self._pictures = PictureChoice(self._config.images_per_round)
+
+
+def _content_hash(rgb: RGB) -> str:
+    """Name of a picture: 20 hex digits over its pixels."""
+    return hashlib.sha256(np.ascontiguousarray(rgb).tobytes()).hexdigest()[:20]
