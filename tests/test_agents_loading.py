@@ -123,9 +123,9 @@ def test_a_library_that_is_not_installed_comes_with_the_command_that_installs_it
 def test_a_saved_agent_is_not_taken_for_another(tmp_path: Path) -> None:
     agent = make_agent("random", seed=0)
     env = gymnasium.make("CartPole-v1")
-    agent.learn(lambda: env, _Done())
+    agent.learn(env, _Done())
     agent.save(tmp_path)
-    with pytest.raises(UserError, match=r"agent\.json: holds an agent of kind 'random', not 'sb3'"):
+    with pytest.raises(UserError, match=r"agent\.json: holds the agent 'random', not 'sb3'"):
         make_agent("sb3/sac", seed=0).load(tmp_path)
     (tmp_path / "agent.json").write_text("{", encoding="utf-8")
     with pytest.raises(UserError, match="cannot be read as part of a saved agent"):

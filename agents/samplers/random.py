@@ -21,12 +21,12 @@ class RandomSettings(Settings):
 class RandomAgent(ScriptedAgent):
     """Draws uniformly from the action space, whichever view that is."""
 
-    kind = "random"
+    name = "random"
     action_views: ClassVar[tuple[str, ...]] = ("box", "multi_discrete", "relation")
 
-    def __init__(self, settings: Mapping[str, Any], seed: int) -> None:
+    def __init__(self, settings: Mapping[str, Any], *, seed: int) -> None:
         parse(RandomSettings, settings)
-        super().__init__(seed)
+        super().__init__(seed=seed)
 
     def choose(self, space: gymnasium.Space[Any]) -> Any:
         if isinstance(space, spaces.Box):

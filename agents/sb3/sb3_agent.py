@@ -22,7 +22,7 @@ from stable_baselines3.common.noise import NormalActionNoise
 from stable_baselines3.common.vec_env import DummyVecEnv
 
 from rls3_agents import saving, spaces
-from rls3_agents.base import EnvFactory, Monitor
+from rls3_agents.base import Monitor
 from rls3_agents.global_rng import LibraryGenerators
 from rls3_agents.sb3.sb3_settings import Sb3Settings, parse_sb3
 from rls3_agents.sb3.sb3_state import load_model, save_model
@@ -45,7 +45,7 @@ HORIZON = 1_000_000_000
 class Sb3Agent:
     """One SB3 algorithm as a sampler agent."""
 
-    def __init__(self, settings: Mapping[str, Any], seed: int) -> None:
+    def __init__(self, settings: Mapping[str, Any], *, seed: int) -> None:
         self.settings = parse_sb3(settings)
         self.seed = seed
         self.generators = LibraryGenerators(seed)
@@ -55,11 +55,11 @@ class Sb3Agent:
     def action_views(self) -> tuple[str, ...]:
         return VIEWS[self.settings.algorithm]
 
-    def learn(self, make_env: EnvFactory, monitor: Monitor) -> None:
-        env = _WithoutInfo(make_env())
-        model = self._fitted(env)
+    def learn(self, env: gymnasium.Env[Any, Any], monitor: Monitor) -> None:
+        watched = _WithoutInfo(env)
+        model = self._fitted(watched)
         # Never reset by force: a loaded model holds the observation at which the environment stands.
-        model.set_env(DummyVecEnv([lambda: env]), force_reset=False)
+        model.set_env(DummyVecEnv([lambda: watched]), force_reset=False)
         if monitor.done:
             return
         with self.generators:
@@ -77,6 +77,7 @@ class Sb3Agent:
 
     def save(self, directory: Path) -> None:
         model = self._begun("save")
+        directory.mkdir(parents=True, exist_ok=True)
         header = {
             "algorithm": self.settings.algorithm,
             "observation_space": spaces.describe(self._seen),

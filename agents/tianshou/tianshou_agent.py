@@ -21,7 +21,7 @@ from tianshou.data import Batch, ReplayBuffer
 from tianshou.utils.torch_utils import policy_within_training_step
 
 from rls3_agents import saving, spaces
-from rls3_agents.base import EnvFactory, Monitor
+from rls3_agents.base import Monitor
 from rls3_agents.global_rng import LibraryGenerators
 from rls3_agents.tianshou.tianshou_algorithms import PpoSettings, SacSettings, build_ppo, build_sac, parse_tianshou
 from rls3_registry.errors import UserError
@@ -33,7 +33,7 @@ VIEWS = {"ppo": ("box", "multi_discrete", "relation"), "sac": ("box",)}
 class TianshouAgent:
     """One Tianshou algorithm as a sampler agent; takes flat observations (`observation: state`)."""
 
-    def __init__(self, settings: Mapping[str, Any], seed: int) -> None:
+    def __init__(self, settings: Mapping[str, Any], *, seed: int) -> None:
         self.settings = parse_tianshou(settings)
         self.seed = seed
         self.generators = LibraryGenerators(seed)
@@ -45,8 +45,7 @@ class TianshouAgent:
     def action_views(self) -> tuple[str, ...]:
         return VIEWS[self.settings.algorithm]
 
-    def learn(self, make_env: EnvFactory, monitor: Monitor) -> None:
-        env = make_env()
+    def learn(self, env: gymnasium.Env[Any, Any], monitor: Monitor) -> None:
         if self._algorithm is None:
             self._build(env.observation_space, env.action_space)
         elif (self._seen, self._actions) != (env.observation_space, env.action_space):

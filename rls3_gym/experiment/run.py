@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import gymnasium
 import torch
 from rich.console import Console
 
@@ -137,16 +136,13 @@ def _carry_out(
         monitor = RunMonitor(config, directory, env, parts.measurer, progress, saved)
         watched = MonitoredEnv(env, monitor, config.seed if saved is None else None)
 
-        def make_env() -> gymnasium.Env[Any, Any]:
-            return watched
-
         def ask() -> None:
             progress.note("stopping: saving at the next safe point (Ctrl-C again: end now, keep the last checkpoint)")
             monitor.ask_to_stop()
 
         try:
             with graceful_stop(ask):
-                agent.learn(make_env, monitor)
+                agent.learn(watched, monitor)
             monitor.finish()
         finally:
             monitor.close()
