@@ -9,6 +9,7 @@ import gymnasium
 import numpy as np
 from gymnasium import spaces
 
+from rls3_agents.algorithms import views_of
 from rls3_agents.samplers.scripted import ScriptedAgent
 from rls3_agents.settings import Settings, parse
 from rls3_registry.errors import UserError
@@ -22,7 +23,7 @@ class RandomAgent(ScriptedAgent):
     """Draws uniformly from the action space, whichever view that is."""
 
     name = "random"
-    action_views: ClassVar[tuple[str, ...]] = ("box", "multi_discrete", "relation")
+    action_views: ClassVar[tuple[str, ...]] = views_of(spaces.Box, spaces.MultiDiscrete, spaces.Discrete)
 
     def __init__(self, settings: Mapping[str, Any], *, seed: int) -> None:
         parse(RandomSettings, settings)
