@@ -1,8 +1,8 @@
-"""What a sampler agent is: any RL library, or none, that chooses edits until the budget of samples is spent.
+"""The protocols between an experiment and a sampler agent: any RL library, or none, that chooses the training data.
 
-A plugin is one file with one class and one YAML in `registry/agents/`. Libraries own their training loop, so an
-agent is handed a way to make the environment and a monitor that says when to stop. `contract.py` is the test
-suite that every plugin runs against itself.
+A plugin is one class and one YAML in `registry/agents/`. Libraries own their training loop, so an agent is handed
+the environment and a monitor that says when to stop. `contract.py` is the test suite that every plugin runs against
+itself.
 """
 
 from __future__ import annotations
@@ -16,59 +16,117 @@ import gymnasium
 from rls3_registry.errors import UserError
 
 
-class EnvFactory(Protocol):
-    """Makes the environment of the experiment. Call it once: the one learning VLM lives inside."""
-
-    def __call__(self) -> gymnasium.Env[Any, Any]:
-        """The environment in the action view the experiment settled on, wrapped with the monitor, and seeded.
-
-        A new agent begins with `reset()`, without a seed: a seed would start the VLM's experiment anew. An agent
-        that was loaded does not reset: the environment stands where it stood at the save, in the same episode.
-        """
-
-
 class Monitor(Protocol):
-    """The experiment's side of a running `learn`: counts samples, writes metrics, keeps checkpoints."""
+    """The experiment's side of `SamplerAgent.learn`. It counts the budget, writes metrics and keeps checkpoints."""
 
     @property
     def done(self) -> bool:
-        """True when the budget of valid samples is spent, or a stop was asked for and the last safe point is saved."""
+        """Whether the agent has to stop. Ask after every environment step.
+
+        Returns:
+            True once the budget of valid samples is spent, or once a requested stop has been saved at a safe point.
+            It stays True from then on.
+        """
 
     def safe_point(self, agent: SamplerAgent) -> None:
-        """Say that `agent.save` would now hold everything `learn` needs to go on as if never interrupted.
+        """Tell the experiment that the agent can be saved now.
 
-        Call it between environment steps, as often as the library allows: an off-policy learner at every step, an
-        on-policy one between rollouts. The monitor decides whether to save.
+        Call it between environment steps, whenever `agent.save` would write everything that `learn` needs to
+        continue as if it had never been interrupted. An off-policy learner can call it at every step, an on-policy
+        learner between rollouts. The monitor decides whether to save.
+
+        Args:
+            agent: The agent that is learning, usually `self`.
+
+        Raises:
+            UserError: The checkpoint cannot be written. Let it pass through.
         """
 
 
 class SamplerAgent(Protocol):
-    """A source of edits. Constructed from its YAML's settings and a seed; `seed` fixes all it draws."""
+    """An agent that chooses which scenes the VLM is trained on, by acting in the environment."""
 
-    def __init__(self, settings: Mapping[str, Any], seed: int) -> None:
-        """Check the settings; raises `UserError` naming the key for one that is unknown or out of range."""
+    def __init__(self, settings: Mapping[str, Any], *, seed: int) -> None:
+        """Check the settings. Models are built later, when `learn` or `load` brings the spaces.
+
+        Args:
+            settings: The `settings` of the agent's YAML, with the experiment's overrides put over them.
+            seed: Fixes everything the agent draws, the initial weights of its networks included. The agent neither
+                uses nor changes global random generators.
+
+        Raises:
+            UserError: A setting is unknown, missing or out of range. The message names its key.
+        """
 
     @property
     def action_views(self) -> tuple[str, ...]:
-        """Action views the agent can take, best first: `box`, `multi_discrete`, `relation`."""
+        """Names of the action views the agent can act in, best first (see `rls3_gym.envs.views.VIEWS`)."""
 
-    def learn(self, make_env: EnvFactory, monitor: Monitor) -> None:
-        """Act (and learn) until `monitor.done`, at most one episode longer. Continues after `load`."""
+    def learn(self, env: gymnasium.Env[Any, Any], monitor: Monitor) -> None:
+        """Act, and learn from it, until `monitor.done`; at most one episode longer.
+
+        A new agent begins with `env.reset()`. It passes no seed: a seed would return the VLM to its first state.
+        An agent that was loaded, or that has learned before, does not reset: the environment is still in the episode
+        in which the agent was saved.
+
+        Args:
+            env: The experiment's environment, already seeded, in one of the agent's `action_views`. There is one
+                learning VLM and it lives inside, so the agent must not copy the environment.
+            monitor: Says when to stop, and is told when the agent can be saved.
+
+        Raises:
+            UserError: The agent cannot work with the spaces of this environment.
+        """
 
     def act(self, observation: Any, deterministic: bool = False) -> Any:
-        """An action for one observation. Needs the spaces, so it follows `learn` or `load`."""
+        """Choose an action without learning from it. Needs no environment, but an earlier `learn` or `load`.
+
+        Args:
+            observation: One observation of the environment, not a batch.
+            deterministic: Take the policy's best action instead of sampling one, if the agent knows the difference.
+
+        Returns:
+            An element of the action space of the environment the agent learned in.
+
+        Raises:
+            UserError: The agent has neither learned nor been loaded.
+        """
 
     def save(self, directory: Path) -> None:
-        """Write everything `learn` needs to continue. No pickle: safetensors, npz, JSON, `weights_only` torch files."""
+        """Write everything that `learn` needs to continue: weights, optimizers, buffers, generators, counters.
+
+        Args:
+            directory: Folder of the agent's own, made if it does not exist. Only files that can be read without
+                running code go there: safetensors, npz without objects, JSON, and `weights_only` torch files.
+
+        Raises:
+            UserError: The agent has neither learned nor been loaded.
+        """
 
     def load(self, directory: Path) -> None:
-        """Take up what `save` wrote, before `learn`. Raises `UserError` for files of another agent or none."""
+        """Restore what `save` wrote. The agent must have the same settings; the seed may differ.
+
+        Args:
+            directory: The folder that was given to `save`.
+
+        Raises:
+            UserError: The folder holds no saved agent, another agent, or one with other settings.
+        """
 
 
 def choose_view(agent: SamplerAgent, wanted: str | None = None, name: str = "") -> str:
-    """The action view to make the environment with: the one `wanted`, or the agent's best when that is None.
+    """The action view to make the environment with.
 
-    `name` is what the user calls the agent. Raises `UserError` for a view the agent can't take.
+    Args:
+        agent: The agent that will act.
+        wanted: The view the user asked for; None for the agent's best.
+        name: What the user calls the agent; used in messages.
+
+    Returns:
+        One of `agent.action_views`.
+
+    Raises:
+        UserError: The agent cannot act in the wanted view.
     """
     if not agent.action_views:
         raise UserError(f"agent {name or type(agent).__name__!r} names no action view that it can take")

@@ -2,7 +2,7 @@
 
 Stable-Baselines3 and Tianshou draw from numpy's and torch's global generators and offer no way to hand them others.
 `LibraryGenerators` is an agent's own pair of streams: swapped in while its library runs, swapped out after, so
-that agents neither disturb nor depend on anyone else's draws, and saved with the agent, so that it can go on.
+that agents neither disturb nor depend on other draws, and saved with the agent, so that it can continue.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class LibraryGenerators:
         self._inside = False
 
     def state(self) -> dict[str, Any]:
-        """Both streams as JSON-ready values, wherever they are just now."""
+        """Both streams as JSON-ready values, inside or outside of the context."""
         numpy_state = np.random.get_state(legacy=False) if self._inside else self._numpy  # noqa: NPY002
         torch_state = torch.get_rng_state() if self._inside else self._torch
         stream = numpy_state["state"]
@@ -49,7 +49,7 @@ class LibraryGenerators:
         }
 
     def load_state(self, state: dict[str, Any]) -> None:
-        """Take up what `state` gave; outside of the context only."""
+        """Restore what `state` returned. Not while inside the context."""
         stream = state["numpy"]["state"]
         key = np.array(stream["key"], dtype=np.uint32)
         self._numpy = {**state["numpy"], "state": {"key": key, "pos": stream["pos"]}}
@@ -57,7 +57,7 @@ class LibraryGenerators:
 
 
 def fingerprint() -> str:
-    """A hash of where both global generators are: equal before and after whatever leaves them alone."""
+    """A hash of where both global generators are: equal before and after code that does not draw from them."""
     stream = np.random.get_state(legacy=False)["state"]  # noqa: NPY002
     parts = stream["key"].tobytes(), str(stream["pos"]).encode(), torch.get_rng_state().numpy().tobytes()
     return hashlib.sha256(b"".join(parts)).hexdigest()

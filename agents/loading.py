@@ -18,7 +18,7 @@ from rls3_registry.validation import check
 GROUP = "rls3_gym.agents"
 """Entry-point group in which packages announce their agents: `name = "module:Class"`."""
 
-EXTRAS = {"stable_baselines3": "sb3", "tianshou": "tianshou"}
+EXTRAS = {"stable_baselines3": "sb3", "sb3_contrib": "sb3", "tianshou": "tianshou"}
 """Libraries that the built-in plugins need, and the extra that brings them."""
 
 
@@ -55,5 +55,6 @@ def make_agent(name: str, seed: int, overrides: Mapping[str, Any] | None = None)
     Raises `UserError` for an unknown name, key or value, and for a library that is not installed.
     """
     spec = load_spec(name)
-    agent: SamplerAgent = make(agent_class(spec.plugin), "agent plugin", {**spec.settings, **(overrides or {})}, seed)
+    settings = {**spec.settings, **(overrides or {})}
+    agent: SamplerAgent = make(agent_class(spec.plugin), "agent plugin", settings, seed=seed)
     return agent

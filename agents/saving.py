@@ -1,10 +1,11 @@
-"""Files of a saved agent: JSON, arrays, tensors. None can run code when read; an unreadable one is a `UserError`."""
+"""Files of a saved agent: JSON, arrays, tensors. Reading one never runs code; an unreadable one is a `UserError`."""
 
 from __future__ import annotations
 
 import io
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -12,25 +13,25 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from rls3_registry.errors import UserError
+from rls3_registry.errors import UserError, first_line
 
 T = TypeVar("T")
 HEADER = "agent.json"
 
 
-def write_header(directory: Path, kind: str, content: Mapping[str, Any]) -> None:
-    """Write `agent.json`: what kind of agent this is, and all its state that is plain values."""
+def write_header(directory: Path, name: str, content: Mapping[str, Any]) -> None:
+    """Write `agent.json`: the name of the agent, and all its state that is plain values."""
     directory.mkdir(parents=True, exist_ok=True)
-    (directory / HEADER).write_text(json.dumps({"agent": kind, **content}), encoding="utf-8")
+    (directory / HEADER).write_text(json.dumps({"agent": name, **content}), encoding="utf-8")
 
 
-def read_header(directory: Path, kind: str) -> dict[str, Any]:
-    """Read `agent.json`. Raises `UserError` when it is missing, broken, or of another kind of agent."""
+def read_header(directory: Path, name: str) -> dict[str, Any]:
+    """Read `agent.json`. Raises `UserError` when it is missing, broken, or of another agent."""
     path = directory / HEADER
     content = _read(path, lambda: json.loads(path.read_text(encoding="utf-8")))
     found = content.get("agent") if isinstance(content, dict) else None
-    if found != kind:
-        raise UserError(f"{path}: holds an agent of kind {found!r}, not {kind!r}")
+    if found != name:
+        raise UserError(f"{path}: holds the agent {found!r}, not {name!r}")
     return dict(content)
 
 
@@ -57,8 +58,18 @@ def write_tensors(path: Path, content: Any) -> None:
 
 
 def read_tensors(path: Path) -> Any:
-    """Read what `write_tensors` wrote; nothing but tensors and plain values is let in."""
+    """Read what `write_tensors` wrote; only tensors and plain values are accepted."""
     return _read(path, lambda: torch.load(path, weights_only=True, map_location="cpu"))
+
+
+@contextmanager
+def restoring(directory: Path) -> Iterator[None]:
+    """Turn what goes wrong while an agent takes over what was read into one line for the user."""
+    try:
+        yield
+    except (KeyError, TypeError, ValueError, RuntimeError, IndexError, AttributeError) as error:
+        what = f"{type(error).__name__}: {first_line(error)}"
+        raise UserError(f"{directory}: does not fit the agent's settings ({what})") from error
 
 
 def _read(path: Path, reader: Callable[[], T]) -> T:

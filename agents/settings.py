@@ -7,7 +7,6 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict
 
-from rls3_registry.errors import UserError, unknown
 from rls3_registry.validation import check
 
 
@@ -23,16 +22,3 @@ S = TypeVar("S", bound=Settings)
 def parse(model: type[S], values: Mapping[str, Any]) -> S:
     """Check an agent's settings; raises `UserError` with the key's path and what would be right."""
     return check(model, values, section="settings")
-
-
-def parse_algorithm(models: Mapping[str, type[S]], values: Mapping[str, Any]) -> S:
-    """Settings of the algorithm that `values["algorithm"]` names, for a plugin that serves several.
-
-    Raises `UserError` naming the key.
-    """
-    algorithm = values.get("algorithm")
-    if algorithm is None:
-        raise UserError(f"settings.algorithm: is missing; one of {', '.join(models)}")
-    if not isinstance(algorithm, str) or algorithm not in models:
-        raise unknown("algorithm", str(algorithm), models, where="settings.algorithm")
-    return parse(models[algorithm], values)

@@ -13,22 +13,22 @@ from rls3_registry.errors import UserError
 
 
 def describe(space: gymnasium.Space[Any]) -> dict[str, Any]:
-    """A space as JSON-ready values. Raises `UserError` for a kind that no view of the environment has."""
+    """A space as JSON-ready values. Raises `UserError` for a type that no view of the environment has."""
     if isinstance(space, spaces.Box):
         low, high = _bound(space.low), _bound(space.high)
-        return {"kind": "box", "low": low, "high": high, "shape": list(space.shape), "dtype": space.dtype.name}
+        return {"type": "box", "low": low, "high": high, "shape": list(space.shape), "dtype": space.dtype.name}
     if isinstance(space, spaces.Discrete):
-        return {"kind": "discrete", "n": int(space.n), "start": int(space.start)}
+        return {"type": "discrete", "n": int(space.n), "start": int(space.start)}
     if isinstance(space, spaces.MultiDiscrete):
-        return {"kind": "multi_discrete", "nvec": space.nvec.tolist()}
+        return {"type": "multi_discrete", "nvec": space.nvec.tolist()}
     if isinstance(space, spaces.Dict):
-        return {"kind": "dict", "spaces": {key: describe(part) for key, part in space.items()}}
+        return {"type": "dict", "spaces": {key: describe(part) for key, part in space.items()}}
     raise UserError(f"agents cannot save a {type(space).__name__} space; use Box, Discrete, MultiDiscrete or Dict")
 
 
 def restore(description: dict[str, Any]) -> gymnasium.Space[Any]:
     """The space that `describe` described; its generator is fresh."""
-    match description["kind"]:
+    match description["type"]:
         case "box":
             dtype = np.dtype(description["dtype"])
             shape = tuple(description["shape"])
@@ -40,8 +40,8 @@ def restore(description: dict[str, Any]) -> gymnasium.Space[Any]:
             return spaces.MultiDiscrete(description["nvec"])
         case "dict":
             return spaces.Dict({key: restore(part) for key, part in description["spaces"].items()})
-        case kind:
-            raise UserError(f"unknown kind of space {kind!r} in a saved agent")
+        case other:
+            raise UserError(f"unknown type of space {other!r} in a saved agent")
 
 
 def generator_state(space: gymnasium.Space[Any]) -> dict[str, Any]:

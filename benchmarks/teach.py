@@ -50,7 +50,7 @@ def samples_of(sampler: str, seed: int) -> Iterator[Sample]:
             edit = view.decode(agent.choose(view.space), stage, rng)
             outcome = stage.try_edit(edit, rng) if edit else None
             feasible = outcome is not None and outcome.sample is not None
-            agent.heard({"feasible": feasible})
+            agent.on_step({"feasible": feasible})
             if outcome is not None and outcome.sample is not None:
                 yield outcome.sample
 

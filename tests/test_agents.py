@@ -1,50 +1,37 @@
-"""Every built-in agent keeps the contract, in the real environment."""
+"""Every agent of the registry keeps the contract, in the real environment."""
 
 from __future__ import annotations
 
+import rls3_registry
 from rls3_agents.contract import AgentContract
+from rls3_agents.loading import load_spec
 
-SMALL_OFF_POLICY = {"batch_size": 4, "learning_starts": 3, "net_arch": [16]}
-
-
-class TestRandom(AgentContract):
-    agent = "random"
-
-
-class TestStratified(AgentContract):
-    agent = "stratified"
-
-
-class TestSb3Sac(AgentContract):
-    agent = "sb3/sac"
-    overrides = {**SMALL_OFF_POLICY, "buffer_size": 8}  # a buffer that runs over
-
-
-class TestSb3Td3(AgentContract):
-    agent = "sb3/td3"
-    overrides = SMALL_OFF_POLICY
-
-
-class TestSb3Dqn(AgentContract):
-    agent = "sb3/dqn"
-    overrides = {**SMALL_OFF_POLICY, "exploration_steps": 20, "exploration_final_eps": 0.5, "target_update_interval": 5}
+SMALL = {
+    "batch_size": 3,
+    "buffer_size": 8,  # runs over
+    "exploration_final_eps": 0.1,
+    "exploration_steps": 10,
+    "gamma": 0.9,  # from 0, target networks would make no difference
+    "gradient_steps": 1,
+    "hidden_sizes": [16],
+    "learning_rate": 0.05,  # so large that anything lost in saving shows in the actions
+    "learning_starts": 3,
+    "lr": 0.05,
+    "n_steps": 6,
+    "net_arch": [16],
+    "rollout_steps": 6,
+    "target_update_freq": 7,
+    "target_update_interval": 3,
+}
+"""Settings with which a run of a few steps goes through everything that an agent does, for agents that have them."""
 
 
-class TestSb3Ppo(AgentContract):
-    agent = "sb3/ppo"
-    overrides = {"n_steps": 6, "batch_size": 3, "net_arch": [16]}
+def contract_of(name: str) -> type[AgentContract]:
+    """The contract's tests for a registered agent, with those of its settings made small that can be."""
+    settings = load_spec(name).settings
+    overrides = {key: value for key, value in SMALL.items() if key in settings}
+    title = "Test" + "".join(part.title() for part in name.split("/"))
+    return type(title, (AgentContract,), {"agent": name, "overrides": overrides})
 
 
-class TestSb3A2c(AgentContract):
-    agent = "sb3/a2c"
-    overrides = {"n_steps": 3, "net_arch": [16]}
-
-
-class TestTianshouSac(AgentContract):
-    agent = "tianshou/sac"
-    overrides = {"batch_size": 4, "learning_starts": 3, "hidden_sizes": [16], "buffer_size": 8}
-
-
-class TestTianshouPpo(AgentContract):
-    agent = "tianshou/ppo"
-    overrides = {"rollout_steps": 6, "batch_size": 3, "hidden_sizes": [16]}
+globals().update({test.__name__: test for test in map(contract_of, rls3_registry.names("agents"))})

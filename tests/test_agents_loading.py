@@ -9,20 +9,61 @@ from typing import Any
 import gymnasium
 import numpy as np
 import pytest
+import yaml
+from sb3_contrib import QRDQN
 
 import rls3_registry
+from rls3_agents.algorithms import VIEWS_BY_SPACE, Algorithm
 from rls3_agents.base import choose_view
 from rls3_agents.loading import GROUP, load_spec, make_agent
 from rls3_agents.samplers.random import RandomAgent
+from rls3_agents.sb3.sb3_algorithms import ALGORITHMS as SB3_ALGORITHMS
+from rls3_agents.sb3.sb3_algorithms import DqnSettings
 from rls3_agents.spaces import describe, restore
+from rls3_agents.tianshou.tianshou_algorithms import ALGORITHMS as TIANSHOU_ALGORITHMS
+from rls3_gym.envs.scene_env import RLS3SceneEnv
+from rls3_gym.envs.views import VIEWS, make_view
+from rls3_gym.scene.catalog import load_catalog
 from rls3_registry.errors import UserError
 from rls3_registry.plugins import installed
 
 
+class CountingEnv(gymnasium.Wrapper[Any, Any, Any, Any]):
+    """CartPole, counting its steps and resets: a small environment for what does not depend on scenes."""
+
+    def __init__(self) -> None:
+        super().__init__(gymnasium.make("CartPole-v1"))
+        self.steps = self.resets = 0
+
+    def reset(self, **arguments: Any) -> Any:
+        self.resets += 1
+        return self.env.reset(**arguments)
+
+    def step(self, action: Any) -> Any:
+        self.steps += 1
+        return self.env.step(action)
+
+
+class Until:
+    """A monitor that is done after so many steps of the environment."""
+
+    def __init__(self, env: CountingEnv, steps: int) -> None:
+        self.env = env
+        self.steps = steps
+
+    @property
+    def done(self) -> bool:
+        return self.env.steps >= self.steps
+
+    def safe_point(self, agent: Any) -> None:
+        """Nothing to save."""
+
+
 def test_every_registered_agent_can_be_made() -> None:
     names = rls3_registry.names("agents")
-    assert {"random", "stratified", "sb3/ppo", "sb3/a2c", "sb3/sac", "sb3/td3", "sb3/dqn"} <= set(names)
-    assert {"tianshou/ppo", "tianshou/sac"} <= set(names)
+    assert {"random", "stratified"} <= set(names)
+    assert {f"sb3/{name}" for name in SB3_ALGORITHMS} <= set(names)
+    assert {f"tianshou/{name}" for name in TIANSHOU_ALGORITHMS} <= set(names)
     for name in names:
         assert make_agent(name, seed=0).action_views
         assert load_spec(name).description
@@ -37,11 +78,16 @@ def test_the_built_in_plugins_are_installed_as_third_parties_would_be() -> None:
     [
         ("sb3/sac", ("box",)),
         ("sb3/td3", ("box",)),
+        ("sb3/tqc", ("box",)),
+        ("sb3/crossq", ("box",)),
         ("sb3/dqn", ("relation",)),
         ("sb3/ppo", ("box", "multi_discrete", "relation")),
         ("sb3/a2c", ("box", "multi_discrete", "relation")),
         ("tianshou/sac", ("box",)),
+        ("tianshou/redq", ("box",)),
+        ("tianshou/dqn", ("relation",)),
         ("tianshou/ppo", ("box", "multi_discrete", "relation")),
+        ("tianshou/a2c", ("box", "multi_discrete", "relation")),
         ("stratified", ("relation",)),
     ],
 )
@@ -55,6 +101,62 @@ def test_an_algorithm_takes_the_views_it_can_and_a_wrong_one_is_told_which(name:
         with pytest.raises(UserError) as refusal:
             choose_view(agent, view, name)
         assert str(refusal.value) == f"action_view: agent {name!r} cannot take {view!r}; it takes {views[0]}"
+
+
+def test_every_action_view_stands_under_the_type_of_its_space() -> None:
+    kinds = [kind.name for kind in load_catalog().training]
+    for name in VIEWS:
+        (space_type,) = (space_type for space_type, views in VIEWS_BY_SPACE.items() if name in views)
+        assert isinstance(make_view(name, kinds).space, space_type)
+
+
+def test_another_algorithm_of_a_library_is_one_row_and_one_yaml(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(SB3_ALGORITHMS, "qrdqn", Algorithm(QRDQN, DqnSettings, (gymnasium.spaces.Discrete,)))
+    settings = {**load_spec("sb3/dqn").settings, "algorithm": "qrdqn"}
+    file = tmp_path / "qrdqn.yaml"
+    file.write_text(yaml.safe_dump({"plugin": "sb3", "settings": settings}), encoding="utf-8")
+    agent, again = (make_agent(str(file), seed) for seed in (0, 1))
+    assert agent.action_views == ("relation",)
+    env = CountingEnv()
+    agent.learn(env, Until(env, 20))
+    agent.save(tmp_path / "saved")
+    again.load(tmp_path / "saved")
+    observation, _ = env.reset(seed=3)
+    assert again.act(observation, deterministic=True) == agent.act(observation, deterministic=True)
+
+
+@pytest.mark.parametrize("name", ["sb3/sac", "sb3/tqc", "sb3/crossq", "tianshou/sac", "tianshou/redq"])
+@pytest.mark.parametrize("dimensions", [3, 5])
+def test_the_entropy_to_keep_grows_with_the_actions_dimensions(name: str, dimensions: int) -> None:
+    agent: Any = make_agent(name, seed=0, overrides={"target_entropy_per_dim": 0.5})
+    agent.observation_space = gymnasium.spaces.Box(-1.0, 1.0, (4,))
+    agent.action_space = gymnasium.spaces.Box(-1.0, 1.0, (dimensions,))
+    with agent.generators:
+        model = agent.build()
+    target = model.target_entropy if name.startswith("sb3") else model.alpha._target_entropy
+    assert target == 0.5 * dimensions
+
+
+def test_an_agent_says_which_spaces_it_needs() -> None:
+    env = CountingEnv()
+    for name in ("sb3/sac", "tianshou/sac"):
+        with pytest.raises(UserError, match=rf"{name.replace('/', ' ')} acts in Box, not in Discrete\(2\)"):
+            make_agent(name, seed=0).learn(env, Until(env, 1))
+    pictures = RLS3SceneEnv(observation="pixels")
+    for name in ("sb3/crossq", "tianshou/sac"):
+        with pytest.raises(UserError, match="flat observations.*use 'state'"):
+            make_agent(name, seed=0).learn(pictures, Until(env, 1))
+
+
+def test_an_agent_that_has_learned_continues_where_the_environment_stands() -> None:
+    for name in ("random", "sb3/dqn", "tianshou/dqn"):
+        env = CountingEnv()
+        agent = make_agent(name, seed=0)
+        for steps in (3, 6):
+            agent.learn(env, Until(env, steps))
+            assert (env.steps, env.resets) == (steps, 1)
 
 
 def test_an_agent_may_be_a_yaml_file_a_plugin_or_a_class(tmp_path: Path) -> None:
@@ -78,11 +180,16 @@ def test_overrides_go_over_the_settings_of_the_yaml() -> None:
         ("sb3/sac", {"gama": 0.9}, "unknown key 'settings.gama'; did you mean 'gamma'"),
         ("sb3/sac", {"gamma": 1.5}, "settings.gamma: should be less than or equal to 1, not 1.5"),
         ("sb3/sac", {"ent_coef": "atuo"}, "settings.ent_coef"),
+        ("sb3/tqc", {"target_entropy_per_dim": 0.7}, "settings.target_entropy_per_dim: should be less than 0.6931"),
+        ("sb3/sac", {"target_entropy": 2.5}, "'settings.target_entropy'; did you mean 'target_entropy_per_dim'"),
+        ("sb3/crossq", {"target_entropy": 2.5}, "did you mean 'target_entropy_per_dim'"),
+        ("tianshou/sac", {"target_entropy": 2.5}, "did you mean 'target_entropy_per_dim'"),
+        ("tianshou/redq", {"subset_size": 11}, "settings: subset_size should be at most ensemble_size (10)"),
         ("sb3/sac", {"net_arch": []}, "settings.net_arch"),
         ("sb3/ppo", {"n_steps": "many"}, "settings.n_steps"),
         ("sb3/sac", {"algorithm": "sax"}, "settings.algorithm: unknown algorithm 'sax'; did you mean 'sac'"),
         ("tianshou/sac", {"algorithm": "ppo"}, "settings"),
-        ("tianshou", {}, "settings.algorithm: is missing; one of ppo, sac"),
+        ("tianshou", {}, "settings.algorithm: is missing; one of a2c, ppo, sac, redq, dqn"),
         ("stratified", {"retries": -1}, "settings.retries: should be greater than or equal to 0, not -1"),
         ("rls3_agents.samplers.random:Nobody", {}, "has no class 'Nobody'"),
         ("nowhere.at_all:Agent", {}, "cannot be imported: No module named 'nowhere'"),
@@ -107,6 +214,7 @@ def test_an_unknown_key_of_an_agent_file_is_named(tmp_path: Path) -> None:
     ("name", "module", "library", "extra"),
     [
         ("sb3/sac", "rls3_agents.sb3.sb3_agent", "stable_baselines3", "sb3"),
+        ("sb3/sac", "rls3_agents.sb3.sb3_agent", "sb3_contrib", "sb3"),
         ("tianshou/sac", "rls3_agents.tianshou.tianshou_agent", "tianshou", "tianshou"),
     ],
 )
@@ -122,23 +230,14 @@ def test_a_library_that_is_not_installed_comes_with_the_command_that_installs_it
 
 def test_a_saved_agent_is_not_taken_for_another(tmp_path: Path) -> None:
     agent = make_agent("random", seed=0)
-    env = gymnasium.make("CartPole-v1")
-    agent.learn(lambda: env, _Done())
+    env = CountingEnv()
+    agent.learn(env, Until(env, 0))
     agent.save(tmp_path)
-    with pytest.raises(UserError, match=r"agent\.json: holds an agent of kind 'random', not 'sb3'"):
+    with pytest.raises(UserError, match=r"agent\.json: holds the agent 'random', not 'sb3'"):
         make_agent("sb3/sac", seed=0).load(tmp_path)
     (tmp_path / "agent.json").write_text("{", encoding="utf-8")
     with pytest.raises(UserError, match="cannot be read as part of a saved agent"):
         make_agent("random", seed=0).load(tmp_path)
-
-
-class _Done:
-    """A monitor whose budget is spent."""
-
-    done = True
-
-    def safe_point(self, agent: Any) -> None:
-        """Nothing to save."""
 
 
 @pytest.mark.parametrize(

@@ -167,7 +167,7 @@ def test_the_agent_of_contributing_samples(examples: Path, monkeypatch: pytest.M
     monkeypatch.syspath_prepend(examples)
     agent, again = (make_agent("touring.yaml", seed) for seed in (3, 4))
     start = agent.turn  # type: ignore[attr-defined]
-    agent.learn(frozen_env, Steps())
+    agent.learn(frozen_env(), Steps())
     agent.save(Path("saved"))
     again.load(Path("saved"))
     assert again.turn == agent.turn == start + 12 * 5  # type: ignore[attr-defined]

@@ -9,6 +9,7 @@ import gymnasium
 import numpy as np
 from gymnasium import spaces
 
+from rls3_agents.algorithms import views_of
 from rls3_agents.samplers.scripted import ScriptedAgent
 from rls3_agents.settings import Settings, parse
 from rls3_registry.errors import UserError
@@ -21,12 +22,12 @@ class RandomSettings(Settings):
 class RandomAgent(ScriptedAgent):
     """Draws uniformly from the action space, whichever view that is."""
 
-    kind = "random"
-    action_views: ClassVar[tuple[str, ...]] = ("box", "multi_discrete", "relation")
+    name = "random"
+    action_views: ClassVar[tuple[str, ...]] = views_of(spaces.Box, spaces.MultiDiscrete, spaces.Discrete)
 
-    def __init__(self, settings: Mapping[str, Any], seed: int) -> None:
+    def __init__(self, settings: Mapping[str, Any], *, seed: int) -> None:
         parse(RandomSettings, settings)
-        super().__init__(seed)
+        super().__init__(seed=seed)
 
     def choose(self, space: gymnasium.Space[Any]) -> Any:
         if isinstance(space, spaces.Box):

@@ -10,43 +10,42 @@ import gymnasium
 import numpy as np
 
 from rls3_agents import saving, spaces
-from rls3_agents.base import EnvFactory, Monitor
+from rls3_agents.base import Monitor
 from rls3_registry.errors import UserError
 
 
 class ScriptedAgent:
-    """Acts by a rule. Subclasses say how (`choose`), and what they learn from the answer (`heard`)."""
+    """Acts by a rule. Subclasses say which (`choose`), and may look at the result of each action (`on_step`)."""
 
-    kind: ClassVar[str]
+    name: ClassVar[str]
+    """Identifies the agent in its saved files."""
     action_views: ClassVar[tuple[str, ...]]
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, *, seed: int) -> None:
         self.rng = np.random.default_rng(seed)
         self.action_space: gymnasium.Space[Any] | None = None
-        self._loaded = False
 
     def choose(self, space: gymnasium.Space[Any]) -> Any:
-        """The next action."""
+        """The next action, an element of `space`."""
         raise NotImplementedError
 
-    def heard(self, info: Mapping[str, Any]) -> None:
-        """The environment's answer to the action just taken."""
+    def on_step(self, info: Mapping[str, Any]) -> None:
+        """Called with the environment's `info` after each action."""
 
     def own_state(self) -> dict[str, Any]:
         """State beyond the generator, JSON-ready."""
         return {}
 
     def load_own_state(self, state: Mapping[str, Any]) -> None:
-        """Take up what `own_state` gave."""
+        """Restore what `own_state` returned."""
 
-    def learn(self, make_env: EnvFactory, monitor: Monitor) -> None:
-        env = make_env()
-        self.action_space = env.action_space
-        if not self._loaded:
+    def learn(self, env: gymnasium.Env[Any, Any], monitor: Monitor) -> None:
+        if self.action_space is None:
             env.reset()
+        self.action_space = env.action_space
         while not monitor.done:
             *_, terminated, truncated, info = env.step(self.choose(env.action_space))
-            self.heard(info)
+            self.on_step(info)
             if terminated or truncated:
                 env.reset()
             monitor.safe_point(self)
@@ -59,13 +58,13 @@ class ScriptedAgent:
 
     def save(self, directory: Path) -> None:
         if self.action_space is None:
-            raise UserError("save: nothing to save before the agent has begun")
+            raise UserError("save: the agent has no state yet; let it learn, or load it, first")
         state = {"action_space": spaces.describe(self.action_space), "rng": self.rng.bit_generator.state}
-        saving.write_header(directory, self.kind, {**state, "own": self.own_state()})
+        saving.write_header(directory, self.name, {**state, "own": self.own_state()})
 
     def load(self, directory: Path) -> None:
-        state = saving.read_header(directory, self.kind)
-        self.action_space = spaces.restore(state["action_space"])
-        self.rng.bit_generator.state = state["rng"]
-        self.load_own_state(state["own"])
-        self._loaded = True
+        state = saving.read_header(directory, self.name)
+        with saving.restoring(directory):
+            self.action_space = spaces.restore(state["action_space"])
+            self.rng.bit_generator.state = state["rng"]
+            self.load_own_state(state["own"])

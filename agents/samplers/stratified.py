@@ -1,6 +1,6 @@
 """The balanced sampler: as many samples of every complexity, and within each as many of every term.
 
-The upper baseline of the benchmark: what a sampler that knows the test's distribution makes of the budget.
+The upper baseline of the benchmark: a sampler that knows the distribution of the test set and learns nothing.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ CARDS_PER_COMPLEXITY = 24
 
 
 def _deck() -> list[int]:
-    """Relation cells of one deck, 72 cards, in no order."""
+    """Relation cells of one deck of 72 cards, unshuffled."""
     sizes = np.bincount([relation.complexity for relation in RELATIONS])
     return [r.index for r in RELATIONS for _ in range(CARDS_PER_COMPLEXITY // int(sizes[r.complexity]))]
 
@@ -42,12 +42,12 @@ class StratifiedAgent(ScriptedAgent):
     An infeasible card goes to the back of the queue, at least a deck away, where another room may allow it.
     """
 
-    kind = "stratified"
+    name = "stratified"
     action_views: ClassVar[tuple[str, ...]] = ("relation",)
 
-    def __init__(self, settings: Mapping[str, Any], seed: int) -> None:
+    def __init__(self, settings: Mapping[str, Any], *, seed: int) -> None:
         self.settings = parse(StratifiedSettings, settings)
-        super().__init__(seed)
+        super().__init__(seed=seed)
         self._queue: deque[tuple[int, int]] = deque()  # (cell, times refused)
         self._dealt: tuple[int, int] | None = None
 
@@ -60,7 +60,7 @@ class StratifiedAgent(ScriptedAgent):
         slot = self.rng.integers(space.n // len(RELATIONS))
         return np.int64(space.start + slot * len(RELATIONS) + self._dealt[0])
 
-    def heard(self, info: Mapping[str, Any]) -> None:
+    def on_step(self, info: Mapping[str, Any]) -> None:
         if self._dealt is None:
             return
         cell, refused = self._dealt

@@ -4,6 +4,7 @@ observation as arrays, counters as plain values. `BaseAlgorithm.save` would pick
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,6 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 
 from rls3_agents import saving
-from rls3_registry.errors import UserError
 
 COUNTERS = (
     "num_timesteps",
@@ -23,7 +23,7 @@ COUNTERS = (
     "_current_progress_remaining",
     "exploration_rate",
 )
-"""Every counter that steers learning; `_n_calls` and `exploration_rate` are DQN's alone."""
+"""Every counter that steers learning; only DQN has `_n_calls` and `exploration_rate`."""
 COLUMNS = ("observations", "next_observations", "actions", "rewards", "dones", "timeouts")
 
 Arrays = dict[str, NDArray[Any]]
@@ -46,29 +46,23 @@ def save_model(model: BaseAlgorithm, directory: Path) -> dict[str, Any]:
     return counters
 
 
-def load_model(model: BaseAlgorithm, directory: Path, counters: dict[str, Any]) -> None:
-    """Put what `save_model` wrote into a newly built model of the same settings and spaces.
-
-    Raises `UserError` when the files don't fit the model.
-    """
+def load_model(model: BaseAlgorithm, directory: Path, counters: Mapping[str, Any]) -> None:
+    """Put what `save_model` wrote into a newly built model of the same settings and spaces."""
     tensors = saving.read_tensors(directory / "model.pt")
     arrays = saving.read_arrays(directory / "arrays.npz")
-    try:
-        model.set_parameters(tensors["parameters"], exact_match=True, device="cpu")
-        if tensors["log_ent_coef"] is not None:
-            model.log_ent_coef.data.copy_(tensors["log_ent_coef"])  # type: ignore[attr-defined]
-        model._last_obs = _gather("last_observation", arrays)
-        model._last_episode_starts = arrays["last_episode_starts"]
-        for name in COUNTERS:
-            if hasattr(model, name):
-                setattr(model, name, counters[name])
-        if isinstance(model, OffPolicyAlgorithm):
-            _fill(model, arrays, counters)
-    except (KeyError, ValueError, RuntimeError, AttributeError) as error:
-        raise UserError(f"{directory}: does not fit the agent's settings ({str(error).splitlines()[0]})") from error
+    model.set_parameters(tensors["parameters"], exact_match=True, device="cpu")
+    if tensors["log_ent_coef"] is not None:
+        model.log_ent_coef.data.copy_(tensors["log_ent_coef"])  # type: ignore[attr-defined]
+    model._last_obs = _gather("last_observation", arrays)
+    model._last_episode_starts = arrays["last_episode_starts"]
+    for name in COUNTERS:
+        if hasattr(model, name):
+            setattr(model, name, counters[name])
+    if isinstance(model, OffPolicyAlgorithm):
+        _fill(model, arrays, counters)
 
 
-def _fill(model: OffPolicyAlgorithm, arrays: Arrays, counters: dict[str, Any]) -> None:
+def _fill(model: OffPolicyAlgorithm, arrays: Arrays, counters: Mapping[str, Any]) -> None:
     buffer = model.replay_buffer
     assert buffer is not None
     for column in COLUMNS:

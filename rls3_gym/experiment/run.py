@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import gymnasium
 import torch
 
 from rls3_agents.base import SamplerAgent, choose_view
@@ -144,16 +143,13 @@ def _carry_out(
     monitor = RunMonitor(config, directory, env, parts.measurer, callbacks, saved)
     watched = MonitoredEnv(env, monitor, config.seed if saved is None else None)
 
-    def make_env() -> gymnasium.Env[Any, Any]:
-        return watched
-
     def ask() -> None:
         note("stopping: saving at the next safe point (Ctrl-C again: end now, keep the last checkpoint)")
         monitor.ask_to_stop()
 
     try:
         with graceful_stop(ask):
-            agent.learn(make_env, monitor)
+            agent.learn(watched, monitor)
         monitor.finish()
     finally:
         monitor.close()

@@ -1,0 +1,127 @@
+"""The Stable-Baselines3 algorithms that can be samplers, sb3-contrib's included, and their settings.
+
+Names of settings are the library's own unless a comment says otherwise. What is not a setting keeps the library's
+default.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import gymnasium
+import numpy as np
+from gymnasium.spaces import Box, Discrete, MultiDiscrete
+from pydantic import Field, PositiveFloat, PositiveInt
+from sb3_contrib import TQC, CrossQ
+from stable_baselines3 import A2C, DQN, PPO, SAC, TD3
+from stable_baselines3.common.noise import NormalActionNoise
+
+from rls3_agents.algorithms import (
+    Algorithm,
+    AlgorithmSettings,
+    BufferSize,
+    EntropyPerDim,
+    Fraction,
+    Layers,
+    Weight,
+    target_entropy,
+)
+
+HORIZON = 1_000_000_000
+"""Steps told to SB3 as the run's length. The budget counts valid samples, so the true number isn't known ahead."""
+
+SoftUpdate = Annotated[float, Field(gt=0, le=1)]
+"""Share of the new weights in the target networks."""
+
+
+class Sb3Settings(AlgorithmSettings):
+    """What every algorithm has."""
+
+    learning_rate: PositiveFloat
+    gamma: Fraction  # 0 where every step is paid for its own sample; near 1 for a reward at the episode's end
+    net_arch: Layers  # hidden layers of the actor and of the critic
+
+
+class OnPolicySettings(Sb3Settings):
+    """Learners from fresh rollouts."""
+
+    n_steps: Annotated[int, Field(ge=2)]  # environment steps per rollout
+    gae_lambda: Fraction
+    ent_coef: Weight
+    vf_coef: Weight
+    max_grad_norm: PositiveFloat
+    log_std_init: float  # log of the standard deviation that actions in a Box start with
+
+
+class PpoSettings(OnPolicySettings):
+    batch_size: Annotated[int, Field(ge=2)]
+    n_epochs: PositiveInt
+    clip_range: Annotated[float, Field(gt=0, lt=1)]
+
+
+class OffPolicySettings(Sb3Settings):
+    """Learners from a replay buffer."""
+
+    buffer_size: BufferSize  # transitions kept
+    learning_starts: Annotated[int, Field(ge=0)]  # uniform actions before the first gradient step
+    batch_size: PositiveInt
+    train_freq: PositiveInt  # environment steps between updates
+    gradient_steps: PositiveInt  # gradient steps per update
+
+
+class EntropySettings(OffPolicySettings):
+    """Off-policy learners that are paid for the entropy of their policy as well."""
+
+    # Weight of entropy: a number, or `auto_X` to learn it, starting from X (`auto` starts from 1).
+    ent_coef: Weight | Annotated[str, Field(pattern=r"^auto(_\d*\.?\d*[1-9]\d*)?$")]
+    target_entropy_per_dim: EntropyPerDim  # ours: entropy that a learned weight keeps; SB3 takes that of all dimensions
+
+
+class SacSettings(EntropySettings):
+    tau: SoftUpdate
+
+
+class CrossQSettings(EntropySettings):
+    policy_delay: PositiveInt
+
+
+class Td3Settings(OffPolicySettings):
+    tau: SoftUpdate
+    policy_delay: PositiveInt
+    action_noise: Weight  # ours: standard deviation of the Gaussian noise on the actions
+
+
+class DqnSettings(OffPolicySettings):
+    tau: SoftUpdate
+    target_update_interval: PositiveInt  # environment steps
+    max_grad_norm: PositiveFloat
+    exploration_steps: PositiveInt  # ours: steps from all-random to the final share (a run's length isn't known ahead)
+    exploration_final_eps: Fraction
+
+
+ALGORITHMS: dict[str, Algorithm[Sb3Settings]] = {
+    "ppo": Algorithm(PPO, PpoSettings, (Box, MultiDiscrete, Discrete)),
+    "a2c": Algorithm(A2C, OnPolicySettings, (Box, MultiDiscrete, Discrete)),
+    "sac": Algorithm(SAC, SacSettings, (Box,)),
+    "td3": Algorithm(TD3, Td3Settings, (Box,)),
+    "tqc": Algorithm(TQC, SacSettings, (Box,)),
+    "crossq": Algorithm(CrossQ, CrossQSettings, (Box,)),
+    "dqn": Algorithm(DQN, DqnSettings, (Discrete,)),
+}
+
+
+def constructor_arguments(settings: Sb3Settings, actions: gymnasium.Space[Any]) -> dict[str, Any]:
+    """The settings as SB3's constructors spell them, for actions in this space."""
+    arguments = settings.model_dump(exclude={"algorithm"})
+    arguments["policy_kwargs"] = {"net_arch": arguments.pop("net_arch")}
+    if "log_std_init" in arguments:
+        arguments["policy_kwargs"]["log_std_init"] = arguments.pop("log_std_init")
+    if "exploration_steps" in arguments:
+        arguments["exploration_fraction"] = arguments.pop("exploration_steps") / HORIZON
+    if isinstance(actions, Box):
+        if "action_noise" in arguments:
+            sigma = np.full(actions.shape, arguments["action_noise"])
+            arguments["action_noise"] = NormalActionNoise(np.zeros_like(sigma), sigma)
+        if "target_entropy_per_dim" in arguments:
+            arguments["target_entropy"] = target_entropy(arguments.pop("target_entropy_per_dim"), actions)
+    return arguments
