@@ -28,7 +28,7 @@ def measure(folder: Path, train_table: SceneTable, settings: PretrainSettings) -
     """Everything the card states about a model folder, measured; also written to `measured.json`."""
     vlm = load_vlm(str(folder))
     assert isinstance(vlm, OpenClipVLM)
-    test, presence = load_set("test", 64), load_set("presence", 64)
+    test, presence = load_set("test"), load_set("presence")
     accuracy = accuracy_table(vlm, test.samples)
     probe_table = draw_scenes("test", _PROBE_SCENES_PER_LAYOUT, seed=settings.seed + 3)
     n_kinds = len(load_catalog().training)
@@ -39,7 +39,7 @@ def measure(folder: Path, train_table: SceneTable, settings: PretrainSettings) -
         "parameters": sum(p.numel() for p in vlm.clip.model.parameters()),
         "weights_bytes": (folder / WEIGHTS_FILE).stat().st_size,
         "scenes": len(train_table),
-        "presence_accuracy": presence_accuracy(vlm, presence.samples),
+        "presence_accuracy": presence_accuracy(vlm, presence.items),
         "presence_set": presence.hash,
         "relation": accuracy.as_dict(),
         "relation_set": test.hash,

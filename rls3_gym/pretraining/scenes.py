@@ -65,7 +65,7 @@ def _draw_layout_scenes(job: tuple[str, int, int, int]) -> SceneTable:
     kinds = [k.name for k in catalog.training]
     number = {name: i for i, name in enumerate(kinds)}
     rng = np.random.default_rng([seed, index, *family.encode()])
-    rules, frame, backend = FeasibilityRules(), CameraFrame(layout.camera), EmbeddedBackend(IMAGE_SIZE)
+    rules, frame, backend = FeasibilityRules(), CameraFrame(layout.camera), EmbeddedBackend(image_size=IMAGE_SIZE)
     rgb = np.zeros((count, IMAGE_SIZE, IMAGE_SIZE, 3), np.uint8)
     table_kinds = np.full((count, SLOTS), -1, np.int64)
     positions = np.zeros((count, SLOTS, 3), np.float32)

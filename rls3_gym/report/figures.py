@@ -204,13 +204,9 @@ def _loop(run: RunData) -> list[FigureItem]:
         ]
     reports = run.of_kind("finetune")
     if reports:
-        keys = {
-            "first steps": "loss_first",
-            "last steps": "loss_last",
-            "contrastive part": "contrastive",
-            "hard-negative part": "hard_negative",
-        }
-        losses = {name: _line(reports, key) for name, key in keys.items()}
+        parts = [name for name in reports[0]["losses"] if not name.startswith("total_")]
+        keys = {"first steps": "total_first", "last steps": "total_last"} | {p.replace("_", " "): p for p in parts}
+        losses = {label: _line(reports, "losses", name) for label, name in keys.items()}
         figures.append(
             FigureItem(
                 "Fine-tuning loss",
@@ -219,11 +215,13 @@ def _loop(run: RunData) -> list[FigureItem]:
                 [
                     (
                         str(r["round"]), f"{r['n_samples']:,}", f"{r['optimizer_steps']:,}",
-                        *("–" if r[key] is None else f"{r[key]:.3f}" for key in keys.values()), f"{r['seconds']:.1f}",
+                        *("–" if r["losses"][name] is None else f"{r['losses'][name]:.3f}" for name in keys.values()),
+                        f"{r['seconds']:.1f}",
                     )
                     for r in reports
                 ],
-                note="First and last steps: mean total loss over the first and last tenth of a round.",
+                note="First and last steps: mean total loss over the first and last tenth of a round. Others: means "
+                "over the round, unweighted.",
             )
         )  # fmt: skip
     return figures
