@@ -176,10 +176,12 @@ def test_teaching_leaves_a_state_that_was_taken_before_as_it_is(guide):
     state, digest = vlm.state(), vlm.digest()
     vlm.finetune(guide, rng(1))
     assert vlm.digest() != digest
+    after = []
     for _ in range(2):
         vlm.load_state(state)
         assert vlm.digest() == digest
-        vlm.finetune(guide, rng(2))
+        after.append(vlm.finetune(guide, rng(2)).digest_after)
+    assert after[0] == after[1]
 
 
 def test_the_state_of_another_model_is_refused_and_changes_nothing(guide):

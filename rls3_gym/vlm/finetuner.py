@@ -26,7 +26,7 @@ Losses = Callable[[Sequence[CaptionItem], np.random.Generator], Mapping[str, Ten
 Logits = Callable[[Sequence[CaptionItem]], Float]
 """(n, 1 + most negatives) logits of items as in `rls3_gym.vlm.feedback`; called in evaluation mode."""
 
-_PROBE = 16
+_PROBE = 8
 """Items of a round that are scored after it, to see whether the model still says different things of them."""
 _COLLAPSED = 1e-3
 """Standard deviation of logits below which they say nothing."""
