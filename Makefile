@@ -45,8 +45,8 @@ format: $(VENV)/.install  ## let ruff rewrite the files
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(VENV)/.install  ## measure the tracer, a step of the environment, a round of fine-tuning
-	set -e; for name in tracer env_step finetune; do echo "== $$name"; $(OFFLINE) $(BIN)/python benchmarks/$$name.py; done
+bench: $(VENV)/.install  ## measure the tracer, a step of the environment, a round of fine-tuning, a checkpoint
+	set -e; for name in tracer env_step finetune checkpoint; do echo "== $$name"; $(OFFLINE) $(BIN)/python benchmarks/$$name.py; done
 
 clean:  ## remove the virtual environment and all that was built
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

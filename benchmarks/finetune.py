@@ -19,25 +19,26 @@ import torch
 from torch.nn import functional as F
 
 from rls3_gym.evalsets.loader import load_set
-from rls3_gym.sample import Sample
+from rls3_gym.sample import CaptionItem
 from rls3_gym.vlm.loading import load_vlm
-from rls3_gym.vlm.losses import contrastive_loss, hard_negative_loss
+from rls3_gym.vlm.losses import contrastive_loss, hard_negative_loss, same_caption
 from rls3_gym.vlm.open_clip.adapter import OpenClipVLM
 
 
-def bare_round(vlm: OpenClipVLM, batches: list[list[Sample]], rng: np.random.Generator) -> float:
+def bare_round(vlm: OpenClipVLM, batches: list[list[CaptionItem]], rng: np.random.Generator) -> float:
     """Seconds of forward, backward and optimizer steps alone."""
     ready = []
     for batch in batches:
         captions = [s.caption for s in batch]
         negatives = [s.negatives[int(rng.integers(len(s.negatives)))].caption for s in batch]
-        ids = np.unique(captions, return_inverse=True)[1]
-        same = torch.from_numpy(ids[:, None] == ids[None, :])
+        same = same_caption(captions, vlm.clip.device)
         ready.append((vlm._features.of(batch), vlm.clip.tokenizer([*captions, *negatives]), same))
     parameters = [p for p in vlm.clip.model.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(parameters, lr=1e-3)
     vlm.clip.model.train()
-    vlm.clip.freeze_statistics()
+    for part in vlm.clip.model.modules():
+        if isinstance(part, torch.nn.BatchNorm2d):
+            part.eval()  # as in a round
     started = time.perf_counter()
     for features, tokens, same in ready:
         images = F.normalize(vlm.clip.embed_features(features), dim=-1)

@@ -126,9 +126,7 @@ class NobodyVLM:
 
 def make_env(view: str, oracle: str, centered: bool = True) -> RLS3SceneEnv:
     env = RLS3SceneEnv(vlm=NobodyVLM(), finetune=False, action_view=view, extrinsic="steer:DefaultOracle")  # type: ignore[arg-type]
-    env.loop.extrinsic = Oracle(
-        {"oracle": oracle, "centered": centered}, steps_per_episode=32, guide=lambda: ()
-    )
+    env.loop.extrinsic = Oracle({"oracle": oracle, "centered": centered}, steps_per_episode=32, guide=lambda: ())
     return env
 
 

@@ -322,7 +322,7 @@ def test_odd_values_are_one_line_too(complaint: Any, words: tuple[str, ...], sai
 
 def test_keys_that_are_no_text_are_named(complaint: Any, tmp_path: Path) -> None:
     file = tmp_path / "vlm.yaml"
-    file.write_text("adapter: open_clip\n1: 2\n", encoding="utf-8")
+    file.write_text("plugin: open_clip\n1: 2\n", encoding="utf-8")
     assert "keys must be text, not 1" in complaint("evaluate", "--vlm", file)
 
 

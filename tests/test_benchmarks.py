@@ -24,6 +24,7 @@ IN_SMALL = {
     "benchmarks/tracer.py": ["--captures", "2"],
     "benchmarks/env_step.py": ["--episodes", "2"],
     "benchmarks/finetune.py": ["--samples", "64", "--repeats", "1"],
+    "benchmarks/checkpoint.py": ["--model", "packaged:tiny", "--train", "visual.trunk.projection.*", "--samples", "20"],
     "benchmarks/teach.py": ["--seeds", "1", "--budgets", "500", "--processes", "1", "--out", "taught"],
     "benchmarks/samplers.py": [*TINY_RUN, "--results", "results"],
     "benchmarks/rewards.py": [*TINY_RUN, "--results", "results", "--rewards", "cell_error", "episode_error"],

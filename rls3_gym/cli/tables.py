@@ -13,6 +13,7 @@ from rls3_agents.loading import GROUP, load_spec
 from rls3_gym.registration import ENV_IDS
 from rls3_gym.scene.catalog import load_catalog
 from rls3_gym.scene.families import load_family
+from rls3_gym.vlm.base import VLMS
 from rls3_registry.plugins import installed
 
 Rows = list[dict[str, Any]]
@@ -31,8 +32,8 @@ def _agents() -> Rows:
 
 
 def _vlms() -> Rows:
-    specs = {name: rls3_registry.load("vlms", name) for name in rls3_registry.names("vlms")}
-    return [{"name": n, "model": s.get("model"), "description": s.get("description", "")} for n, s in specs.items()]
+    specs = {name: VLMS.find(name)[1] for name in VLMS.names()}
+    return [{"name": n, "plugin": spec.plugin, "description": spec.description} for n, spec in specs.items()]
 
 
 def _backends() -> Rows:

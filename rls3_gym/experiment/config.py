@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 import rls3_registry
 from rls3_agents.loading import load_spec
 from rls3_gym.envs.settings import ActionViewName, EnvironmentSettings
+from rls3_gym.vlm.base import VLMS
 from rls3_registry.errors import UserError
 from rls3_registry.validation import check
 
@@ -129,14 +130,10 @@ class ExperimentConfig(BaseModel):
     def resolved(self) -> ExperimentConfig:
         """The same experiment with the settings of the agent's and the VLM's own files written out, so that a run says
         all of what it did, and goes on as it began when those files change. Raises `UserError` for an unknown name."""
-        from rls3_gym.vlm.loading import load_spec as load_vlm_spec  # brings torch
-
         agent = self.agent.model_copy(
             update={"settings": {**load_spec(self.agent.name).settings, **self.agent.settings}}
         )
-        vlm = self.vlm.model_copy(
-            update={"finetune": {**load_vlm_spec(self.vlm.name)[1].finetune, **self.vlm.finetune}}
-        )
+        vlm = self.vlm.model_copy(update={"finetune": {**VLMS.find(self.vlm.name)[1].finetune, **self.vlm.finetune}})
         return self.model_copy(update={"agent": agent, "vlm": vlm})
 
     def to_yaml(self) -> str:

@@ -154,11 +154,6 @@ class RunMonitor:
 
 def _finetune_row(counts: Mapping[str, int], report: Mapping[str, Any]) -> FinetuneRow:
     """The row of a fine-tuning from its `FineTuneReport` as a dictionary."""
-    # AT THE MERGE: the report brings `losses` itself; the next two statements go.
-    names = {"loss_first": "total_first", "loss_last": "total_last"} | {n: n for n in ("contrastive", "hard_negative")}
-    if "losses" not in report:
-        rest = {key: value for key, value in report.items() if key not in names}
-        report = rest | {"losses": {name: report[key] for key, name in names.items()}}
     return FinetuneRow.model_validate({key: counts[key] for key in ("round", "n_generated", "n_trained")} | {**report})
 
 

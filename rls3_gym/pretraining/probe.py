@@ -22,7 +22,7 @@ def embed(clip: ClipModel, table: SceneTable) -> np.ndarray:
         for start in range(0, len(table), 256):
             pixels = clip.pixels(list(table.rgb[start : start + 256]))
             features = clip.model.encode_image(pixels)  # type: ignore[operator]
-            rows.append(torch.nn.functional.normalize(features, dim=-1).numpy())
+            rows.append(torch.nn.functional.normalize(features, dim=-1).cpu().numpy())
     return np.concatenate(rows)
 
 

@@ -23,7 +23,7 @@ from torch.nn import functional as F
 
 from rls3_gym.pretraining.captions import CaptionWriter, Written
 from rls3_gym.pretraining.scenes import GRID, IMAGE_SIZE, SceneTable
-from rls3_gym.vlm.losses import contrastive_loss, hard_negative_loss
+from rls3_gym.vlm.losses import contrastive_loss, hard_negative_loss, same_caption
 from rls3_gym.vlm.open_clip.clip_model import ClipModel
 from rls3_gym.vlm.open_clip.tokenizer import CompactTokenizer
 from rls3_gym.vlm.open_clip.weights import open_clip_module
@@ -274,9 +274,7 @@ class Pretraining:
         written = self.clip.embed_texts([one.caption for one in (*true, *false)])
         texts = F.normalize(written, dim=-1)
         right, wrong = texts[: len(rows)], texts[len(rows) :]
-        captions = [one.caption for one in true]
-        ids = np.unique(captions, return_inverse=True)[1]
-        same = torch.from_numpy(ids[:, None] == ids[None, :])
+        same = same_caption([one.caption for one in true], self.clip.device)
         log_scale: Any = self.clip.model.logit_scale
         scale = log_scale.exp().clamp(max=self.settings.max_logit_scale)
         t = self._targets

@@ -1,22 +1,28 @@
-"""What a VLM is to the loop: it says how well it does on samples, and it can be taught with them."""
+"""What a VLM is: it scores pictures with captions, and it can be taught with them. And how one is described."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import model_validator
 
+import rls3_registry
 from rls3_gym.sample import CaptionItem
+from rls3_registry.errors import UserError
+from rls3_registry.plugins import PluginSection, PluginSpec
 
 Float = NDArray[np.float32]
 
 
 @dataclass(frozen=True, eq=False)
 class Feedback:
-    """Scores of n samples. Logits are the VLM's own similarity logits."""
+    """Scores of n items; made by `rls3_gym.vlm.feedback`. Logits are the VLM's own."""
 
     correct: NDArray[np.bool_]
     """(n,) strict: the true caption is preferred to every hard negative."""
@@ -27,7 +33,7 @@ class Feedback:
     margin: Float
     """(n,) true caption minus hardest negative, logits."""
     hardest: NDArray[np.int64]
-    """(n,) index of the hardest negative in the sample's `negatives`."""
+    """(n,) index of the hardest negative in the item's `negatives`."""
     loss: Float
     """(n,) cross entropy of the true caption among it and its negatives, nats."""
     p_true: Float
@@ -53,12 +59,9 @@ class FineTuneReport:
 
     n_samples: int
     optimizer_steps: int
-    loss_first: float
-    loss_last: float
-    """Mean total loss over the first and last tenth of the steps, nats."""
-    contrastive: float
-    hard_negative: float
-    """Mean parts of the dual loss over the round, nats, before weighting."""
+    losses: dict[str, float]
+    """`total_first` and `total_last`: mean weighted total over the first and the last tenth of the steps; and for every
+    loss by its name the mean over the round, before weighting. Nats."""
     digest_before: str
     digest_after: str
     seconds: float
@@ -66,31 +69,107 @@ class FineTuneReport:
     """Why the weights from before the round were restored; None when they were not."""
 
     def as_dict(self) -> dict[str, Any]:
-        return asdict(self)
+        """JSON-ready; JSON has no NaN, so a loss that became one is null."""
+        losses = {name: value if math.isfinite(value) else None for name, value in self.losses.items()}
+        return {**asdict(self), "losses": losses}
 
 
 class VLM(Protocol):
     """A vision-language model that scores and learns; `vlm/open_clip/adapter.py` is one.
 
-    A class that YAML names as `adapter` also has the class method `from_yaml(name, options, finetune, where)`: the VLM
-    that goes by `name`, from the YAML's own keys and its settings for fine-tuning; `where` is for error messages.
+    A plugin class is called as `Class(settings, name=..., finetune=...)`: its own settings, the name it goes by, and
+    its settings for fine-tuning, both mappings that it checks; see `rls3_registry.plugins`. It need not do all by
+    itself: `rls3_gym.vlm.finetuner.Finetuner` has batches, replay, roll-back and state for every model, and
+    `rls3_gym.vlm.feedback` makes feedback from logits.
     """
 
     name: str
+    """The registry name, path or `module:Class` it was loaded by."""
     image_size: int
     """Side of the square pictures it likes best, pixels; others are resized."""
 
-    def evaluate(self, samples: Sequence[CaptionItem]) -> Feedback:
-        """Score samples in batches, without gradients and without changing the model."""
+    def evaluate(self, items: Sequence[CaptionItem]) -> Feedback:
+        """Score items in batches, without gradients and without changing the model.
 
-    def finetune(self, samples: Sequence[CaptionItem], rng: np.random.Generator) -> FineTuneReport:
-        """Teach one round. A non-finite loss or a collapse restores the weights from before it and says so."""
+        Args:
+            items: Pictures (height, width, 3) uint8 with a true caption and at least one negative each.
+
+        Returns:
+            One score per item, in their order; of length 0 for no items.
+        """
+
+    def finetune(self, items: Sequence[CaptionItem], rng: np.random.Generator) -> FineTuneReport:
+        """Teach one round. A non-finite loss or a collapse restores the weights from before it and says so.
+
+        Args:
+            items: What to teach with, at least one.
+            rng: The only source of chance: order, replay, which negatives.
+
+        Raises:
+            ValueError: There are no items.
+        """
 
     def state(self) -> dict[str, Any]:
-        """Everything a continued run needs: trainable weights, optimizer, replay; tensors by name."""
+        """What teaching can change: trainable weights, optimizer, replay; all else is named by its digest.
+
+        Returns:
+            A tree of dictionaries with tensors (on the CPU), numpy arrays and JSON values, as `rls3_gym.runs.codec`
+            saves it. Later teaching leaves it as it is.
+        """
 
     def load_state(self, state: Mapping[str, Any]) -> None:
-        """The inverse of `state`."""
+        """The inverse of `state`.
+
+        Raises:
+            UserError: The state belongs to other frozen weights, or to other trainable ones.
+            KeyError, ValueError: It is no state of a VLM.
+        """
 
     def digest(self) -> str:
-        """Short hash of the weights: names VLM states in every log row."""
+        """Short hash of all weights, the same on every device: names VLM states in every log row."""
+
+
+_FORMER_KEYS = {"adapter": "plugin"} | {key: f"settings.{key}" for key in ("model", "pretrained", "quick_gelu")}
+
+
+class VlmSpec(PluginSpec):
+    """One YAML of `registry/vlms`."""
+
+    finetune: dict[str, Any] = {}
+    """How the VLM is taught; handed to the class beside `settings`."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _former_keys(cls, content: Any) -> Any:
+        """Older files have an `adapter`, and its keys at the top."""
+        old = [f"{key!r} is {new!r} now" for key, new in _FORMER_KEYS.items() if key in content]
+        if old:
+            raise ValueError(", ".join(old))
+        return content
+
+
+class VlmSection(PluginSection[VlmSpec]):
+    """Finds VLMs as other plugins are found, and open_clip model folders by their path as well."""
+
+    def find(self, name: str) -> tuple[str, VlmSpec]:
+        """Where `name` is described (for messages), and how.
+
+        Args:
+            name: A registry name, a path ending in .yaml, an open_clip model folder, an installed plugin's name, or
+                `module:Class`.
+
+        Raises:
+            UserError: The name is none of these (the nearest are listed), or its file has a wrong key.
+        """
+        if name not in rls3_registry.names(self.section) and not name.endswith((".yaml", ".yml")):
+            if Path(name).is_dir():
+                return name, VlmSpec(plugin="open_clip", settings={"model": name})
+            if Path(name).is_file():
+                raise UserError(
+                    f"{name}: a bare checkpoint does not say which model it belongs to; "
+                    "write a YAML with plugin and settings: {model, pretrained}, and give that"
+                )
+        return super().find(name)
+
+
+VLMS = VlmSection("vlms", "VLM", ("evaluate", "finetune", "state", "load_state", "digest"), VlmSpec)

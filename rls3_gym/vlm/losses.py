@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -24,3 +27,9 @@ def hard_negative_loss(images: Tensor, texts: Tensor, negatives: Tensor, scale: 
     """Mean log loss of preferring each true caption to its hard negative; all (n, d) normalized. Scalar, nats."""
     margin = scale * (images * (texts - negatives)).sum(-1)
     return F.softplus(-margin).mean()
+
+
+def same_caption(captions: Sequence[str], device: torch.device) -> Tensor:
+    """(n, n) bool: pairs that have the very same caption; each caption with itself too."""
+    ids = np.unique(captions, return_inverse=True)[1]
+    return torch.from_numpy(ids[:, None] == ids[None, :]).to(device)

@@ -1,43 +1,54 @@
-"""Settings of a fine-tuning round, shared by the adapters and read from YAML."""
+"""Settings that every adapter reads from YAML: how a round of fine-tuning goes, and the device. No torch here."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, Literal
+import re
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, Field, model_validator
 
-from rls3_registry.validation import check
+from rls3_registry.validation import Settings
 
 
-class FineTuneSettings(BaseModel):
-    """How one round teaches the VLM. Defaults suit the packaged tiny model."""
+def _device(name: str) -> str:
+    if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", name):
+        raise ValueError("should be auto, cpu, cuda, cuda:N or mps")
+    return name
 
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+Device = Annotated[str, AfterValidator(_device)]
+"""`auto` is the first of cuda, mps and cpu that is there; see `rls3_gym.vlm.device`."""
+
+
+class FineTuneSettings(Settings):
+    """How one round teaches a VLM. An adapter that needs more derives its own. Defaults suit the packaged model."""
 
     learning_rate: float = Field(1e-3, gt=0, le=1)
     epochs: float = Field(4.0, gt=0, le=1000)
-    """Passes over the round's samples; with replay, steps are counted as if without it."""
-    batch_size: int = Field(64, ge=2)
+    """Passes over the round's items; with replay, steps are counted as if without it."""
+    batch_size: int = Field(64, ge=1)
+    """Items of an optimizer step."""
+    accumulation_steps: int = Field(1, ge=1)
+    """Parts that a batch is cut into, to save memory; their gradients are added. A loss that compares the items of a
+    batch with each other (a contrastive one) then compares within a part alone: it has fewer negatives."""
     weight_decay: float = Field(0.02, ge=0)
     clip_norm: float = Field(1.0, gt=0)
     """Largest gradient norm."""
     warmup_steps: int = Field(10, ge=0)
     """Steps of linear warm-up at the start of each round."""
-    contrastive_weight: float = Field(1.0, ge=0)
-    hard_negative_weight: float = Field(1.0, ge=0)
-    single_opposite_share: float = Field(0.6, ge=0, le=1)
-    """Chance that a sample's hard negative of a step turns one term; otherwise any of its negatives."""
+    loss_weights: dict[str, Annotated[float, Field(ge=0)]] = {}
+    """Weights of the adapter's losses by their names; 1 where left out."""
     replay: float = Field(0.5, ge=0, lt=1)
     """Share of each batch drawn from earlier rounds. The paper clears its batch: 0."""
     replay_capacity: int = Field(8192, ge=1)
-    """Most recent trained samples kept for replay."""
-    max_logit_scale: float = Field(60.0, gt=0)
-    train: tuple[str, ...] = ("visual.*", "text.*", "logit_scale")
+    """Most recent trained items kept for replay."""
+    train: tuple[str, ...] = ("*",)
     """Patterns (shell style) of the parameters that train; all others are frozen."""
     precision: Literal["fp32", "bf16"] = "fp32"
+    """Of the forward pass while training; weights, optimizer and scoring stay in fp32."""
 
-
-def finetune_settings(values: Mapping[str, Any], where: str) -> FineTuneSettings:
-    """Check settings that were read from `where`. Raises `UserError` naming the key."""
-    return check(FineTuneSettings, values, where, section="finetune")
+    @model_validator(mode="after")
+    def _parts_hold_something(self) -> FineTuneSettings:
+        if self.accumulation_steps > self.batch_size:
+            raise ValueError(f"accumulation_steps should be at most batch_size ({self.batch_size})")
+        return self

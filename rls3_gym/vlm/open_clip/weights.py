@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from pydantic import BaseModel, ConfigDict
+from safetensors import SafetensorError
 from torch import Tensor
 
 from rls3_gym._compat import torchvision as torchvision_compat
+from rls3_gym.vlm.device import find_device
 from rls3_gym.vlm.open_clip.clip_model import ClipModel
 from rls3_gym.vlm.open_clip.tokenizer import CompactTokenizer
+from rls3_gym.vlm.settings import Device
 from rls3_registry.errors import UserError, first_line, unknown
-from rls3_registry.validation import check
+from rls3_registry.validation import Settings
 
 PACKAGED = Path(__file__).resolve().parent.parent / "packaged"
 VOCABULARY_FILE = "vocabulary.json"
@@ -24,32 +26,33 @@ CONFIG_FILE = "open_clip_config.json"
 WEIGHTS_FILE = "open_clip_model.safetensors"
 
 
-class ClipSource(BaseModel):
-    """Keys of a VLM's YAML with the adapter `open_clip`, beside those that every VLM has."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
+class OpenClipSettings(Settings):
+    """`settings` of a VLM's YAML with the plugin `open_clip`: which model, and where it computes."""
 
     model: str
     """`packaged:NAME`, an open_clip model name, or the path of an open_clip model folder."""
     pretrained: str | None = None
-    """For open_clip names: a checkpoint file, or a tag that open_clip can fetch."""
+    """For open_clip names: a checkpoint file, or a tag that open_clip can fetch; weights drawn anew when left out."""
     quick_gelu: bool = False
+    """For open_clip names: OpenAI's weights, and what was tuned from them, need it."""
+    device: Device = "auto"
+    """`cpu`, `cuda`, `cuda:1`, `mps`, or `auto`: the first of cuda, mps and cpu that is there."""
 
 
-def load_clip(options: Mapping[str, Any], where: str) -> ClipModel:
-    """The model that the options of a YAML file name. Raises `UserError` for a wrong key or weights that don't load."""
-    source = check(ClipSource, options, where)
+def load_clip(source: OpenClipSettings) -> ClipModel:
+    """The model that the settings name, on its device. Raises `UserError` for weights that don't load."""
+    device = find_device(source.device)
     packaged, is_folder = source.model.startswith("packaged:"), Path(source.model).is_dir()
     if (packaged or is_folder) and (source.pretrained or source.quick_gelu):
         raise UserError(
-            f"{where}: pretrained and quick_gelu go with the names of open_clip's models; {source.model} has weights "
+            f"settings: pretrained and quick_gelu go with the names of open_clip's models; {source.model} has weights "
             "and settings of its own"
         )
     if packaged:
-        return load_folder(PACKAGED / source.model.removeprefix("packaged:"))
+        return load_folder(PACKAGED / source.model.removeprefix("packaged:"), device)
     if is_folder:
-        return load_folder(Path(source.model))
-    return load_named(source.model, source.pretrained, source.quick_gelu)
+        return load_folder(Path(source.model), device)
+    return load_named(source.model, source.pretrained, source.quick_gelu, device)
 
 
 def open_clip_module() -> Any:
@@ -62,10 +65,10 @@ def open_clip_module() -> Any:
     return open_clip
 
 
-def load_folder(folder: Path) -> ClipModel:
+def load_folder(folder: Path, device: torch.device) -> ClipModel:
     """A model from a folder with open_clip's config and safetensors weights (its `local-dir` format).
 
-    A `vocabulary.json` beside them means the compact tokenizer. Raises `UserError` for a folder that is none.
+    A `vocabulary.json` beside them means the compact tokenizer. Raises `UserError` for any other folder.
     """
     open_clip = open_clip_module()
     for needed in (CONFIG_FILE, WEIGHTS_FILE):
@@ -82,14 +85,12 @@ def load_folder(folder: Path) -> ClipModel:
             tokenizer = open_clip.get_tokenizer(f"local-dir:{folder}")
         preprocess = config["preprocess_cfg"]
         size = int(config["model_cfg"]["vision_cfg"]["image_size"])
-        clip = ClipModel(model, tokenizer, size, preprocess["mean"], preprocess["std"])
+        clip = ClipModel(model.to(device), tokenizer, size, preprocess["mean"], preprocess["std"])
         _try_out(clip)
         return clip
     except (OSError, ValueError, KeyError, IndexError, RuntimeError, TypeError) as error:
         raise UserError(f"{folder}: cannot be loaded as an open_clip model ({first_line(error)})") from error
-    except Exception as error:  # safetensors has an exception type of its own, outside the usual ones
-        if type(error).__name__ != "SafetensorError":
-            raise
+    except SafetensorError as error:
         raise UserError(f"{folder / WEIGHTS_FILE}: is not readable as safetensors ({first_line(error)})") from error
 
 
@@ -102,7 +103,7 @@ def _try_out(clip: ClipModel) -> None:
         clip.embed_texts(["The red bowl is above the blue cup."])
 
 
-def load_named(model_name: str, pretrained: str | None, quick_gelu: bool) -> ClipModel:
+def load_named(model_name: str, pretrained: str | None, quick_gelu: bool, device: torch.device) -> ClipModel:
     """A model of open_clip's own table, e.g. `ViT-B-32`, with weights from a local file or a tag it can fetch."""
     open_clip = open_clip_module()
     known = open_clip.list_models()
@@ -119,4 +120,4 @@ def load_named(model_name: str, pretrained: str | None, quick_gelu: bool) -> Cli
     size = visual.image_size[0] if isinstance(visual.image_size, tuple) else visual.image_size
     mean = getattr(visual, "image_mean", None) or open_clip.OPENAI_DATASET_MEAN
     std = getattr(visual, "image_std", None) or open_clip.OPENAI_DATASET_STD
-    return ClipModel(model, open_clip.get_tokenizer(model_name), int(size), mean, std)
+    return ClipModel(model.to(device), open_clip.get_tokenizer(model_name), int(size), mean, std)

@@ -1,0 +1,284 @@
+"""The fine-tuner of every VLM: what trains, batches, replay, accumulation, precision, roll-back and state.
+
+An adapter gives it a module when it is built, and two functions of itself when it teaches: `losses`, the loss of a few
+items by name, and `logits`, their scores. All else that a round needs is here, whatever the model is.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable, Mapping, Sequence
+from fnmatch import fnmatchcase
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from rls3_gym.sample import CaptionItem, decode_items, encode_items
+from rls3_gym.vlm.base import FineTuneReport, Float
+from rls3_gym.vlm.settings import FineTuneSettings
+from rls3_registry.errors import UserError, unknown
+
+Losses = Callable[[Sequence[CaptionItem], np.random.Generator], Mapping[str, Tensor]]
+"""Scalar losses of a batch by name, with gradients; called in training mode, under autocast where settings say bf16."""
+Logits = Callable[[Sequence[CaptionItem]], Float]
+"""(n, 1 + most negatives) logits of items as in `rls3_gym.vlm.feedback`; called in evaluation mode."""
+
+_PROBE = 8
+"""Items of a round that are scored after it, to see whether the model still says different things of them."""
+_COLLAPSED = 1e-3
+"""Standard deviation of logits below which they say nothing."""
+
+
+class Finetuner:
+    """Teaches a module in rounds."""
+
+    def __init__(
+        self,
+        module: nn.Module,
+        settings: FineTuneSettings,
+        losses: Sequence[str],
+        public_name: Callable[[str], str] = str,
+    ) -> None:
+        """Freeze all parameters that `settings.train` does not name.
+
+        Args:
+            module: The whole model, on its device; it is changed by teaching, and left in evaluation mode.
+            settings: How to teach.
+            losses: Names of all losses that the adapter gives.
+            public_name: From a parameter's name in the module to its name in settings and states.
+
+        Raises:
+            UserError: A pattern that no parameter matches, nothing left to train, or a weight for an unknown loss.
+        """
+        self.settings = settings
+        self._module = module.eval()
+        for name in settings.loss_weights:
+            if name not in losses:
+                raise unknown("loss in finetune.loss_weights", name, losses)
+        self.trainable = _set_trainable(module, settings.train, public_name)
+        """The parameters that train, by their public names."""
+        self._optimizer = self._new_optimizer()
+        self._replay: list[CaptionItem] = []
+        self._digest: str | None = None
+        self._frozen: str | None = None
+
+    # ------------------------------------------------------------------ teaching
+
+    def teach(
+        self, items: Sequence[CaptionItem], rng: np.random.Generator, losses: Losses, logits: Logits
+    ) -> FineTuneReport:
+        """One round on `items`. On a non-finite loss or a collapse the weights of before are restored.
+
+        Raises `ValueError` when there are no items.
+        """
+        if not items:
+            raise ValueError("there is nothing to teach with")
+        started = time.perf_counter()
+        before, digest_before = self._learned(), self.digest()
+        steps, failure = self._train(items, rng, losses)
+        failure = failure or _collapse(logits(items[:_PROBE]))
+        if failure:
+            self._put_back(before)
+            self._digest = digest_before
+        else:
+            self._replay = [*self._replay, *items][-self.settings.replay_capacity :]
+        return FineTuneReport(
+            n_samples=len(items),
+            optimizer_steps=len(steps),
+            losses=_summary(steps),
+            digest_before=digest_before,
+            digest_after=self.digest(),
+            seconds=time.perf_counter() - started,
+            rolled_back=failure,
+        )
+
+    def batches(self, items: Sequence[CaptionItem], rng: np.random.Generator) -> list[list[CaptionItem]]:
+        """The round's batches: new items, reshuffled each pass, and the replay share of earlier ones."""
+        s = self.settings
+        n_old = int(s.batch_size * s.replay) if self._replay else 0
+        n_new = s.batch_size - n_old
+        n_steps = max(1, int(len(items) * s.epochs / s.batch_size))
+        order: list[int] = []
+        while len(order) < n_steps * n_new:
+            order.extend(int(i) for i in rng.permutation(len(items)))
+        batches = []
+        for step in range(n_steps):
+            new = [items[i] for i in order[step * n_new : (step + 1) * n_new]]
+            old = [self._replay[int(i)] for i in rng.integers(len(self._replay), size=n_old)] if n_old else []
+            batches.append(new + old)
+        return batches
+
+    def _train(
+        self, items: Sequence[CaptionItem], rng: np.random.Generator, losses: Losses
+    ) -> tuple[list[dict[str, float]], str | None]:
+        """The losses of each step, and what went wrong."""
+        steps: list[dict[str, float]] = []
+        self._digest = None
+        self._module.train()
+        _keep_statistics(self._module)
+        try:
+            for number, batch in enumerate(self.batches(items, rng), start=1):
+                warmup = min(1.0, number / max(1, self.settings.warmup_steps))
+                steps.append(self._step(batch, rng, losses, self.settings.learning_rate * warmup))
+                if not np.isfinite(steps[-1]["total"]):
+                    return steps, f"the loss became {steps[-1]['total']} at step {number}"
+        finally:
+            self._module.eval()
+        return steps, None
+
+    def _step(
+        self, batch: Sequence[CaptionItem], rng: np.random.Generator, losses: Losses, learning_rate: float
+    ) -> dict[str, float]:
+        """One optimizer step; the weighted total and the losses by name. No step is taken on a non-finite total."""
+        self._optimizer.zero_grad(set_to_none=True)
+        values: dict[str, float] = {}
+        for part in _parts(batch, self.settings.accumulation_steps):
+            share = len(part) / len(batch)
+            with self._precision():
+                named = losses(part, rng)
+            weights = self.settings.loss_weights
+            total = torch.stack([weights.get(name, 1.0) * loss for name, loss in named.items()]).sum()
+            said = torch.stack([loss.detach().float() for loss in (total, *named.values())]).tolist()
+            for name, value in zip(("total", *named), said, strict=True):
+                values[name] = values.get(name, 0.0) + share * value
+            if not np.isfinite(values["total"]):
+                return values
+            (share * total).backward()
+        for group in self._optimizer.param_groups:
+            group["lr"] = learning_rate
+        torch.nn.utils.clip_grad_norm_(self.trainable.values(), self.settings.clip_norm)
+        self._optimizer.step()
+        return values
+
+    def _precision(self) -> torch.autocast:
+        device = next(iter(self.trainable.values())).device
+        return torch.autocast(device.type, torch.bfloat16, enabled=self.settings.precision == "bf16")
+
+    def _new_optimizer(self) -> torch.optim.AdamW:
+        s = self.settings
+        return torch.optim.AdamW(self.trainable.values(), lr=s.learning_rate, weight_decay=s.weight_decay)
+
+    # ------------------------------------------------------------------ state
+
+    def state(self) -> dict[str, Any]:
+        """What teaching changes: weights and optimizer moments by name, replayed items; and the digest of the rest."""
+        return {"frozen": self.frozen, **self._learned(), "replay": encode_items(self._replay)}
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        """The inverse of `state`. Raises `UserError` for the state of another model, and then changes nothing."""
+        if state["frozen"] != self.frozen:
+            raise UserError(
+                f"the state belongs to frozen weights {state['frozen']}, not {self.frozen}: to another model, "
+                "or to one with another finetune.train"
+            )
+        there, here = ({name: tuple(w.shape) for name, w in ws.items()} for ws in (state["weights"], self.trainable))
+        if there != here:
+            name = sorted({*there.items()} ^ {*here.items()})[0][0]
+            raise UserError(f"the state's {name} has the shape {there.get(name)}, the model's {here.get(name)}")
+        self._replay = decode_items(state["replay"])
+        self._put_back(state)
+        self._digest = None
+
+    def _learned(self) -> dict[str, Any]:
+        """Copies of the trainable weights, and of the optimizer's moments where there are any yet."""
+        moments = {name: self._optimizer.state.get(weight, {}) for name, weight in self.trainable.items()}
+        return {
+            "weights": {name: _copy(weight) for name, weight in self.trainable.items()},
+            "optimizer": {name: {k: _copy(v) for k, v in row.items()} for name, row in moments.items() if row},
+        }
+
+    def _put_back(self, learned: Mapping[str, Any]) -> None:
+        """The inverse of `_learned`."""
+        with torch.no_grad():
+            for name, weight in self.trainable.items():
+                weight.copy_(learned["weights"][name])
+        self._optimizer = self._new_optimizer()
+        state, moments = self._optimizer.state_dict(), learned["optimizer"]
+        rows = {i: moments[name] for i, name in enumerate(self.trainable) if name in moments}
+        state["state"] = {i: {k: v.clone() for k, v in row.items()} for i, row in rows.items()}
+        self._optimizer.load_state_dict(state)
+
+    @property
+    def frozen(self) -> str:
+        """Digest of all that teaching never changes: frozen weights, and buffers such as batch-norm statistics."""
+        if self._frozen is None:
+            # A weight may go by two names (tied embeddings): what trains under one is not frozen under the other.
+            named = self._module.named_parameters(remove_duplicate=False)
+            training = {name for name, weight in named if weight.requires_grad}
+            weights = self._module.state_dict()
+            self._frozen = _digest_of({name: weights[name] for name in weights.keys() - training})
+        return self._frozen
+
+    def digest(self) -> str:
+        """12 hex digits of the SHA-256 over all weights, computed anew only after they changed."""
+        if self._digest is None:
+            self._digest = _digest_of(self._module.state_dict())
+        return self._digest
+
+
+def _set_trainable(
+    module: nn.Module, patterns: Sequence[str], public_name: Callable[[str], str]
+) -> dict[str, nn.Parameter]:
+    named = {public_name(name): parameter for name, parameter in module.named_parameters()}
+    for pattern in patterns:
+        if not any(fnmatchcase(name, pattern) for name in named):
+            paths = [name.split(".") for name in named]
+            groups = {f"{'.'.join(p[:depth])}.*" for p in paths for depth in (1, 2) if len(p) > depth}
+            raise unknown("parameter pattern in finetune.train", pattern, groups or named)
+    for name, parameter in named.items():
+        parameter.requires_grad_(any(fnmatchcase(name, pattern) for pattern in patterns))
+    trainable = {name: parameter for name, parameter in named.items() if parameter.requires_grad}
+    if not trainable:
+        raise UserError("finetune.train: no parameter is left to train")
+    return trainable
+
+
+def _keep_statistics(module: nn.Module) -> None:
+    """Leave batch norms at the statistics they came with: a round's few pictures would distort them."""
+    for part in module.modules():
+        if isinstance(part, nn.modules.batchnorm._BatchNorm):
+            part.eval()
+
+
+def _parts(batch: Sequence[CaptionItem], n: int) -> list[Sequence[CaptionItem]]:
+    """The batch cut into `n` parts of equal length, give or take one."""
+    ends = [len(batch) * i // n for i in range(n + 1)]
+    return [batch[start:end] for start, end in zip(ends, ends[1:], strict=False)]
+
+
+def _collapse(logits: Float) -> str | None:
+    """Why these logits can't be a working model's; None when they can."""
+    gaps = np.isneginf(logits)
+    gaps[:, :2] = False  # every item has two captions at least: there, minus infinity is a score
+    known = logits[~gaps]
+    if not np.isfinite(known).all():
+        return "the scores became non-finite"
+    if known.std() < _COLLAPSED:
+        return "the model collapsed: all captions of all pictures score alike"
+    return None
+
+
+def _summary(steps: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """See `FineTuneReport.losses`."""
+    table = np.array([list(step.values()) for step in steps])
+    tenth = max(1, len(table) // 10)
+    means = dict(zip(steps[0], table.mean(0).tolist(), strict=True))
+    del means["total"]
+    return {"total_first": float(table[:tenth, 0].mean()), "total_last": float(table[-tenth:, 0].mean()), **means}
+
+
+def _copy(tensor: Tensor) -> Tensor:
+    """In main memory, whatever device it came from."""
+    return tensor.detach().clone().cpu()
+
+
+def _digest_of(tensors: Mapping[str, Tensor]) -> str:
+    """12 hex digits of the SHA-256 over names and bytes, in the order of the names."""
+    sha = hashlib.sha256()
+    for name, tensor in sorted(tensors.items()):
+        sha.update(name.encode())
+        sha.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    return sha.hexdigest()[:12]
