@@ -15,13 +15,13 @@ import numpy as np
 from gymnasium.spaces import Box, Discrete, MultiDiscrete
 from pydantic import Field
 
-from rls3_agents.settings import Settings, parse
 from rls3_registry.errors import UserError, unknown
+from rls3_registry.validation import Settings, check
 
 VIEWS_BY_SPACE: dict[type[gymnasium.Space[Any]], tuple[str, ...]] = {
-    Box: ("box",),
+    Box: ("preference", "box"),
     MultiDiscrete: ("multi_discrete",),
-    Discrete: ("relation",),
+    Discrete: ("select", "relation"),
 }
 """Action views by the type of their space, best first. A new view is one more name here."""
 
@@ -51,10 +51,14 @@ class Algorithm(Generic[S]):
     settings: type[S]
     spaces: tuple[type[gymnasium.Space[Any]], ...]
     """Types of action space that the algorithm can act in, best first."""
+    policy: Any = None
+    """The policy class; the library's choice for the observations when None."""
+    views: tuple[str, ...] | None = None
+    """The action views it takes; all those with its types of space when None."""
 
     @property
     def action_views(self) -> tuple[str, ...]:
-        return views_of(*self.spaces)
+        return views_of(*self.spaces) if self.views is None else self.views
 
 
 def views_of(*space_types: type[gymnasium.Space[Any]]) -> tuple[str, ...]:
@@ -73,7 +77,7 @@ def parse_algorithm(table: Mapping[str, Algorithm[S]], values: Mapping[str, Any]
         raise UserError(f"settings.algorithm: is missing; one of {', '.join(table)}")
     if not isinstance(name, str) or name not in table:
         raise unknown("algorithm", str(name), table, where="settings.algorithm")
-    return parse(table[name].settings, values)
+    return check(table[name].settings, values, section="settings")
 
 
 def target_entropy(per_dim: float, actions: Box) -> float:

@@ -14,6 +14,7 @@ from typing import Any, Protocol
 import gymnasium
 
 from rls3_registry.errors import UserError
+from rls3_registry.plugins import PluginSection, PluginSpec
 
 
 class Monitor(Protocol):
@@ -136,3 +137,27 @@ def choose_view(agent: SamplerAgent, wanted: str | None = None, name: str = "") 
         who, takes = name or type(agent).__name__, " or ".join(agent.action_views)
         raise UserError(f"action_view: agent {who!r} cannot take {wanted!r}; it takes {takes}")
     return wanted
+
+
+AGENTS: PluginSection[PluginSpec] = PluginSection(
+    "agents",
+    "agent",
+    ("learn", "act", "save", "load", "action_views"),
+    PluginSpec,
+    {"stable_baselines3": "sb3", "sb3_contrib": "sb3", "tianshou": "tianshou"},
+)
+
+
+def make_agent(name: str, seed: int, overrides: Mapping[str, Any] | None = None) -> SamplerAgent:
+    """A new agent.
+
+    Args:
+        name: A registry name, a path ending in .yaml, an installed plugin's name, or `module:Class`.
+        seed: Fixes all that the agent draws.
+        overrides: Settings put over those of its YAML.
+
+    Raises:
+        UserError: The name, a key or a value is wrong, or a library is not installed.
+    """
+    agent: SamplerAgent = AGENTS.create(name, overrides, seed=seed)
+    return agent

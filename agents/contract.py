@@ -25,9 +25,8 @@ import torch
 from numpy.typing import NDArray
 from safetensors.torch import load_file
 
-from rls3_agents.base import SamplerAgent, choose_view
+from rls3_agents.base import SamplerAgent, choose_view, make_agent
 from rls3_agents.global_rng import fingerprint
-from rls3_agents.loading import make_agent
 from rls3_gym.envs.scene_env import RLS3SceneEnv
 from rls3_gym.envs.views import VIEWS
 from rls3_registry.errors import UserError

@@ -28,8 +28,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from rls3_agents.base import SamplerAgent
-from rls3_agents.loading import make_agent
+from rls3_agents.base import SamplerAgent, make_agent
 from rls3_gym.envs.scene_env import RLS3SceneEnv
 from rls3_gym.evalsets.builder import cell_counts
 from rls3_gym.loop.lane import Lane

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from rls3_agents.loading import make_agent
+from rls3_agents.base import make_agent
 from rls3_gym.backends.embedded.backend import EmbeddedBackend
 from rls3_gym.envs.views import make_view
 from rls3_gym.evalsets.loader import held_out_keys, load_set

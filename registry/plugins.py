@@ -85,7 +85,7 @@ class PluginSection(Generic[S]):
             where = f"{self.section}/{name}.yaml"
             return where, check(self.spec, rls3_registry.load(self.section, name), where=where)
         if ":" in name or name in installed(self.group):
-            return name, self.spec(plugin=name)
+            return name, self.spec(plugin=name, description="installed plugin")
         raise unknown(self.what, name, {*rls3_registry.names(self.section), *installed(self.group)})
 
     def create(self, name: str, overrides: Mapping[str, Any] | None = None, **given: Any) -> Any:

@@ -16,6 +16,7 @@ RENAMED = {
     "eta": "train_fraction",
     "colour": "color",
     "adapter": "plugin",
+    "target_entropy": "target_entropy_per_dim",
 }
 """Keys of earlier releases and what they are called now."""
 M = TypeVar("M", bound=BaseModel)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import rls3_registry
+from rls3_agents.base import AGENTS
 from rls3_agents.contract import AgentContract
-from rls3_agents.loading import load_spec
 
 SMALL = {
     "batch_size": 3,
@@ -28,7 +28,7 @@ SMALL = {
 
 def contract_of(name: str) -> type[AgentContract]:
     """The contract's tests for a registered agent, with those of its settings made small that can be."""
-    settings = load_spec(name).settings
+    settings = AGENTS.find(name)[1].settings
     overrides = {key: value for key, value in SMALL.items() if key in settings}
     title = "Test" + "".join(part.title() for part in name.split("/"))
     return type(title, (AgentContract,), {"agent": name, "overrides": overrides})

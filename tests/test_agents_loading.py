@@ -14,15 +14,15 @@ from sb3_contrib import QRDQN
 
 import rls3_registry
 from rls3_agents.algorithms import VIEWS_BY_SPACE, Algorithm
-from rls3_agents.base import choose_view
-from rls3_agents.loading import GROUP, load_spec, make_agent
+from rls3_agents.base import AGENTS, choose_view, make_agent
 from rls3_agents.samplers.random import RandomAgent
 from rls3_agents.sb3.sb3_algorithms import ALGORITHMS as SB3_ALGORITHMS
 from rls3_agents.sb3.sb3_algorithms import DqnSettings
 from rls3_agents.spaces import describe, restore
 from rls3_agents.tianshou.tianshou_algorithms import ALGORITHMS as TIANSHOU_ALGORITHMS
 from rls3_gym.envs.scene_env import RLS3SceneEnv
-from rls3_gym.envs.views import VIEWS, make_view
+from rls3_gym.envs.settings import EnvironmentSettings
+from rls3_gym.envs.views import VIEWS
 from rls3_gym.scene.catalog import load_catalog
 from rls3_registry.errors import UserError
 from rls3_registry.plugins import installed
@@ -66,29 +66,31 @@ def test_every_registered_agent_can_be_made() -> None:
     assert {f"tianshou/{name}" for name in TIANSHOU_ALGORITHMS} <= set(names)
     for name in names:
         assert make_agent(name, seed=0).action_views
-        assert load_spec(name).description
+        assert AGENTS.find(name)[1].description
 
 
 def test_the_built_in_plugins_are_installed_as_third_parties_would_be() -> None:
-    assert {"random", "stratified", "sb3", "tianshou"} <= set(installed(GROUP))
+    assert {"random", "stratified", "sb3", "tianshou"} <= set(installed(AGENTS.group))
 
 
 @pytest.mark.parametrize(
     ("name", "views"),
     [
-        ("sb3/sac", ("box",)),
-        ("sb3/td3", ("box",)),
-        ("sb3/tqc", ("box",)),
-        ("sb3/crossq", ("box",)),
-        ("sb3/dqn", ("relation",)),
-        ("sb3/ppo", ("box", "multi_discrete", "relation")),
-        ("sb3/a2c", ("box", "multi_discrete", "relation")),
-        ("tianshou/sac", ("box",)),
-        ("tianshou/redq", ("box",)),
-        ("tianshou/dqn", ("relation",)),
-        ("tianshou/ppo", ("box", "multi_discrete", "relation")),
-        ("tianshou/a2c", ("box", "multi_discrete", "relation")),
+        ("sb3/sac", ("preference", "box")),
+        ("sb3/td3", ("preference", "box")),
+        ("sb3/tqc", ("preference", "box")),
+        ("sb3/crossq", ("preference", "box")),
+        ("sb3/dqn", ("select", "relation")),
+        ("sb3/ppo", ("preference", "box", "multi_discrete", "select", "relation")),
+        ("sb3/a2c", ("preference", "box", "multi_discrete", "select", "relation")),
+        ("tianshou/sac", ("preference", "box")),
+        ("tianshou/redq", ("preference", "box")),
+        ("tianshou/dqn", ("select", "relation")),
+        ("tianshou/ppo", ("preference", "box", "multi_discrete", "select", "relation")),
+        ("tianshou/a2c", ("preference", "box", "multi_discrete", "select", "relation")),
+        ("sb3/ppo_select", ("select",)),
         ("stratified", ("relation",)),
+        ("random", ("box", "multi_discrete", "relation", "select", "preference")),
     ],
 )
 def test_an_algorithm_takes_the_views_it_can_and_a_wrong_one_is_told_which(name: str, views: tuple[str, ...]) -> None:
@@ -97,28 +99,28 @@ def test_an_algorithm_takes_the_views_it_can_and_a_wrong_one_is_told_which(name:
     assert choose_view(agent, None, name) == views[0]
     for view in views:
         assert choose_view(agent, view, name) == view
-    for view in {"box", "multi_discrete", "relation"} - set(views):
+    for view in set(VIEWS) - set(views):
         with pytest.raises(UserError) as refusal:
             choose_view(agent, view, name)
-        assert str(refusal.value) == f"action_view: agent {name!r} cannot take {view!r}; it takes {views[0]}"
+        assert str(refusal.value) == f"action_view: agent {name!r} cannot take {view!r}; it takes {' or '.join(views)}"
 
 
 def test_every_action_view_stands_under_the_type_of_its_space() -> None:
     kinds = [kind.name for kind in load_catalog().training]
     for name in VIEWS:
         (space_type,) = (space_type for space_type, views in VIEWS_BY_SPACE.items() if name in views)
-        assert isinstance(make_view(name, kinds).space, space_type)
+        assert isinstance(VIEWS[name](kinds, EnvironmentSettings()).space, space_type)
 
 
 def test_another_algorithm_of_a_library_is_one_row_and_one_yaml(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(SB3_ALGORITHMS, "qrdqn", Algorithm(QRDQN, DqnSettings, (gymnasium.spaces.Discrete,)))
-    settings = {**load_spec("sb3/dqn").settings, "algorithm": "qrdqn"}
+    settings = {**AGENTS.find("sb3/dqn")[1].settings, "algorithm": "qrdqn"}
     file = tmp_path / "qrdqn.yaml"
     file.write_text(yaml.safe_dump({"plugin": "sb3", "settings": settings}), encoding="utf-8")
     agent, again = (make_agent(str(file), seed) for seed in (0, 1))
-    assert agent.action_views == ("relation",)
+    assert agent.action_views == ("select", "relation")
     env = CountingEnv()
     agent.learn(env, Until(env, 20))
     agent.save(tmp_path / "saved")
@@ -181,9 +183,9 @@ def test_overrides_go_over_the_settings_of_the_yaml() -> None:
         ("sb3/sac", {"gamma": 1.5}, "settings.gamma: should be less than or equal to 1, not 1.5"),
         ("sb3/sac", {"ent_coef": "atuo"}, "settings.ent_coef"),
         ("sb3/tqc", {"target_entropy_per_dim": 0.7}, "settings.target_entropy_per_dim: should be less than 0.6931"),
-        ("sb3/sac", {"target_entropy": 2.5}, "'settings.target_entropy'; did you mean 'target_entropy_per_dim'"),
-        ("sb3/crossq", {"target_entropy": 2.5}, "did you mean 'target_entropy_per_dim'"),
-        ("tianshou/sac", {"target_entropy": 2.5}, "did you mean 'target_entropy_per_dim'"),
+        ("sb3/sac", {"target_entropy": 2.5}, "'settings.target_entropy' is now called 'target_entropy_per_dim'"),
+        ("sb3/crossq", {"target_entropy": 2.5}, "is now called 'target_entropy_per_dim'"),
+        ("tianshou/sac", {"target_entropy": 2.5}, "is now called 'target_entropy_per_dim'"),
         ("tianshou/redq", {"subset_size": 11}, "settings: subset_size should be at most ensemble_size (10)"),
         ("sb3/sac", {"net_arch": []}, "settings.net_arch"),
         ("sb3/ppo", {"n_steps": "many"}, "settings.n_steps"),
@@ -193,7 +195,7 @@ def test_overrides_go_over_the_settings_of_the_yaml() -> None:
         ("stratified", {"retries": -1}, "settings.retries: should be greater than or equal to 0, not -1"),
         ("rls3_agents.samplers.random:Nobody", {}, "has no class 'Nobody'"),
         ("nowhere.at_all:Agent", {}, "cannot be imported: No module named 'nowhere'"),
-        ("rls3_agents.settings:Settings", {}, "is no agent plugin; it lacks learn"),
+        ("rls3_registry.validation:Settings", {}, "is no agent; it lacks learn"),
     ],
 )
 def test_a_mistake_is_one_line_that_says_what_would_be_right(name: str, overrides: dict[str, Any], said: str) -> None:

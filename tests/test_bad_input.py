@@ -73,7 +73,7 @@ def contents(folder: Path) -> dict[str, bytes]:
             ("run", "quickstart", "--set", "agent.settings.gama=0.5"),
             "unknown key 'settings.gama'; did you mean 'gamma'",
         ),
-        (("run", "quickstart", "--set", "vlm=tyni"), "unknown vlm 'tyni'; did you mean 'tiny'"),
+        (("run", "quickstart", "--set", "vlm=tyni"), "unknown VLM 'tyni'; did you mean 'tiny'"),
         (
             ("run", "quickstart", "--set", "vlm.finetune.epoch=1"),
             "unknown key 'finetune.epoch'; did you mean 'epochs'",
@@ -92,7 +92,7 @@ def contents(folder: Path) -> dict[str, bytes]:
             "unknown evaluation set 'tests'; did you mean 'test'",
         ),
         (("run", "quickstart", "--set", "environment.tt=3"), "unknown key 'environment.tt'"),
-        (("evaluate", "--vlm", "tinny"), "unknown vlm 'tinny'; did you mean 'tiny'"),
+        (("evaluate", "--vlm", "tinny"), "unknown VLM 'tinny'; did you mean 'tiny'"),
         (("evaluate", "--set", "tset"), "unknown evaluation set 'tset'; did you mean 'test'"),
         (("list", "agnets"), "unknown section 'agnets'; did you mean 'agents'"),
     ],
@@ -122,7 +122,7 @@ def test_a_wrong_name_is_answered_with_the_nearest(complaint: Any, words: tuple[
         ("agent.settings.gamma=2", "gamma"),
         ("vlm.finetune.learning_rate=-1", "finetune.learning_rate"),
         ("environment.intrinsic_infeasible={lost: -1}", "unknown reason 'lost'"),
-        ("environment.action_view=relation", "agent 'sb3/sac' cannot take 'relation'; it takes box"),
+        ("environment.action_view=relation", "agent 'sb3/sac' cannot take 'relation'; it takes preference or box"),
     ],
 )
 def test_a_wrong_value_is_answered_with_its_key_and_bound(
@@ -339,7 +339,7 @@ def test_a_plugin_in_the_folder_of_the_command_is_found_and_its_mistakes_are_nam
     command = [script, "run", "quickstart", "--set", "agent=broken:Agent"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 2
-    assert "agent plugin 'broken:Agent' cannot be imported: SyntaxError" in done.stderr
+    assert "agent 'broken:Agent' cannot be imported: SyntaxError" in done.stderr
 
 
 # Disks

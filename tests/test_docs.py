@@ -17,8 +17,7 @@ import typer
 import yaml
 
 import rls3_registry
-from rls3_agents.base import SamplerAgent
-from rls3_agents.loading import make_agent
+from rls3_agents.base import SamplerAgent, make_agent
 from rls3_gym.backends.base import load_backend
 from rls3_gym.cli.app import app
 from rls3_gym.experiment.config import load_config, parse_config

@@ -9,10 +9,9 @@ import gymnasium
 import numpy as np
 from gymnasium import spaces
 
-from rls3_agents.algorithms import views_of
 from rls3_agents.samplers.scripted import ScriptedAgent
-from rls3_agents.settings import Settings, parse
 from rls3_registry.errors import UserError
+from rls3_registry.validation import Settings, check
 
 
 class RandomSettings(Settings):
@@ -23,10 +22,10 @@ class RandomAgent(ScriptedAgent):
     """Draws uniformly from the action space, whichever view that is."""
 
     name = "random"
-    action_views: ClassVar[tuple[str, ...]] = views_of(spaces.Box, spaces.MultiDiscrete, spaces.Discrete)
+    action_views: ClassVar[tuple[str, ...]] = ("box", "multi_discrete", "relation", "select", "preference")
 
     def __init__(self, settings: Mapping[str, Any], *, seed: int) -> None:
-        parse(RandomSettings, settings)
+        check(RandomSettings, settings, section="settings")
         super().__init__(seed=seed)
 
     def choose(self, space: gymnasium.Space[Any]) -> Any:

@@ -15,9 +15,9 @@ from gymnasium import spaces
 from pydantic import Field
 
 from rls3_agents.samplers.scripted import ScriptedAgent
-from rls3_agents.settings import Settings, parse
 from rls3_gym.scene.relations import RELATIONS
 from rls3_registry.errors import UserError
+from rls3_registry.validation import Settings, check
 
 # A deck holds 24 cards of each complexity: the least number that 6, 12 and 8 cells share evenly. Within one
 # complexity every cell comes equally often, and by symmetry so does every term.
@@ -46,7 +46,7 @@ class StratifiedAgent(ScriptedAgent):
     action_views: ClassVar[tuple[str, ...]] = ("relation",)
 
     def __init__(self, settings: Mapping[str, Any], *, seed: int) -> None:
-        self.settings = parse(StratifiedSettings, settings)
+        self.settings = check(StratifiedSettings, settings, section="settings")
         super().__init__(seed=seed)
         self._queue: deque[tuple[int, int]] = deque()  # (cell, times refused)
         self._dealt: tuple[int, int] | None = None

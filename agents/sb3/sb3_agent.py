@@ -58,7 +58,8 @@ class Sb3Agent(LibraryAgent[Sb3Settings, BaseAlgorithm]):
         stand_in = DummyVecEnv([lambda: _SpacesOnly(self.observation_space, self.action_space)])
         arguments = constructor_arguments(self.settings, self.action_space)
         # No seed for SB3: it would seed the environment too, and Python's own generator.
-        model = algorithm(self._policy(algorithm), stand_in, device="cpu", **arguments)
+        policy = self.row.policy or self._policy(algorithm)
+        model = algorithm(policy, stand_in, device="cpu", **arguments)
         model.set_logger(Logger(folder=None, output_formats=[]))
         # Uniform actions are drawn from the space's generator, which is saved with the agent.
         model.action_space = self.action_space

@@ -26,6 +26,7 @@ from rls3_agents.algorithms import (
     Weight,
     target_entropy,
 )
+from rls3_agents.sb3.proposal_policy import ProposalPolicy
 
 HORIZON = 1_000_000_000
 """Steps told to SB3 as the run's length. The budget counts valid samples, so the true number isn't known ahead."""
@@ -101,6 +102,7 @@ class DqnSettings(OffPolicySettings):
 
 ALGORITHMS: dict[str, Algorithm[Sb3Settings]] = {
     "ppo": Algorithm(PPO, PpoSettings, (Box, MultiDiscrete, Discrete)),
+    "ppo_select": Algorithm(PPO, PpoSettings, (Discrete,), policy=ProposalPolicy, views=("select",)),
     "a2c": Algorithm(A2C, OnPolicySettings, (Box, MultiDiscrete, Discrete)),
     "sac": Algorithm(SAC, SacSettings, (Box,)),
     "td3": Algorithm(TD3, Td3Settings, (Box,)),

@@ -9,12 +9,14 @@ from rich.console import Console
 from rich.table import Table
 
 import rls3_registry
-from rls3_agents.loading import GROUP, load_spec
+from rls3_agents.base import AGENTS
+from rls3_gym.backends.base import BACKENDS
+from rls3_gym.loop.rewards.base import REWARDS
 from rls3_gym.registration import ENV_IDS
 from rls3_gym.scene.catalog import load_catalog
 from rls3_gym.scene.families import load_family
 from rls3_gym.vlm.base import VLMS
-from rls3_registry.plugins import installed
+from rls3_registry.plugins import PluginSection
 
 Rows = list[dict[str, Any]]
 
@@ -23,22 +25,9 @@ def _ids() -> Rows:
     return [{"id": name, "arguments": arguments} for name, arguments in ENV_IDS.items()]
 
 
-def _agents() -> Rows:
-    named = [(name, load_spec(name)) for name in rls3_registry.names("agents")]
-    rows = [{"name": name, "plugin": spec.plugin, "description": spec.description} for name, spec in named]
-    used = {spec.plugin for _, spec in named}
-    others = [point for name, point in sorted(installed(GROUP).items()) if name not in used]
-    return rows + [{"name": p.name, "plugin": p.value, "description": "installed plugin"} for p in others]
-
-
-def _vlms() -> Rows:
-    specs = {name: VLMS.find(name)[1] for name in VLMS.names()}
-    return [{"name": n, "plugin": spec.plugin, "description": spec.description} for n, spec in specs.items()]
-
-
-def _backends() -> Rows:
-    specs = {name: rls3_registry.load("backends", name) for name in rls3_registry.names("backends")}
-    return [{"name": n, "plugin": s.get("plugin"), "description": s.get("description", "")} for n, s in specs.items()]
+def _plugins(section: PluginSection[Any]) -> Rows:
+    specs = {name: section.find(name)[1] for name in section.names()}
+    return [{"name": name, "plugin": spec.plugin, "description": spec.description} for name, spec in specs.items()]
 
 
 def _experiments() -> Rows:
@@ -64,9 +53,10 @@ def _objects() -> Rows:
 
 SECTIONS: dict[str, Callable[[], Rows]] = {
     "ids": _ids,
-    "agents": _agents,
-    "vlms": _vlms,
-    "backends": _backends,
+    "agents": lambda: _plugins(AGENTS),
+    "vlms": lambda: _plugins(VLMS),
+    "backends": lambda: _plugins(BACKENDS),
+    "rewards": lambda: _plugins(REWARDS),
     "experiments": _experiments,
     "rooms": _rooms,
     "objects": _objects,

@@ -12,7 +12,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 import rls3_registry
-from rls3_agents.loading import load_spec
+from rls3_agents.base import AGENTS
 from rls3_gym.envs.settings import ActionViewName, EnvironmentSettings
 from rls3_gym.vlm.base import VLMS
 from rls3_registry.errors import UserError
@@ -131,7 +131,7 @@ class ExperimentConfig(BaseModel):
         """The same experiment with the settings of the agent's and the VLM's own files written out, so that a run says
         all of what it did, and goes on as it began when those files change. Raises `UserError` for an unknown name."""
         agent = self.agent.model_copy(
-            update={"settings": {**load_spec(self.agent.name).settings, **self.agent.settings}}
+            update={"settings": {**AGENTS.find(self.agent.name)[1].settings, **self.agent.settings}}
         )
         vlm = self.vlm.model_copy(update={"finetune": {**VLMS.find(self.vlm.name)[1].finetune, **self.vlm.finetune}})
         return self.model_copy(update={"agent": agent, "vlm": vlm})

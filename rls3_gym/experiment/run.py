@@ -9,8 +9,7 @@ from typing import Any
 
 import torch
 
-from rls3_agents.base import SamplerAgent, choose_view
-from rls3_agents.loading import make_agent
+from rls3_agents.base import SamplerAgent, choose_view, make_agent
 from rls3_gym.envs.scene_env import RLS3SceneEnv
 from rls3_gym.experiment.callbacks import RunCallback
 from rls3_gym.experiment.config import ExperimentConfig, load_config

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, TypeVar
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from rls3_gym.runs.directory import writing
 from rls3_registry.errors import UserError, first_line
@@ -136,6 +136,13 @@ class PlacedObject(NamedTuple):
     yaw: float
 
 
+def _placed(objects: Any) -> Any:
+    """Lists of five, as JSON has them, as `PlacedObject`; anything else is left for the check to refuse."""
+    if not isinstance(objects, list | tuple) or not all(isinstance(o, list | tuple) and len(o) == 5 for o in objects):
+        return objects
+    return tuple(PlacedObject(*values) for values in objects)
+
+
 class SampleRow(Row):
     """One valid sample: its caption, the VLM's verdict at the end of its episode, and where it came from."""
 
@@ -156,7 +163,7 @@ class SampleRow(Row):
     family: str
     layout: int
     split: str
-    objects: Annotated[tuple[Annotated[PlacedObject, Field(strict=False)], ...], Field(strict=False)]
+    objects: Annotated[tuple[PlacedObject, ...], BeforeValidator(_placed), Field(strict=False)]
     slot_a: int
     slot_b: int
     """Slots of the pair that the caption speaks of."""

@@ -1,0 +1,111 @@
+"""A policy for the `select` view that treats all proposals alike: one small network scores each of them.
+
+What it learns about a proposal in one place of the observation holds in every other, as it must where the order of the
+proposals says nothing; a plain network would have to learn it for each place anew.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import gymnasium
+import torch
+from gymnasium import spaces
+from stable_baselines3.common.policies import ActorCriticPolicy
+from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
+from stable_baselines3.common.type_aliases import Schedule
+from torch import Tensor, nn
+
+from rls3_gym.envs.views import FEATURES
+from rls3_registry.errors import UserError
+
+
+class ProposalExtractor(BaseFeaturesExtractor):
+    """Embeds every proposal, together with what the observation says beside them, by one shared network.
+
+    Observations (n, k * 9 + c) -> features (n, k * width), a proposal's next to each other.
+    """
+
+    def __init__(self, observation_space: spaces.Box, proposals: int, layers: Sequence[int]) -> None:
+        super().__init__(observation_space, features_dim=proposals * layers[-1])
+        self.proposals = proposals
+        context = observation_space.shape[0] - proposals * FEATURES
+        sizes = [FEATURES + context, *layers]
+        parts: list[nn.Module] = []
+        for before, after in zip(sizes, sizes[1:], strict=False):
+            parts += [nn.Linear(before, after), nn.Tanh()]
+        self.shared = nn.Sequential(*parts)
+
+    def forward(self, observations: Tensor) -> Tensor:
+        cut = self.proposals * FEATURES
+        each = observations[:, :cut].reshape(len(observations), self.proposals, FEATURES)
+        context = observations[:, None, cut:].expand(-1, self.proposals, -1)
+        embedded: Tensor = self.shared(torch.cat([each, context], dim=-1))
+        return embedded.flatten(1)
+
+
+class _Scores(nn.Module):
+    """(n, k * width) -> (n, k): one score for each proposal."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.width = width
+        self.score = nn.Linear(width, 1)
+        nn.init.orthogonal_(self.score.weight, gain=0.01)  # at first all are alike
+        nn.init.zeros_(self.score.bias)
+
+    def forward(self, features: Tensor) -> Tensor:
+        scores: Tensor = self.score(features.unflatten(1, (-1, self.width))).squeeze(-1)
+        return scores
+
+
+class _Value(nn.Module):
+    """(n, k * width) -> (n, 1): the value of the mean proposal."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.width = width
+        self.value = nn.Linear(width, 1)
+
+    def forward(self, features: Tensor) -> Tensor:
+        value: Tensor = self.value(features.unflatten(1, (-1, self.width)).mean(dim=1))
+        return value
+
+
+class ProposalPolicy(ActorCriticPolicy):
+    """An actor and critic over proposals, for PPO and A2C in the `select` view with flat observations."""
+
+    def __init__(
+        self,
+        observation_space: gymnasium.Space[Any],
+        action_space: gymnasium.Space[Any],
+        lr_schedule: Schedule,
+        net_arch: Sequence[int] = (64, 64),
+        **arguments: Any,
+    ) -> None:
+        """`net_arch`: layers of the shared network. Raises `UserError` for spaces that are not those of the view."""
+        if not isinstance(action_space, spaces.Discrete) or not (
+            isinstance(observation_space, spaces.Box) and len(observation_space.shape) == 1
+        ):
+            raise UserError("ppo_select: takes action_view 'select' and observation 'state'")
+        self._width = net_arch[-1]
+        super().__init__(
+            observation_space,
+            action_space,
+            lr_schedule,
+            net_arch=[],
+            features_extractor_class=ProposalExtractor,
+            features_extractor_kwargs={"proposals": int(action_space.n), "layers": list(net_arch)},
+            **arguments,
+        )
+
+    def _build(self, lr_schedule: Schedule) -> None:
+        super()._build(lr_schedule)
+        self.action_net = _Scores(self._width)
+        self.value_net = _Value(self._width)  # type: ignore[assignment]  # SB3 has a Linear there
+        self.optimizer = self.optimizer_class(
+            self.parameters(),
+            lr=lr_schedule(1),  # type: ignore[call-arg]  # every optimizer class takes it
+            **self.optimizer_kwargs,
+        )
