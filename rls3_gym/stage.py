@@ -241,6 +241,10 @@ class Stage:
         self._scenes = int(state["scenes"])
         self._show(Arrangement.decode(state["arrangement"]))
 
+    def show_again(self) -> None:
+        """Put the current arrangement back into the backend after it has shown something else."""
+        self._show(self.arrangement)
+
     def _show(self, arrangement: Arrangement) -> None:
         """Make an arrangement the current one; its picture is taken when first asked for."""
         self._arrangement, self._frame = arrangement, None

@@ -209,7 +209,10 @@ def test_a_step_after_the_episodes_end_asks_for_a_reset() -> None:
         ({"train_fraction": float("nan")}, "train_fraction: should be"),
         ({"stepps_per_episode": 3}, "unknown key 'stepps_per_episode'; did you mean 'steps_per_episode'"),
         ({"T": 3}, "'T' is now called 'steps_per_episode'"),
-        ({"selection": "ranom"}, "selection: should be 'random'"),
+        (
+            {"selection": "ranom"},
+            "selection: should be 'random', 'mined' or 'learnable', not 'ranom'; did you mean 'random'",
+        ),
         ({"intrinsic_infeasible": {"hiden": -1.0}}, "did you mean 'hidden'"),
         ({"intrinsic_feasible": "much"}, "intrinsic_feasible: should be a valid number, not 'much'"),
         ({"image_size": 8}, "image_size: should be greater than or equal to 16, not 8"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -165,3 +166,25 @@ def test_episodes_of_several_lanes_count_one_after_the_other_and_ask_the_vlm_onc
 def test_feedback_on_too_few_samples_is_refused() -> None:
     with pytest.raises(ValueError, match="3 samples but feedback on 2"):
         end(begun(), samples()[:3], split_feedback(feedback(samples()[:2], 1.0)))
+
+
+def test_mining_trains_what_the_vlm_fails_most() -> None:
+    scheduler = begun(selection="mined", episodes_per_round=1000)
+    wrong = [i % 3 == 0 for i in range(9)]
+    answers = feedback(samples()[:9], [not w for w in wrong])
+    answers = replace(answers, p_opposite=np.array([0.1 if w else 0.9 for w in wrong], np.float32))
+    end(scheduler, samples()[:9], split_feedback(answers))
+    chosen = [samples().index(sample) for sample in scheduler.batch]
+    assert 4 <= len(chosen) <= 5 and {0, 3, 6} <= set(chosen)
+
+
+def test_learnable_samples_are_those_a_reference_taught_on_the_guide_set_gets_right() -> None:
+    settings = schedule(selection="learnable", episodes_per_round=1000)
+    scheduler = Scheduler(tiny_vlm(), settings, guide=lambda: samples()[:12])
+    reference = tiny_vlm()
+    reference.finetune(samples()[:12], np.random.default_rng([0, 1]))
+    outcome = end(scheduler, samples())
+    gap = outcome.feedback.loss - reference.evaluate(samples()).loss
+    chosen = {samples().index(sample) for sample in scheduler.batch}
+    assert chosen == set(np.argsort(-gap, kind="stable")[:12].tolist())
+    assert len([i for i in chosen if i < 12]) > 6  # mostly what the reference has seen

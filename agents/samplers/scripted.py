@@ -24,6 +24,8 @@ class ScriptedAgent:
     def __init__(self, *, seed: int) -> None:
         self.rng = np.random.default_rng(seed)
         self.action_space: gymnasium.Space[Any] | None = None
+        self.observation: Any = None
+        """What the agent sees now. One whose rule depends on it saves it in `own_state`."""
 
     def choose(self, space: gymnasium.Space[Any]) -> Any:
         """The next action, an element of `space`."""
@@ -41,19 +43,20 @@ class ScriptedAgent:
 
     def learn(self, env: gymnasium.Env[Any, Any], monitor: Monitor) -> None:
         if self.action_space is None:
-            env.reset()
+            self.observation, _ = env.reset()
         self.action_space = env.action_space
         while not monitor.done:
-            *_, terminated, truncated, info = env.step(self.choose(env.action_space))
+            self.observation, _, terminated, truncated, info = env.step(self.choose(env.action_space))
             self.on_step(info)
             if terminated or truncated:
-                env.reset()
+                self.observation, _ = env.reset()
             monitor.safe_point(self)
 
     def act(self, observation: Any, deterministic: bool = False) -> Any:
-        """The next action; `observation` and `deterministic` change nothing here."""
+        """The next action for an observation; `deterministic` changes nothing here."""
         if self.action_space is None:
             raise UserError("act: the agent does not know its action space yet; let it learn, or load it, first")
+        self.observation = observation
         return self.choose(self.action_space)
 
     def save(self, directory: Path) -> None:

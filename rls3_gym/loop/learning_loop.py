@@ -19,6 +19,7 @@ from rls3_gym.evalsets.loader import held_out_keys, load_set
 from rls3_gym.loop.lane import NO_SUCH_EDIT, Episode, Lane, Offer
 from rls3_gym.loop.rewards.base import DEFAULT_EXTRINSIC, DEFAULT_INFEASIBLE, make_extrinsic, make_intrinsic
 from rls3_gym.loop.scheduler import EpisodeOutcome, Schedule, Scheduler
+from rls3_gym.sample import Sample
 from rls3_gym.scene.arrangement import Arrangement, Edit
 from rls3_gym.scene.layouts import family_names
 from rls3_gym.stage import FeasibilityRules, Outcome, Stage
@@ -99,12 +100,14 @@ class LearningLoop:
         if infeasible is None:
             infeasible = 0.0 if choosing else DEFAULT_INFEASIBLE
         self.intrinsic = make_intrinsic(settings.intrinsic_feasible, infeasible)
-        self.extrinsic = make_extrinsic(
-            settings.extrinsic, settings.steps_per_episode, lambda: load_set("guide", self.backend).samples
-        )
+
+        def guide() -> Sequence[Sample]:
+            return load_set("guide", self.backend).samples
+
+        self.extrinsic = make_extrinsic(settings.extrinsic, settings.steps_per_episode, guide)
         watches = settings.early_stopping is not None and settings.finetune
         validation = load_set("validation", self.backend).samples if watches else ()
-        self.scheduler = Scheduler(vlm, settings, held_out=self.held_out, validation=validation)
+        self.scheduler = Scheduler(vlm, settings, held_out=self.held_out, validation=validation, guide=guide)
         self._reasons: dict[str, int] = {}
         self._begun = False
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from pydantic import ConfigDict, Field
 
 from rls3_gym.loop.running_mean import RunningMean
-from rls3_gym.loop.selection import SELECTIONS, SelectionName
+from rls3_gym.loop.selection import SELECTIONS, Guide, SelectionName
 from rls3_gym.sample import Sample, decode_samples, encode_items
 from rls3_gym.vlm.base import VLM, Feedback, FineTuneReport
 from rls3_gym.vlm.feedback import join_feedback, split_feedback
@@ -101,6 +101,7 @@ class Scheduler:
         *,
         held_out: frozenset[str] = frozenset(),
         validation: Sequence[Sample] = (),
+        guide: Guide = tuple,
     ) -> None:
         """Take over a VLM.
 
@@ -109,13 +110,15 @@ class Scheduler:
             schedule: The numbers of the loop.
             held_out: Scene keys whose samples must not train.
             validation: What early stopping watches, where the schedule asks for it.
+            guide: Loads the guide set, where the selection asks for it.
         """
         self.vlm = vlm
         self.schedule = schedule
         self.held_out = held_out
         stopping = schedule.early_stopping is not None and schedule.finetune
         self.early_stopping = EarlyStopping(validation, schedule.early_stopping or 1) if stopping else None
-        self._selection = SELECTIONS[schedule.selection]
+        self._selection = SELECTIONS[schedule.selection]()
+        self._guide = guide
         self._first_state = vlm.state() if schedule.finetune else None
         self._term_error = RunningMean(6, ERROR_RATE, 0.5)
         self._complexity_error = RunningMean(3, ERROR_RATE, 0.5)
@@ -134,6 +137,8 @@ class Scheduler:
         self._term_error.clear()
         self._complexity_error.clear()
         self._made.clear()
+        if self.schedule.finetune:
+            self._selection.begin_experiment(self.vlm, self._guide, 0)
         if self.early_stopping is not None:
             self.early_stopping.begin(self.vlm)
 

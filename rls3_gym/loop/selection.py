@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import copy
 import math
-from collections.abc import Mapping, Sequence
-from typing import Literal, Protocol
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from rls3_gym.sample import Sample
-from rls3_gym.vlm.base import Feedback
+from rls3_gym.vlm.base import VLM, Feedback
 
-SelectionName = Literal["random"]
+SelectionName = Literal["random", "mined", "learnable"]
+Guide = Callable[[], Sequence[Sample]]
+"""Loads the guide set: small, balanced, from training layouts, in neither the validation nor a test set."""
 
 
 class Selection(Protocol):
-    """A way to choose the training share. Stateless: what it draws comes from the scheduler's generator."""
+    """A way to choose the training share. What it draws comes from the scheduler's generator."""
+
+    def begin_experiment(self, vlm: VLM, guide: Guide, seed: int) -> None:
+        """Get ready: `vlm` is in its first state."""
 
     def choose(
         self, samples: Sequence[Sample], feedback: Feedback, fraction: float, rng: np.random.Generator
@@ -33,15 +40,63 @@ class Selection(Protocol):
         """
 
 
+def _count(fraction: float, n: int, rng: np.random.Generator) -> int:
+    """How many of `n` to choose. A fraction of a sample is drawn for, so that small episodes are not lost."""
+    return math.floor(fraction * n + rng.random())
+
+
+def _highest(values: NDArray[Any], count: int) -> list[int]:
+    """The places of the highest values, ascending; of equal ones the first."""
+    return sorted(int(i) for i in np.argsort(-values, kind="stable")[:count])
+
+
 class RandomSelection:
-    """A random share, as in the paper. A fraction of a sample is drawn for, so that small episodes are not lost."""
+    """A random share, as in the paper."""
+
+    def begin_experiment(self, vlm: VLM, guide: Guide, seed: int) -> None:
+        pass
 
     def choose(
         self, samples: Sequence[Sample], feedback: Feedback, fraction: float, rng: np.random.Generator
     ) -> list[int]:
-        count = math.floor(fraction * len(samples) + rng.random())
+        count = _count(fraction, len(samples), rng)
         return sorted(int(i) for i in rng.permutation(len(samples))[:count])
 
 
-SELECTIONS: Mapping[SelectionName, Selection] = {"random": RandomSelection()}
+class MinedSelection(RandomSelection):
+    """The samples that the VLM fails most: what a share below one gives away without an agent that chooses."""
+
+    def choose(
+        self, samples: Sequence[Sample], feedback: Feedback, fraction: float, rng: np.random.Generator
+    ) -> list[int]:
+        return _highest(-feedback.p_opposite, _count(fraction, len(samples), rng))
+
+
+class LearnableSelection:
+    """The samples that a reference VLM, taught on the guide set, gets right where the VLM itself does not.
+
+    It is the selection of JEST (arXiv 2406.17711): the VLM's loss minus a reference's. There, samples are drawn jointly
+    because one is a negative of the other; here every sample brings its own negatives, so the joint choice is that of
+    the highest scores.
+    """
+
+    def begin_experiment(self, vlm: VLM, guide: Guide, seed: int) -> None:
+        # Taught once, from the first weights: a run that is resumed makes the same reference again.
+        self._reference = copy.deepcopy(vlm)
+        self._reference.finetune(guide(), np.random.default_rng([seed, 1]))
+
+    def choose(
+        self, samples: Sequence[Sample], feedback: Feedback, fraction: float, rng: np.random.Generator
+    ) -> list[int]:
+        if not samples:
+            return []
+        learnable = feedback.loss - self._reference.evaluate(samples).loss
+        return _highest(learnable, _count(fraction, len(samples), rng))
+
+
+SELECTIONS: Mapping[SelectionName, Callable[[], Selection]] = {
+    "random": RandomSelection,
+    "mined": MinedSelection,
+    "learnable": LearnableSelection,
+}
 """Ways to choose by name."""

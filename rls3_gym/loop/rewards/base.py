@@ -8,7 +8,7 @@ infeasible edits.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Protocol
 
@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
+from rls3_gym.loop.selection import Guide
 from rls3_gym.sample import Sample
 from rls3_gym.scene.arrangement import Reason
 from rls3_gym.scene.relations import RELATIONS
@@ -25,8 +26,6 @@ from rls3_registry.plugins import PluginSection, PluginSpec
 from rls3_registry.validation import Settings, check
 
 Float = NDArray[np.float64]
-Guide = Callable[[], Sequence[Sample]]
-"""Loads the guide set: small, balanced, from training layouts, in neither the validation nor a test set."""
 CELLS = len(RELATIONS)
 Cells = NDArray[np.int64]
 """Relation cells: indices into `RELATIONS`."""

@@ -15,10 +15,10 @@ from rls3_gym.loop.rewards.base import (
     CellRewardSettings,
     Cells,
     Float,
-    Guide,
     shares_of_mean,
 )
 from rls3_gym.loop.running_mean import RunningMean
+from rls3_gym.loop.selection import Guide
 from rls3_gym.sample import Sample
 from rls3_gym.vlm.base import VLM, Feedback
 from rls3_registry.validation import Settings

@@ -11,9 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from rls3_gym.loop.rewards.base import ANTONYMS, CELLS, CellReward, Float, Guide, shares_of_mean
+from rls3_gym.loop.rewards.base import ANTONYMS, CELLS, CellReward, Float, shares_of_mean
 from rls3_gym.loop.rewards.cell_error import CELL_RATE
 from rls3_gym.loop.running_mean import RunningMean
+from rls3_gym.loop.selection import Guide
 from rls3_gym.sample import Sample
 from rls3_gym.vlm.base import VLM, Feedback
 

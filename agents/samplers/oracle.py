@@ -1,0 +1,73 @@
+"""An upper reference: relation cells in proportion to the VLM's error on the validation set.
+
+No fair sampler: it looks into the environment and asks the VLM about held-out pictures after every round. It shows what
+knowing the VLM's weak cells exactly would be worth.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import gymnasium
+import numpy as np
+from gymnasium import spaces
+from pydantic import Field
+
+from rls3_agents.base import Monitor
+from rls3_agents.samplers.scripted import ScriptedAgent
+from rls3_gym.evalsets.loader import load_set
+from rls3_gym.loop.learning_loop import LearningLoop
+from rls3_gym.loop.rewards.base import ANTONYMS
+from rls3_gym.scene.relations import RELATIONS
+from rls3_registry.errors import UserError
+from rls3_registry.validation import Settings, check
+
+
+class OracleSettings(Settings):
+    """Settings of the oracle."""
+
+    floor: float = Field(gt=0, lt=1)  # added to every cell's error: no cell is given up
+
+
+class OracleAgent(ScriptedAgent):
+    """Draws a cell with the probability of its share of the validation error, averaged over antonyms, and any slot."""
+
+    name = "oracle"
+    action_views: ClassVar[tuple[str, ...]] = ("relation",)
+
+    def __init__(self, settings: Mapping[str, Any], *, seed: int) -> None:
+        self.settings = check(OracleSettings, settings, section="settings")
+        super().__init__(seed=seed)
+        self._error = np.full(len(RELATIONS), 0.5)
+        self._loop: LearningLoop | None = None
+
+    def learn(self, env: gymnasium.Env[Any, Any], monitor: Monitor) -> None:
+        self._loop = env.unwrapped.loop  # type: ignore[attr-defined]
+        super().learn(env, monitor)
+
+    def choose(self, space: gymnasium.Space[Any]) -> Any:
+        if not isinstance(space, spaces.Discrete) or space.n % len(RELATIONS):
+            raise UserError(f"oracle: needs the relation view of {len(RELATIONS)} cells per slot, not {space}")
+        chance = ANTONYMS @ self._error + self.settings.floor
+        cell = self.rng.choice(len(RELATIONS), p=chance / chance.sum())
+        slot = self.rng.integers(space.n // len(RELATIONS))
+        return np.int64(space.start + slot * len(RELATIONS) + cell)
+
+    def on_step(self, info: Mapping[str, Any]) -> None:
+        if info["finetune"] is not None and self._loop is not None:
+            self._ask(self._loop)
+
+    def _ask(self, loop: LearningLoop) -> None:
+        samples = load_set("validation", loop.backend).samples
+        loop.lanes[0].stage.show_again()
+        wrong = 1.0 - loop.scheduler.vlm.evaluate(samples).pairwise.astype(np.float64)
+        cells = np.array([sample.relation.index for sample in samples])
+        counts = np.bincount(cells, minlength=len(RELATIONS))
+        self._error = np.bincount(cells, weights=wrong, minlength=len(RELATIONS)) / np.maximum(counts, 1)
+
+    def own_state(self) -> dict[str, Any]:
+        return {"error": self._error.tolist()}
+
+    def load_own_state(self, state: Mapping[str, Any]) -> None:
+        self._error = np.array(state["error"], np.float64)
