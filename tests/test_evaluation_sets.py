@@ -25,7 +25,7 @@ from rls3_gym.scene.relations import RELATIONS, Relation, relation
 from rls3_gym.stage import FeasibilityRules
 from rls3_registry.errors import UserError
 
-BALANCED = ("test", "test_unseen_kinds", "validation", "guide", "presence")
+BALANCED = ("test", "test_balanced_natural", "test_unseen_kinds", "validation", "guide", "presence")
 SPECS = {name: read_specs(SETS_FOLDER / f"{name}.jsonl.gz") for name in SET_NAMES}
 BACKEND = EmbeddedBackend(image_size=32)
 MANIFEST = yaml.safe_load((SETS_FOLDER / "manifest.yaml").read_text())["sets"]

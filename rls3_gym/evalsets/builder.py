@@ -20,8 +20,9 @@ from rls3_gym.evalsets.specs import SETS_FOLDER, ItemSpec, hash_of, rounded, wri
 from rls3_gym.scene.arrangement import Arrangement, check, free_surfaces_at, place
 from rls3_gym.scene.catalog import load_catalog
 from rls3_gym.scene.layouts import family_names, layouts
+from rls3_gym.scene.natural import natural_proposals
 from rls3_gym.scene.pairs import is_held_out_pair
-from rls3_gym.scene.proposals import arrangement_for_relation, edit_at, random_points
+from rls3_gym.scene.proposals import arrangement_for_relation, edit_at, random_arrangement, random_points
 from rls3_gym.scene.relations import RELATIONS, Relation, margin_deg
 from rls3_gym.scene.rooms import Layout, Split
 from rls3_gym.stage import FeasibilityRules, Stage
@@ -40,6 +41,8 @@ KEEP_EVERY = 4
 _TURNS = 400
 _PAIR_TRIES = 200
 _THIRD_TRIES = 60
+_SCENES = 400_000
+_EDITS_PER_SCENE = 48
 _MARGIN_SLACK_DEG = 0.2
 """Rounding to the millimetre may take this much of a pair's angular margin, degrees."""
 
@@ -74,10 +77,12 @@ PLANS: tuple[SetPlan, ...] = (
     SetPlan("test_unseen_kinds", 7103, "test", 1224, "balanced; test layouts, a held-out kind in each pair"),
     SetPlan("validation", 7104, "validation", 768, "balanced; validation layouts, training pairs"),
     SetPlan("guide", 7105, "train", 768, "balanced; training layouts and pairs, for rewards that need a guide set"),
+    SetPlan("test_balanced_natural", 7107, "test", 1224, "as test, but selected from uniform random edits"),
     SetPlan("presence", 7106, "test", 2016, "which objects are there: true caption against one with an object swapped"),
 )
 _PAIRS: dict[str, PairRule] = {
     "test": _new_pairs,
+    "test_balanced_natural": _new_pairs,
     "test_unseen_kinds": _unseen_pairs,
     "validation": _training_pairs,
     "guide": _training_pairs,
@@ -139,6 +144,8 @@ def build_set(plan: SetPlan, backend: SceneBackend, progress: Progress | None = 
 
     if plan.name == "test_natural":
         return _natural(plan, backend, rng, report)
+    if plan.name == "test_balanced_natural":
+        return _selected(plan, backend, rng, report)
     return _balanced(plan, backend, rng, report)
 
 
@@ -232,6 +239,46 @@ def _swap(rng: Generator, scene: Arrangement) -> tuple[int, str]:
     there = {o.kind for o in scene.objects}
     absent = [k.name for k in load_catalog().training if k.name not in there]
     return int(rng.integers(2)), absent[int(rng.integers(len(absent)))]
+
+
+def _selected(
+    plan: SetPlan, backend: SceneBackend, rng: Generator, report: Callable[[int], None]
+) -> tuple[ItemSpec, ...]:
+    """As many items of every cell as a balanced set has, each what one uniform random edit gives in a random scene.
+
+    No sampler shares the hand that made it: where a balanced set puts both objects of a pair is its generator's way,
+    here it is that of uniform actions, and only the cells are chosen.
+    """
+    rules, rooms = FeasibilityRules(), layouts(plan.split)
+    kinds = [k.name for k in load_catalog().training]
+    wanted = cell_counts(plan.count)
+    found: list[list[ItemSpec]] = [[] for _ in wanted]
+    margin = rules.ambiguity_margin_deg + _MARGIN_SLACK_DEG
+    for turn in range(_SCENES):
+        layout = rooms[turn % len(rooms)]
+        before = random_arrangement(rng, layout, kinds)
+        proposals = natural_proposals(rng, before, kinds, _EDITS_PER_SCENE, _PAIRS[plan.name], margin)
+        # One item a scene, of the cell that is farthest behind: rare cells take what they can get.
+        behind = [wanted[int(cell)] - len(found[int(cell)]) for cell in proposals.relations]
+        if not behind or max(behind) <= 0:
+            continue
+        edit = proposals.edits[int(np.argmax(behind))]
+        scene = place(before, edit).arrangement
+        reference = edit.reference
+        if scene is None or reference is None:
+            continue
+        scene = rounded(scene)
+        if not stands(scene):
+            continue
+        backend.reset(scene, seed=layout.index)
+        if readable(backend.capture(), edit.slot, reference, rules):
+            cell = int(proposals.relations[int(np.argmax(behind))])
+            found[cell].append(ItemSpec(scene, edit.slot, reference))
+            report(sum(len(items) for items in found))
+            if all(len(items) == count for items, count in zip(found, wanted, strict=True)):
+                return tuple(item for items in found for item in items)
+    missing = [RELATIONS[c].label for c, items in enumerate(found) if len(items) < wanted[c]]
+    raise UserError(f"set {plan.name!r}: uniform edits gave too few of {', '.join(missing)} in {_SCENES} scenes")
 
 
 def _natural(

@@ -4,6 +4,7 @@
 |---|---|---|---|
 | `test` | test | kept out of training (`scene/pairs.py`) | balanced over term x complexity |
 | `test_natural` | test | of training kinds | by uniform random edits, as the random sampler |
+| `test_balanced_natural` | test | kept out of training | balanced, but selected from uniform random edits |
 | `test_unseen_kinds` | test | with a kind never generated in training | balanced |
 | `presence` | test | of training kinds | balanced; captions say which objects are there |
 | `validation` | validation | of training | balanced; for tuning and early stopping |
@@ -27,8 +28,10 @@ from rls3_registry.errors import unknown
 
 __all__ = ["HELD_OUT_SETS", "SET_NAMES", "EvaluationSet", "held_out_keys", "load_set", "set_hash"]
 
-SET_NAMES = ("test", "test_natural", "test_unseen_kinds", "validation", "guide", "presence")
-HELD_OUT_SETS = ("test", "test_natural", "test_unseen_kinds", "validation", "presence")
+SET_NAMES = (
+    "test", "test_natural", "test_balanced_natural", "test_unseen_kinds", "validation", "guide", "presence",
+)  # fmt: skip
+HELD_OUT_SETS = tuple(name for name in SET_NAMES if name != "guide")
 """Sets whose scenes may never be trained on."""
 
 
