@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
 import gymnasium
 import numpy as np
+from numpy.typing import NDArray
 
 from rls3_agents import saving, spaces
 from rls3_agents.base import Monitor
@@ -26,6 +27,8 @@ class ScriptedAgent:
         self.action_space: gymnasium.Space[Any] | None = None
         self.observation: Any = None
         """What the agent sees now. One whose rule depends on it saves it in `own_state`."""
+        self.masks: Callable[[], NDArray[np.bool_]] | None = None
+        """Tells which numbered actions are known to be feasible; None outside `learn`."""
 
     def choose(self, space: gymnasium.Space[Any]) -> Any:
         """The next action, an element of `space`."""
@@ -45,6 +48,7 @@ class ScriptedAgent:
         if self.action_space is None:
             self.observation, _ = env.reset()
         self.action_space = env.action_space
+        self.masks = env.get_wrapper_attr("action_masks")
         while not monitor.done:
             self.observation, _, terminated, truncated, info = env.step(self.choose(env.action_space))
             self.on_step(info)

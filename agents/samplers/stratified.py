@@ -37,9 +37,9 @@ class StratifiedSettings(Settings):
 
 
 class StratifiedAgent(ScriptedAgent):
-    """Deals relation cells from shuffled decks; a cell whose edit was infeasible is dealt again later.
+    """Deals relation cells from shuffled decks; a cell that cannot be had here waits for another scene.
 
-    An infeasible card goes to the back of the queue, at least a deck away, where another room may allow it.
+    A card that was played and gave no sample goes to the back of the queue, at least a deck away.
     """
 
     name = "stratified"
@@ -56,8 +56,15 @@ class StratifiedAgent(ScriptedAgent):
             raise UserError(f"stratified: needs the relation view of {len(RELATIONS)} cells per slot, not {space}")
         while len(self._queue) <= len(_deck()):
             self._queue.extend((int(cell), 0) for cell in self.rng.permutation(_deck()))
-        self._dealt = self._queue.popleft()
-        slot = self.rng.integers(space.n // len(RELATIONS))
+        slots = space.n // len(RELATIONS)
+        offered = np.ones(space.n, np.bool_) if self.masks is None else self.masks()
+        offered = offered.reshape(slots, len(RELATIONS))
+        # The first card that some slot can play here; the others wait for another scene.
+        place = next((i for i, (cell, _) in enumerate(self._queue) if offered[:, cell].any()), 0)
+        self._dealt = self._queue[place]
+        del self._queue[place]
+        able = np.flatnonzero(offered[:, self._dealt[0]])
+        slot = self.rng.choice(able) if len(able) else self.rng.integers(slots)
         return np.int64(space.start + slot * len(RELATIONS) + self._dealt[0])
 
     def on_step(self, info: Mapping[str, Any]) -> None:

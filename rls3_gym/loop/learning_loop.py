@@ -40,8 +40,8 @@ class LoopSettings(Schedule):
     proposals: int = Field(8, ge=2, le=64)
     """Edits to choose from at every step, in the action views that choose among proposals."""
     steps_per_scene: int | None = Field(None, ge=1)
-    """Steps until the next scene, within the episode; left out: 10 in the action views that choose among proposals,
-    where nearly every step gives a sample, and else the whole episode."""
+    """Steps until the next scene, within the episode; left out: 10 in the action views that choose from what is on
+    offer, where nearly every step gives a sample, and else the whole episode."""
     families: Annotated[tuple[str, ...], Field(min_length=1, strict=False)] | None = None
     """Room families cycled over the episodes; all registered ones when left out."""
     image_size: int = Field(64, ge=16, le=512)
@@ -94,7 +94,7 @@ class LearningLoop:
         self.settings = settings
         self.held_out = held_out_keys() if held_out is None else held_out
         choosing = offer is Offer.PROPOSALS
-        self.steps_per_scene = settings.steps_per_scene or (10 if choosing else settings.steps_per_episode)
+        self.steps_per_scene = settings.steps_per_scene or (settings.steps_per_episode if offer is None else 10)
         self.lanes = [Lane(self._make_stage(), np.random.default_rng(0), offer) for _ in range(lanes)]
         infeasible = settings.intrinsic_infeasible
         if infeasible is None:

@@ -32,14 +32,14 @@ class CellErrorSettings(CellRewardSettings):
 
     error: bool = Field(strict=True)
     """Whether cells are worth the VLM's running error in them; else all have the same."""
-    rarity: bool = Field(strict=True)
-    """Whether that is weighted by how seldom the agent makes the cell."""
+    rarity: float = Field(ge=0, le=2)
+    """Power of the weight (mean count / count) by which a cell is worth more that the agent seldom makes; 0: none."""
 
 
 class CellError(CellReward):
     """The VLM's running error in a cell, averaged over the cell and its antonym cells.
 
-    With `rarity` it is weighted by sqrt(mean count / count) of those cells. Scale: over the samples that the agent
+    With `rarity` it is weighted by a power of (mean count / count) of those cells. Scale: over the samples that the agent
     makes, the mean is worth `MEAN_REWARD`, however much the VLM has learned.
     """
 
@@ -61,7 +61,7 @@ class CellError(CellReward):
         worth = ANTONYMS @ self._error.values if self.settings.error else np.ones(CELLS)
         if self.settings.rarity:
             made = self._counts + self.COUNT_PRIOR
-            worth = worth * np.sqrt(made.mean() / (ANTONYMS @ made))
+            worth = worth * (made.mean() / (ANTONYMS @ made)) ** self.settings.rarity
         return shares_of_mean(worth, self.FLOOR, self._counts)
 
     def step_reward(self, sample: Sample, feedback: Feedback | None, choice: Cells | None) -> float:
