@@ -55,6 +55,7 @@ class ScriptedAgent:
             if terminated or truncated:
                 self.observation, _ = env.reset()
             monitor.safe_point(self)
+        self.masks = None
 
     def act(self, observation: Any, deterministic: bool = False) -> Any:
         """The next action for an observation; `deterministic` changes nothing here."""

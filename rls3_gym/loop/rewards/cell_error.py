@@ -39,8 +39,8 @@ class CellErrorSettings(CellRewardSettings):
 class CellError(CellReward):
     """The VLM's running error in a cell, averaged over the cell and its antonym cells.
 
-    With `rarity` it is weighted by a power of (mean count / count) of those cells. Scale: over the samples that the agent
-    makes, the mean is worth `MEAN_REWARD`, however much the VLM has learned.
+    With `rarity` it is weighted by a power of (mean count / count) of those cells. Scale: over the samples that the
+    agent makes, the mean is worth `MEAN_REWARD`, however much the VLM has learned.
     """
 
     settings_model: ClassVar[type[Settings]] = CellErrorSettings
