@@ -12,7 +12,7 @@ import typer
 from rich.console import Console
 
 import rls3_registry
-from rls3_gym.cli import tables
+from rls3_gym.cli import study_commands, tables
 from rls3_registry.errors import UserError, unknown
 
 app = typer.Typer(
@@ -179,6 +179,9 @@ def testsets(
     with PhaseProgress(Console(stderr=True)) as progress:
         build_sets(folder, progress.show)
     _print_path(folder, as_json)
+
+
+study_commands.add_to(app)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
