@@ -32,7 +32,7 @@ def list_(
     section: Annotated[str | None, typer.Argument(help="One of them; all when left out.")] = None,
     as_json: Json = False,
 ) -> None:
-    """List what exists by name: environment ids, agents, VLMs, backends, experiments, rooms, objects."""
+    """List what exists by name: environment ids, agents, VLMs, backends, experiments, studies, rooms, objects."""
     if section is not None and section not in tables.SECTIONS:
         raise unknown("section", section, tables.SECTIONS, "list")
     found = {name: rows() for name, rows in tables.SECTIONS.items() if section in (None, name)}

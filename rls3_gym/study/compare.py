@@ -1,4 +1,4 @@
-"""Runs that lie about, sorted into arms by what sets them apart, and a study's runs with its own arms."""
+"""From runs to a comparison: those of a study with its arms, and any others, sorted into arms by what differs."""
 
 from __future__ import annotations
 

@@ -153,9 +153,9 @@ def _targeting(run: RunRows, axis: Axis, budget: int, name: str) -> float:
             break
         begun = int(getattr(totals, axis))
         before = [p for p in run.curve(name) if p.round <= totals.round]
-        known = [t for t in TERMS if before and before[-1].by_term.get(t) is not None]
-        if len(known) > 1 and any(totals.cells):
-            errors = [1.0 - (before[-1].by_term[t] or 0.0) for t in known]
-            found.append(rank_correlation([totals.terms.get(t, 0) for t in known], errors))
-    told = [value for value in found if math.isfinite(value)]
-    return float(np.mean(told)) if told else math.nan
+        asked = [t for t in TERMS if before and before[-1].by_term.get(t) is not None]
+        if len(asked) > 1 and any(totals.cells):
+            errors = [1.0 - (before[-1].by_term[t] or 0.0) for t in asked]
+            found.append(rank_correlation([totals.terms.get(t, 0) for t in asked], errors))
+    known = [value for value in found if math.isfinite(value)]
+    return float(np.mean(known)) if known else math.nan

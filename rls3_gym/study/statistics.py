@@ -7,7 +7,7 @@ bootstrap is too narrow: simulated normal scores are held by the "95 %" interval
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,13 +19,12 @@ from rls3_registry.errors import UserError
 
 try:
     from rliable.library import StratifiedBootstrap
-    from rliable.metrics import aggregate_iqm
     from rliable.metrics import probability_of_improvement as rliable_improvement
     from scipy import stats
 except ModuleNotFoundError as missing:
     raise UserError(f'comparing runs needs {missing.name}: pip install "rls3_gym[bench]"') from missing
 
-__all__ = ["Interval", "entropy", "holm", "improvement", "intervals", "iqm", "p_values", "rank_correlation"]
+__all__ = ["Interval", "entropy", "holm", "improvement", "intervals", "p_values", "rank_correlation"]
 
 Float = NDArray[np.float64]
 RESAMPLES = 2000
@@ -60,11 +59,6 @@ class _WholeRuns(StratifiedBootstrap):  # type: ignore[misc]  # rliable has no t
         return (self._generator.integers(self._num_items, size=shape), *self._strata_indices)
 
 
-def iqm(scores: ArrayLike) -> float:
-    """Interquartile mean: the mean without the lowest and the highest quarter, each rounded down to whole runs."""
-    return float(aggregate_iqm(np.asarray(scores, np.float64)))
-
-
 def intervals(scores: ArrayLike, rng: Generator, resamples: int = RESAMPLES) -> list[Interval]:
     """One interval for each column of (runs, columns) scores, from the same redrawn runs.
 
@@ -74,17 +68,10 @@ def intervals(scores: ArrayLike, rng: Generator, resamples: int = RESAMPLES) -> 
     table = np.asarray(scores, np.float64)
     if table.ndim != 2:
         raise ValueError("intervals need scores of shape (runs, columns)")
-    known = np.isfinite(table)
     nan = float("nan")
     found = [Interval(nan, nan, nan, nan, nan, 0)] * table.shape[1]
-    # Columns that the same runs have values in are redrawn together: nearly always one group.
-    patterns, group = np.unique(known, axis=1, return_inverse=True)
-    for number, pattern in enumerate(patterns.T):
-        columns = np.flatnonzero(group.ravel() == number)
-        values = table[np.ix_(pattern, columns)]
+    for columns, values in _by_runs(table):
         runs = len(values)
-        if runs == 0:
-            continue
         low = high = spread = np.full(len(columns), np.nan)
         if runs > 1:
             bootstrap = _WholeRuns(values[:, None, :], seed=rng)
@@ -110,17 +97,25 @@ def p_values(differences: ArrayLike, rng: Generator) -> Float:
     """
     table = np.asarray(differences, np.float64)
     found = np.full(table.shape[1], np.nan)
-    for column, values in enumerate(table.T):
-        pairs = values[np.isfinite(values)]
-        if len(pairs) == 0:
-            continue
-        found[column] = 1.0
-        if len(pairs) > 1 and pairs.any():
+    for columns, values in _by_runs(table):
+        found[columns] = 1.0
+        if len(values) > 1:
             test = stats.permutation_test(
-                (pairs,), _mean, permutation_type="samples", n_resamples=EXACT, vectorized=True, rng=rng
-            )
-            found[column] = test.pvalue
+                (values,), _mean, permutation_type="samples", vectorized=True, axis=0,
+                n_resamples=EXACT, batch=EXACT // len(columns) + 1, rng=rng,
+            )  # fmt: skip
+            found[columns] = test.pvalue
     return found
+
+
+def _by_runs(table: Float) -> Iterator[tuple[NDArray[np.int64], Float]]:
+    """Columns in which the same runs have values, with these values: nearly always all of them together. Columns
+    without any value are left out."""
+    patterns, group = np.unique(np.isfinite(table), axis=1, return_inverse=True)
+    for number, pattern in enumerate(patterns.T):
+        if pattern.any():
+            columns = np.flatnonzero(group.ravel() == number)
+            yield columns, table[np.ix_(pattern, columns)]
 
 
 def _mean(values: Float, axis: int) -> Any:
