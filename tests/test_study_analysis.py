@@ -144,7 +144,7 @@ def test_the_page_stands_alone_and_says_what_repeats_it(analysis: Analysis, tmp_
     first, second = tmp_path / "a", tmp_path / "b"
     page = write_results(comparison(analysis, noise_floor=0.004, missing=2), first)
     text = page.read_text(encoding="utf-8")
-    assert "a &lt;study&gt;" in text and "2 runs of this study are still to be made" in text
+    assert "a &lt;study&gt;" in text and "2 runs of the study still to be made" in text
     assert "rls3 run default --set agent=sac" in text and "hash of test" in text and "±0.4 points" in text
     assert not re.findall(r'(?:src|href)="(?!#|data:)', text.replace('xlink:href="#', ""))
     assert text.count("<svg") == 4

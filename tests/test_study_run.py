@@ -293,4 +293,4 @@ def test_a_run_that_fails_does_not_keep_the_others_from_being_made(tmp_path: Pat
     last = done.stderr.strip().splitlines()[-1]
     assert last.startswith("rls3: broken seed 0 failed: ") and "batch_size" in last and "broken-seed0.log" in last
     assert [p.name for p in (tmp_path / "results" / "mini" / "runs").iterdir()] == ["random-seed0.json.gz"]
-    assert "1 runs of the study are still to be made" in done.stdout
+    assert "1 run of the study still to be made" in done.stdout

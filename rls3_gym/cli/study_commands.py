@@ -97,7 +97,7 @@ def print_comparison(console: Console, comparison: Comparison, page: Path) -> No
             table.add_row(*(_two_lines(cell) for cell in row))
         console.print(table)
     if comparison.missing:
-        console.print(f"{comparison.missing} runs of the study are still to be made")
+        console.print(comparison.still_to_make, highlight=False)
     console.print(f"page: {page}", soft_wrap=True, highlight=False)
 
 

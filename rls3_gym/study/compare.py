@@ -53,7 +53,7 @@ def compare_runs(given: Sequence[str], baselines: Sequence[str] = ()) -> Compari
         UserError: For what is no run, for an unknown baseline, and for runs that can't be compared.
     """
     named, unnamed = _read(given)
-    arms = {**{arm: list(runs) for arm, runs in named.items()}}
+    arms = dict(named)
     for arm, runs in _sorted_out(unnamed).items():
         arms.setdefault(arm, []).extend(runs)
     for name in baselines:

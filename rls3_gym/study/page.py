@@ -85,13 +85,17 @@ def _plots(comparison: Comparison) -> Iterator[Plot]:
                 place = f"{budget:,} {unit}"
                 yield Plot(f"Accuracy by term, {place}", Markup(as_svg(terms_figure(lines, name, analysis.baselines))))
                 yield Plot(f"Terms in the captions, {place}", Markup(as_svg(shares_figure(lines, analysis.baselines))))
-                yield Plot(f"Time, {place}", Markup(as_svg(costs_figure(lines))), "Runs side by side on one machine.")
+                yield Plot(
+                    f"Time, {place}",
+                    Markup(as_svg(costs_figure(lines))),
+                    "Means something where the runs were made on like machines.",
+                )
                 return
 
 
 def _notes(comparison: Comparison) -> Iterator[str]:
     if comparison.missing:
-        yield f"Not all of it: {comparison.missing} runs of this study are still to be made."
+        yield f"Not all of it: {comparison.still_to_make}."
     runs = [run for arm in comparison.arms.values() for run in arm]
     if not all(run.complete for run in runs):
         yield f"{sum(not run.complete for run in runs)} of the runs have not come to their end."

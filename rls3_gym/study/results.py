@@ -34,6 +34,11 @@ class Comparison:
     missing: int = 0
     """Runs that the study still lacks."""
 
+    @property
+    def still_to_make(self) -> str:
+        """The missing runs in words."""
+        return f"{self.missing} run{'s' * (self.missing != 1)} of the study still to be made"
+
 
 def write_results(comparison: Comparison, folder: Path) -> Path:
     """Write all results into a folder and return the page. The same runs give the same bytes."""

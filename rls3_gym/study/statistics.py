@@ -22,7 +22,8 @@ try:
     from rliable.metrics import probability_of_improvement as rliable_improvement
     from scipy import stats
 except ModuleNotFoundError as missing:
-    raise UserError(f'comparing runs needs {missing.name}: pip install "rls3_gym[bench]"') from missing
+    library = (missing.name or "rliable").split(".")[0]
+    raise UserError(f'comparing runs needs {library}: pip install "rls3_gym[bench]"') from missing
 
 __all__ = ["Interval", "entropy", "holm", "improvement", "intervals", "p_values", "rank_correlation"]
 
