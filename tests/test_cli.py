@@ -18,7 +18,7 @@ from rls3_gym.registration import ENV_IDS
 from rls3_gym.scene.catalog import load_catalog
 from rls3_gym.scene.relations import Term
 
-COMMANDS = ("list", "run", "evaluate", "report", "gallery", "pretrain", "testsets")
+COMMANDS = ("list", "run", "evaluate", "report", "gallery", "pretrain", "testsets", "study", "compare")
 
 
 def rls3(*words: str) -> int:
@@ -59,13 +59,13 @@ def test_list_as_json_holds_every_section(capsys: pytest.CaptureFixture[str]) ->
     found: dict[str, list[dict[str, Any]]] = json.loads(capsys.readouterr().out)
     assert {row["id"] for row in found["ids"]} == set(ENV_IDS)
     assert {row["name"] for row in found["agents"]} >= set(rls3_registry.names("agents"))
-    for section in ("vlms", "experiments", "rooms"):
+    for section in ("vlms", "experiments", "studies", "rooms"):
         assert {row["name"] for row in found[section]} == set(rls3_registry.names(section))
     assert {row["name"] for row in found["objects"]} == {kind.name for kind in load_catalog().kinds}
-    assert all(row["description"] for section in ("agents", "vlms", "experiments") for row in found[section])
+    assert all(row["description"] for section in ("agents", "vlms", "experiments", "studies") for row in found[section])
 
 
-@pytest.mark.parametrize("section", ["ids", "agents", "vlms", "backends", "experiments", "rooms", "objects"])
+@pytest.mark.parametrize("section", ["ids", "agents", "vlms", "backends", "experiments", "studies", "rooms", "objects"])
 def test_list_of_one_section_prints_a_table_or_its_rows(section: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert rls3("list", section) == 0
     table = capsys.readouterr().out

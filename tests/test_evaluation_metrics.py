@@ -1,4 +1,4 @@
-"""Accuracy tables, their guards, and the numbers about whole runs."""
+"""Accuracy tables and their guards."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 import pytest
-from rliable import metrics as rliable_metrics
 from scipy.stats import entropy
 
 from rls3_gym.backends.embedded.backend import EmbeddedBackend
@@ -16,7 +15,6 @@ from rls3_gym.evaluation.metrics import accuracy_table, coverage, mirrored, pres
 from rls3_gym.sample import Sample
 from rls3_gym.scene.captions import parse
 from rls3_gym.scene.relations import Term
-from rls3_gym.study import statistics as curves
 from rls3_gym.vlm.base import Feedback
 from rls3_gym.vlm.loading import load_vlm
 
@@ -118,47 +116,8 @@ def test_the_mirrored_twin_turns_picture_and_sideways_terms_only(samples: tuple[
         assert all(n.term in terms and n.caption != twin.caption for n in twin.negatives)
 
 
-def test_nauc_is_the_mean_gain_over_the_budget() -> None:
-    assert curves.nauc([0, 100], [0.5, 0.7], 100) == pytest.approx(0.1)
-    assert curves.nauc([0, 100], [0.5, 0.7], 50) == pytest.approx(0.05)
-    assert curves.nauc([0, 50, 100], [0.5, 0.6, 0.6], 200) == pytest.approx((0.05 * 50 + 0.1 * 150) / 200)
-    assert curves.at([0, 100], [0.5, 0.7], 25) == pytest.approx(0.55)
-    with pytest.raises(ValueError, match="ascending"):
-        curves.nauc([100, 0], [0.5, 0.7], 100)
-
-
-def test_a_threshold_is_reached_only_by_two_evaluations_in_a_row() -> None:
-    n, accuracy = [0, 10, 20, 30, 40], [0.5, 0.62, 0.58, 0.61, 0.63]
-    assert curves.samples_to_threshold(n, accuracy, 0.6, 40) == curves.Threshold(30.0, True)
-    assert curves.samples_to_threshold(n, accuracy, 0.7, 40) == curves.Threshold(40.0, False)
-    assert not curves.samples_to_threshold(n, accuracy, 0.6, 35).reached
-
-
 def test_coverage_runs_from_one_cell_to_all_alike() -> None:
     assert coverage([5, 0, 0]) == 0.0
     assert coverage([3, 3, 3, 3]) == pytest.approx(1.0)
     assert coverage([1, 2, 3]) == pytest.approx(entropy([1, 2, 3]) / np.log(3))
     assert np.isnan(coverage([0, 0]))
-
-
-def test_the_interquartile_mean_is_rliables() -> None:
-    scores = np.random.default_rng(0).normal(size=(10, 4))
-    assert curves.interquartile_mean(scores) == pytest.approx(float(rliable_metrics.aggregate_iqm(scores)))
-    assert curves.interquartile_mean([1.0, 2.0, 3.0]) == pytest.approx(2.0)
-
-
-def test_intervals_hold_the_true_mean_about_as_often_as_they_say() -> None:
-    rng = np.random.default_rng(1)
-    held = sum(i.low <= 0 <= i.high for i in (curves.interval([rng.normal(size=10)], rng, 200) for _ in range(100)))
-    assert 80 <= held <= 100
-
-
-def test_paired_differences_cancel_what_seeds_share() -> None:
-    rng = np.random.default_rng(2)
-    luck = rng.normal(scale=1.0, size=12)
-    better = luck + 0.3 + rng.normal(scale=0.01, size=12)
-    difference = curves.paired(better, luck, rng, 500)
-    assert difference.low < 0.3 + 0.02 and difference.high > 0.3 - 0.02 and difference.high - difference.low < 0.05
-    assert difference.runs == 12 and difference.sd < 0.02
-    with pytest.raises(ValueError, match="same seeds"):
-        curves.paired([1.0], [1.0, 2.0], rng)

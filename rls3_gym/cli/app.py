@@ -14,7 +14,7 @@ import typer
 from rich.console import Console
 
 import rls3_registry
-from rls3_gym.cli import tables
+from rls3_gym.cli import study_commands, tables
 from rls3_registry.errors import UserError, unknown
 
 app = typer.Typer(
@@ -46,7 +46,7 @@ def list_(
     section: Annotated[str | None, typer.Argument(help="One of them; all when left out.")] = None,
     as_json: Json = False,
 ) -> None:
-    """List what exists by name: environment ids, agents, VLMs, backends, experiments, rooms, objects."""
+    """List what exists by name: environment ids, agents, VLMs, backends, experiments, studies, rooms, objects."""
     if section is not None and section not in tables.SECTIONS:
         raise unknown("section", section, tables.SECTIONS, "list")
     found = {name: rows() for name, rows in tables.SECTIONS.items() if section in (None, name)}
@@ -193,6 +193,9 @@ def testsets(
     with PhaseProgress(_console(stderr=True)) as progress:
         build_sets(folder, progress.show)
     _print_path(folder, as_json)
+
+
+study_commands.add_to(app)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -37,6 +37,13 @@ def _experiments() -> Rows:
     return [{"name": c.name, "agent": c.agent.name, "vlm": c.vlm.name, "description": c.description} for c in configs]
 
 
+def _studies() -> Rows:
+    from rls3_gym.study.config import load_study
+
+    studies = [load_study(name) for name in rls3_registry.names("studies")]
+    return [{"name": s.name, "arms": list(s.arms), "description": s.description} for s in studies]
+
+
 def _rooms() -> Rows:
     families = {name: load_family(name).sizes for name in rls3_registry.names("rooms")}
     return [
@@ -58,6 +65,7 @@ SECTIONS: dict[str, Callable[[], Rows]] = {
     "backends": lambda: _plugins(BACKENDS),
     "rewards": lambda: _plugins(REWARDS),
     "experiments": _experiments,
+    "studies": _studies,
     "rooms": _rooms,
     "objects": _objects,
 }

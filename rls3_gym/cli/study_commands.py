@@ -1,0 +1,120 @@
+"""The commands `rls3 study` and `rls3 compare`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+if TYPE_CHECKING:
+    from rls3_gym.study.jobs import Job
+    from rls3_gym.study.results import Comparison
+    from rls3_gym.study.tables import Cell
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON, and nothing but JSON, on standard output.")]
+
+
+def add_to(app: typer.Typer) -> None:
+    """Give an app these commands."""
+    app.command()(study)
+    app.command()(compare)
+
+
+def study(
+    source: Annotated[str, typer.Argument(metavar="STUDY", help="A registered study, or a YAML file.")],
+    arms: Annotated[str | None, typer.Option(help="Make runs of these arms alone, e.g. random,sac.")] = None,
+    seeds: Annotated[int | None, typer.Option(min=1, help="Another number of seeds, for every arm.")] = None,
+    processes: Annotated[int | None, typer.Option(min=1, help="Runs at a time.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder of the run directories: runs/studies/NAME.")] = None,
+    results: Annotated[Path | None, typer.Option(help="Folder of the results: results/NAME.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say which runs are missing.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Compare arms over seeds: make the runs that are missing, write tables, curves and a page. Ctrl-C saves and stops;
+    the same command goes on, on another machine with the results folder alone."""
+    from rls3_gym.study.config import load_study
+    from rls3_gym.study.results import summary
+    from rls3_gym.study.run import StudyFolders, missing_runs, run_study
+
+    config = load_study(source)
+    folders = StudyFolders(out or Path("runs", "studies", config.name), results or Path("results", config.name))
+    chosen = [name.strip() for name in arms.split(",")] if arms else []
+    if dry_run:
+        _print_missing(*missing_runs(config, folders, chosen, seeds), as_json)
+        return
+    console = Console(stderr=True)
+    outcome = run_study(config, folders, console, source, arms=chosen, seeds=seeds, processes=processes)
+    if outcome.comparison is not None and outcome.page is not None:
+        if as_json:
+            found = {"stopped": outcome.stopped, "page": str(outcome.page), **summary(outcome.comparison)}
+            print(json.dumps(found, indent=2, allow_nan=False))
+        else:
+            print_comparison(Console(), outcome.comparison, outcome.page)
+    if outcome.failure is not None:
+        raise outcome.failure
+    if outcome.stopped:
+        console.print(f"stopped and saved; continue with: rls3 study {source}", soft_wrap=True, highlight=False)
+
+
+def compare(
+    runs: Annotated[list[str], typer.Argument(metavar="RUN...", help="Run directories, each as RUN or ARM=RUN.")],
+    baseline: Annotated[
+        list[str] | None, typer.Option(help="Arm that the others are compared with (random and stratified).")
+    ] = None,
+    out: Annotated[Path, typer.Option(help="Folder to write to.")] = Path("comparison"),
+    as_json: Json = False,
+) -> None:
+    """Compare runs, arm by arm and seed by seed: tables with intervals, curves, one page."""
+    from rls3_gym.study.compare import compare_runs
+    from rls3_gym.study.results import summary, write_results
+
+    comparison = compare_runs(runs, baseline or ())
+    page = write_results(comparison, out)
+    if as_json:
+        print(json.dumps({"page": str(page), **summary(comparison)}, indent=2, allow_nan=False))
+    else:
+        print_comparison(Console(), comparison, page)
+
+
+def print_comparison(console: Console, comparison: Comparison, page: Path) -> None:
+    """Accuracies with intervals and paired differences at equal numbers of samples; where the page is."""
+    from rls3_gym.study.numbers import AXES
+    from rls3_gym.study.tables import accuracy_table
+
+    for axis in AXES:
+        text = accuracy_table(comparison.analysis, axis, comparison.noise_floor)
+        if not text.rows:
+            continue
+        table = Table(title=f"{text.title} ({text.head[0]})", title_justify="left")
+        for i, name in enumerate(text.head):
+            table.add_column(name, justify="left" if i == 1 else "right")
+        for row in text.rows:
+            table.add_row(*(_two_lines(cell) for cell in row))
+        console.print(table)
+    if comparison.missing:
+        console.print(comparison.still_to_make, highlight=False)
+    console.print(f"page: {page}", soft_wrap=True, highlight=False)
+
+
+def _two_lines(cell: Cell) -> Text:
+    """What a cell says, its interval below it."""
+    style = {"up": "green", "down": "red"}.get(cell.weight, "")
+    return Text.assemble((cell.text, style), (f"\n{cell.more}" if cell.more else "", "dim"))
+
+
+def _print_missing(missing: list[Job], total: int, as_json: bool) -> None:
+    if as_json:
+        rows: list[dict[str, Any]] = [
+            {"arm": job.arm, "seed": job.seed, "continues": job.checkpoint, "command": job.words()} for job in missing
+        ]
+        print(json.dumps(rows, indent=2))
+        return
+    console = Console()
+    for job in missing:
+        console.print(f"{job.name}: {'goes on' if job.checkpoint else 'new'}", highlight=False)
+    console.print(f"{len(missing)} of {total} runs are missing", highlight=False)

@@ -1,0 +1,77 @@
+"""Finished runs in a results folder: one small file each, from which the whole comparison can be made again.
+
+`results/NAME/runs/ARM-seedN.json.gz` holds a run's `RunRows`. A study that goes on where its run directories are not
+takes these for done.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+import zlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from rls3_gym.runs.directory import writing
+from rls3_gym.study.run_rows import RunRows, read_run
+from rls3_registry.errors import UserError, first_line
+from rls3_registry.validation import check
+
+FORMAT = "rls3_gym study run 1"
+SUFFIX = ".json.gz"
+_IMMATERIAL = ("name", "description", "output", "images_per_round")
+"""Keys of a configuration that change no number."""
+
+
+def write_archive(run: RunRows, path: Path) -> None:
+    """Write a run's small file, whole or not at all; equal runs give equal bytes."""
+    text = json.dumps({"format": FORMAT, **run.model_dump(mode="json")}, allow_nan=False)
+    temporary = path.with_name(f".{path.name}.partial")
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            temporary.write_bytes(gzip.compress(text.encode(), mtime=0))
+            os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+def read_archive(path: Path) -> RunRows:
+    """Read a run's small file. Raises `UserError` for one that is damaged or not ours."""
+    try:
+        content = json.loads(gzip.decompress(path.read_bytes()))
+    except (OSError, EOFError, ValueError, zlib.error) as error:
+        raise UserError(f"{path}: cannot be read ({first_line(error)})") from error
+    if not isinstance(content, dict) or content.pop("format", None) != FORMAT:
+        raise UserError(f"{path}: is not the small file of a run ({FORMAT})")
+    return check(RunRows, content, where=str(path))
+
+
+def load_run(path: Path) -> RunRows:
+    """A run by its directory, or by its small file in a results folder."""
+    return read_archive(path) if path.name.endswith(SUFFIX) else read_run(path)
+
+
+def check_config(run: Mapping[str, Any], wanted: Mapping[str, Any], where: Path, remedy: str) -> None:
+    """Raise `UserError` unless a run was made with the configuration that is wanted now."""
+    was, is_ = settings(run), settings(wanted)
+    for key in [*was, *is_]:
+        if was.get(key) != is_.get(key):
+            raise UserError(
+                f"{where}: {key} was {was.get(key)!r} when the run was made and is {is_.get(key)!r} in the study now; "
+                f"{remedy}"
+            )
+
+
+def settings(config: Mapping[str, Any]) -> dict[str, Any]:
+    """A configuration as dotted keys, without what changes no number."""
+    return _flat({key: value for key, value in config.items() if key not in _IMMATERIAL})
+
+
+def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
+    return flat

@@ -1,0 +1,137 @@
+"""The runs of a study: which there are, which are done, and what a missing one is started with."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import rls3_registry
+from rls3_gym.runs.directory import RunDirectory
+from rls3_gym.study.archive import SUFFIX, check_config, read_archive, write_archive
+from rls3_gym.study.config import StudyConfig
+from rls3_gym.study.run_rows import RunRows, is_complete, read_run
+from rls3_registry.errors import UserError, unknown
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run of a study."""
+
+    study: StudyConfig
+    arm: str
+    seed: int
+    directory: Path
+    """Its run directory."""
+    archive: Path
+    """Its small file in the results folder."""
+    config: dict[str, Any]
+    """The resolved configuration that it must have."""
+
+    @property
+    def name(self) -> str:
+        return f"{self.arm} seed {self.seed}"
+
+    @property
+    def log(self) -> Path:
+        return self.directory.with_name(f"{self.directory.name}.log")
+
+    @property
+    def checkpoint(self) -> bool:
+        """Whether there is a checkpoint to go on from."""
+        return any(path.name.isdigit() for path in (self.directory / "checkpoints").glob("*"))
+
+    def done(self) -> bool:
+        """Whether the run was made: it is in the results folder, or its run directory is complete. Changes nothing.
+
+        Raises `UserError` for a run of another configuration.
+        """
+        if self.archive.is_file():
+            check_config(
+                read_archive(self.archive).config, self.config, self.archive,
+                "name another folder with --results, or remove the file to run it again",
+            )  # fmt: skip
+            return True
+        made = RunDirectory(self.directory).config
+        if made.is_file():
+            check_config(
+                rls3_registry.load_file(made), self.config, self.directory,
+                "name another folder with --out, or remove the run to make it again",
+            )  # fmt: skip
+        return is_complete(self.directory)
+
+    def keep(self) -> RunRows | None:
+        """Put the run into the results folder if it is complete and not there yet; returns it then."""
+        if self.archive.is_file() or not is_complete(self.directory):
+            return None
+        run = read_run(self.directory)
+        write_archive(run, self.archive)
+        return run
+
+    def command(self) -> list[str]:
+        """What makes the run, or continues it."""
+        start = [sys.executable, "-m", "rls3_gym", "run"]
+        if self.checkpoint:
+            return [*start, "--resume", str(self.directory)]
+        return [*start, *self.words(), "--out", str(self.directory)]
+
+    def words(self) -> list[str]:
+        """Arguments of `rls3 run` that make the run anywhere."""
+        changes = [word for change in self.study.changes_of(self.arm) for word in ("--set", change)]
+        return [self.study.experiment, *changes, "--seed", str(self.seed)]
+
+
+def plan(study: StudyConfig, out: Path, results: Path, arms: Sequence[str] = (), seeds: int | None = None) -> list[Job]:
+    """All runs of a study, or of some arms or another number of seeds; seeds outermost, so that a study that is cut off
+    has whole pairs.
+
+    Raises `UserError` for an unknown arm, and for an arm that is no valid experiment.
+    """
+    for arm in arms:
+        if arm not in study.arms:
+            raise unknown("arm", arm, study.arms, where=f"study {study.name}")
+    study.check_arms()
+    return list(_jobs(study, out, results, [arm for arm in study.arms if not arms or arm in arms], seeds))
+
+
+def _jobs(study: StudyConfig, out: Path, results: Path, arms: Sequence[str], seeds: int | None) -> Iterator[Job]:
+    resolved = {arm: study.experiment_of(arm, study.seeds.first).resolved() for arm in arms}
+    of_arm = {arm: study.seeds_of(arm, seeds) for arm in arms}
+    for seed in range(study.seeds.first, max(numbers.stop for numbers in of_arm.values())):
+        for arm in arms:
+            if seed in of_arm[arm]:
+                name = f"{arm}-seed{seed}"
+                config = resolved[arm].model_copy(update={"seed": seed}).model_dump(mode="json")
+                yield Job(study, arm, seed, out / name, results / "runs" / f"{name}{SUFFIX}", config)
+
+
+def finished(study: StudyConfig, results: Path) -> dict[str, list[RunRows]]:
+    """The runs in a results folder, by arm of the study; arms without a run are left out.
+
+    Raises `UserError` for a run of another configuration than the study's.
+    """
+    found: dict[str, list[RunRows]] = {}
+    for arm in study.arms:
+        wanted = None
+        mine = re.compile(rf"{re.escape(arm)}-seed\d+{re.escape(SUFFIX)}")
+        for path in sorted(path for path in (results / "runs").glob(f"*{SUFFIX}") if mine.fullmatch(path.name)):
+            run = read_archive(path)
+            wanted = wanted or study.experiment_of(arm, study.seeds.first).resolved().model_dump(mode="json")
+            check_config(run.config, wanted | {"seed": run.seed}, path, "remove the file, or name another --results")
+            found.setdefault(arm, []).append(run)
+    return found
+
+
+def check_agents(jobs: Sequence[Job]) -> None:
+    """Build the agent of every arm once, so that a wrong setting shows before hours of runs. Raises `UserError`."""
+    from rls3_agents.base import make_agent
+
+    for job in {job.arm: job for job in jobs}.values():
+        agent = job.config["agent"]
+        try:
+            make_agent(agent["name"], job.seed, agent["settings"])
+        except UserError as error:
+            raise UserError(f"study {job.study.name}: arm {job.arm}: {error}") from error

@@ -1,0 +1,93 @@
+"""Carrying out a study: the runs that are missing are made, then all that are there are compared."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+
+from rls3_gym.study.compare import compare_study
+from rls3_gym.study.config import StudyConfig
+from rls3_gym.study.jobs import Job, check_agents, finished, plan
+from rls3_gym.study.progress import StudyProgress
+from rls3_gym.study.results import Comparison, write_results
+from rls3_gym.study.runner import StudyRunner
+from rls3_registry.errors import UserError
+
+
+@dataclass(frozen=True)
+class StudyFolders:
+    """Where a study keeps its run directories, and where its results."""
+
+    out: Path
+    results: Path
+
+
+@dataclass(frozen=True)
+class StudyOutcome:
+    """What a call of a study came to."""
+
+    stopped: bool
+    """Whether Ctrl-C ended it before all runs were made."""
+    comparison: Comparison | None
+    page: Path | None
+    """None as long as no run is finished."""
+    failure: UserError | None
+    """What went wrong with runs; the others were made all the same."""
+
+
+def missing_runs(
+    study: StudyConfig, folders: StudyFolders, arms: Sequence[str] = (), seeds: int | None = None
+) -> tuple[list[Job], int]:
+    """The runs that are still to be made, and how many there are in all. Changes nothing.
+
+    Args:
+        study: The study.
+        folders: Where to look.
+        arms: Only these; all when empty.
+        seeds: Another number of seeds, for every arm.
+
+    Raises:
+        UserError: For an unknown arm, an arm that is no valid experiment, or a finished run of another configuration.
+    """
+    jobs = plan(study, folders.out, folders.results, arms, seeds)
+    return [job for job in jobs if not job.done()], len(jobs)
+
+
+def run_study(
+    study: StudyConfig,
+    folders: StudyFolders,
+    console: Console,
+    source: str,
+    *,
+    arms: Sequence[str] = (),
+    seeds: int | None = None,
+    processes: int | None = None,
+) -> StudyOutcome:
+    """Make the missing runs and write the results of all that are there. `source` names the study on the command line.
+
+    Raises `UserError` as `missing_runs` does, and before any run for an agent's setting that is wrong.
+    """
+    missing, total = missing_runs(study, folders, arms, seeds)
+    check_agents(missing)
+    at_a_time = processes or study.processes or os.cpu_count() or 1
+    stopped, failure = False, None
+    with StudyProgress(console, total, total - len(missing)) as progress:
+        if missing:
+            progress.note(f"study {study.name}: {len(missing)} of {total} runs to make, {at_a_time} at a time")
+        try:
+            stopped = not StudyRunner(missing, at_a_time, progress).run()
+        except UserError as error:
+            failure = error
+    everything = plan(study, folders.out, folders.results)
+    for job in everything:
+        job.keep()
+    made = finished(study, folders.results)
+    if not made:
+        return StudyOutcome(stopped, None, None, failure)
+    lacking = sum(not job.archive.is_file() for job in everything)
+    comparison = compare_study(study, made, lacking, source)
+    return StudyOutcome(stopped, comparison, write_results(comparison, folders.results), failure)

@@ -1,0 +1,257 @@
+"""What a study needs of a run: its evaluations and its rounds, a few kilobytes instead of every episode and sample.
+
+`read_run` is the one place of the study that reads the logs of a run directory.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import groupby
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field
+
+import rls3_registry
+from rls3_gym.runs.directory import RunDirectory, read_text
+from rls3_gym.runs.rows import read_metrics
+from rls3_gym.study.statistics import entropy
+from rls3_registry.errors import UserError, first_line
+
+_FROZEN = ConfigDict(extra="forbid", frozen=True)
+_NEAR = 0.1
+"""Samples whose offsets fall into the same cube of this edge (metres) are near-duplicates, other things equal."""
+
+Rows = Sequence[Mapping[str, Any]]
+
+
+class EvaluationPoint(BaseModel):
+    """The VLM's accuracy on one set at one time."""
+
+    model_config = _FROZEN
+
+    set: str
+    set_hash: str
+    backend: str
+    """Fingerprint of the backend that showed the set."""
+    vlm_digest: str
+    n: int
+    """Items of the set."""
+    round: int
+    n_generated: int
+    n_trained: int
+    pairwise: float | None
+    strict: float | None
+    by_term: dict[str, float | None]
+    by_complexity: dict[str, float | None]
+
+
+class RoundTotals(BaseModel):
+    """The episodes of one round, added up."""
+
+    model_config = _FROZEN
+
+    round: int
+    """0 for the first."""
+    finetuned: bool
+    """Whether it ended with a fine-tuning; the last round of a run may not have."""
+    n_generated: int
+    n_trained: int
+    n_steps: int
+    """Counts at its end, the fine-tuning included."""
+    reasons: dict[str, int]
+    """Steps that gave no sample, by reason."""
+    cells: tuple[int, ...]
+    """(26,) samples by relation cell, in the order of `RELATIONS`."""
+    terms: dict[str, int]
+    """Samples whose caption has the term."""
+    complexity: dict[str, int]
+    """Samples by their caption's number of terms."""
+    intrinsic: float
+    extrinsic: float
+    """Means of the two parts of the reward over the steps."""
+    wall_seconds: float
+    """From the run's beginning to the round's end, pauses left out."""
+    evaluate_seconds: float
+    finetune_seconds: float
+    """What of these went into evaluations and into fine-tuning."""
+    near_duplicates: int
+    """Samples so far that were near-duplicates of earlier ones: same layout, same caption, nearly the same offset."""
+    caption_entropy: float
+    """Entropy of the samples so far over captions, that is over relation cell x ordered pair of kinds, nats."""
+
+
+class RunRows(BaseModel):
+    """One run, as small as a comparison needs it."""
+
+    model_config = _FROZEN
+
+    config: dict[str, Any]
+    """The run's resolved configuration."""
+    command: str
+    environment: str
+    """Versions, platform, commit."""
+    evaluations: Annotated[tuple[EvaluationPoint, ...], Field(min_length=1)]
+    rounds: tuple[RoundTotals, ...]
+    n_generated: int
+    """Valid samples when the run ended, or so far."""
+    complete: bool
+
+    @property
+    def seed(self) -> int:
+        return int(self.config["seed"])
+
+    @property
+    def sets(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(point.set for point in self.evaluations))
+
+    def curve(self, name: str) -> tuple[EvaluationPoint, ...]:
+        """The evaluations on one set, in time."""
+        return tuple(point for point in self.evaluations if point.set == name)
+
+
+def is_complete(run: Path) -> bool:
+    """Whether the run in a directory came to its end."""
+    metrics = RunDirectory(run).metrics
+    if not metrics.is_file():
+        return False
+    with metrics.open("rb") as file:
+        file.seek(max(0, metrics.stat().st_size - 4096))
+        last = file.read().splitlines()[-1:]
+    try:
+        return bool(last) and _sort(json.loads(last[0])) == "end"
+    except ValueError:
+        return False
+
+
+def read_run(path: Path) -> RunRows:
+    """Read a run directory. Raises `UserError` for one that is none, that has no evaluation yet, or is damaged."""
+    directory = RunDirectory.open(path)
+    rows = [row.model_dump() for row in read_metrics(directory.metrics).rows]
+    try:
+        evaluations = tuple(_evaluation(row) for row in rows if _sort(row) == "evaluation")
+        rounds = tuple(_rounds(rows, _variety(directory.sample_rows)))
+        counted = [int(row["n_generated"]) for row in rows]
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError(f"{directory.metrics}: is not of this release ({type(error).__name__}: {error})") from error
+    if not evaluations:
+        raise UserError(f"{path}: the run has not been evaluated yet")
+    return RunRows(
+        config=rls3_registry.load_file(directory.config),
+        command=read_text(directory.command).strip(),
+        environment=read_text(directory.environment).strip(),
+        evaluations=evaluations,
+        rounds=rounds,
+        n_generated=max(counted),
+        complete=_sort(rows[-1]) == "end",
+    )
+
+
+def _sort(row: Mapping[str, Any]) -> str:
+    """What a row of metrics.jsonl is about: episode, finetune, evaluation or end."""
+    return str(row.get("row"))
+
+
+def _evaluation(row: Mapping[str, Any]) -> EvaluationPoint:
+    return EvaluationPoint(
+        **{key: row[key] for key in ("set", "set_hash", "vlm_digest", "n", "round", "n_generated", "n_trained")},
+        **{key: row[key] for key in ("by_term", "by_complexity")},
+        backend=row["backend"],
+        pairwise=row["pairwise_accuracy"],
+        strict=row["strict_accuracy"],
+    )
+
+
+def _rounds(rows: Rows, variety: Mapping[int, tuple[int, float]]) -> Iterator[RoundTotals]:
+    """Episode rows added up by round, with what went before the end of each."""
+    reports = {int(row["round"]) - 1: row for row in rows if _sort(row) == "finetune"}
+    wall, before, evaluated, taught = 0.0, 0.0, 0.0, 0.0
+    # Evaluations of the VLM as it came lie before the first episode, the others after the round that they judge.
+    costs: Counter[int] = Counter()
+    for row in rows:
+        if _sort(row) == "evaluation":
+            costs[int(row["round"])] += row["evaluate_seconds"]
+    for number, grouped in groupby((r for r in rows if _sort(r) == "episode"), key=lambda row: int(row["round"])):
+        episodes = list(grouped)
+        for row in episodes:
+            now = float(row["since_start_seconds"])
+            wall += now - before if now >= before else now  # a continued run counts from 0 again
+            before = now
+        evaluated += costs[number]
+        report = reports.get(number)
+        taught += report["seconds"] if report else 0.0
+        last = episodes[-1]
+        steps = np.array([sum(row["cells"]) + sum(row["reasons"].values()) for row in episodes])
+        near, spread = variety.get(number, (0, 0.0))
+        yield RoundTotals(
+            round=number,
+            finetuned=report is not None,
+            n_generated=last["n_generated"],
+            n_trained=last["n_trained"],
+            n_steps=last["n_steps"],
+            reasons=_added(row["reasons"] for row in episodes),
+            cells=tuple(int(n) for n in np.sum([row["cells"] for row in episodes], axis=0)),
+            terms=_added(row["terms"] for row in episodes),
+            complexity=_added(row["complexity"] for row in episodes),
+            intrinsic=_mean([row["intrinsic"] for row in episodes], steps),
+            extrinsic=_mean([row["extrinsic"] for row in episodes], steps),
+            wall_seconds=wall,
+            evaluate_seconds=evaluated,
+            finetune_seconds=taught,
+            near_duplicates=near,
+            caption_entropy=spread,
+        )
+
+
+def _added(counts: Iterator[Mapping[str, int]]) -> dict[str, int]:
+    total: Counter[str] = Counter()
+    for count in counts:
+        total.update(count)
+    return dict(total)
+
+
+def _mean(values: Sequence[float | None], steps: np.ndarray[Any, Any]) -> float:
+    known = [0.0 if value is None else value for value in values]
+    return float(np.average(known, weights=steps)) if steps.sum() else 0.0
+
+
+def _variety(path: Path) -> dict[int, tuple[int, float]]:
+    """By round: near-duplicates and entropy over captions of all samples until its end.
+
+    Arrow reads a long run's samples ten times faster than rows taken one by one.
+    """
+    if not path.is_file() or path.stat().st_size == 0:
+        return {}
+    import pyarrow as pa  # of the extra that also brings rliable: without it nothing here can be imported
+    from pyarrow import json as json_rows
+
+    needed = pa.schema(
+        {
+            "round": pa.int64(),
+            "caption": pa.string(),
+            "family": pa.string(),
+            "layout": pa.int64(),
+            "offset": pa.list_(pa.float64()),
+        }
+    )
+    options = json_rows.ParseOptions(explicit_schema=needed, unexpected_field_behavior="ignore")
+    try:
+        samples = json_rows.read_json(path, parse_options=options).to_pydict()
+    except pa.ArrowInvalid as error:
+        raise UserError(f"{path}: is not a file of samples ({first_line(error)})") from error
+    found: dict[int, tuple[int, float]] = {}
+    seen: set[tuple[Any, ...]] = set()
+    captions: Counter[str] = Counter()
+    near = 0
+    rows = zip(*(samples[name] for name in needed.names), strict=True)
+    for number, grouped in groupby(rows, key=lambda row: int(row[0])):
+        for _, caption, family, layout, offset in grouped:
+            key = (family, layout, caption, *(round(x / _NEAR) for x in offset))
+            near += key in seen
+            seen.add(key)
+            captions[caption] += 1
+        found[number] = (near, entropy(list(captions.values())))
+    return found

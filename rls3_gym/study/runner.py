@@ -1,0 +1,192 @@
+"""Making the runs of a study that are missing, several at a time, each in a process of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from time import monotonic, sleep
+from typing import Any
+
+from rls3_gym.experiment.interrupt import graceful_stop
+from rls3_gym.runs.directory import remove_tree, writing
+from rls3_gym.study.jobs import Job
+from rls3_gym.study.progress import StudyProgress
+from rls3_gym.study.run_rows import RunRows
+from rls3_registry.errors import UserError
+
+POLL_SECONDS = 0.5
+PATIENCE_SECONDS = 10.0
+"""How long a run may take to end when it is told to end at once."""
+
+
+@dataclass
+class Tail:
+    """How far a run is, from the rows that it appends to metrics.jsonl."""
+
+    path: Path
+    n_generated: int = 0
+    round: int = 0
+    accuracy: float | None = None
+    """Of the last evaluation on the set that came first."""
+    _offset: int = 0
+    _set: str | None = None
+
+    def read(self) -> None:
+        """Take up the rows that were written since the last call."""
+        try:
+            with self.path.open("rb") as file:
+                if self.path.stat().st_size < self._offset:
+                    self._offset = 0  # a continued run drops what lies behind its checkpoint
+                file.seek(self._offset)
+                new = file.read()
+        except FileNotFoundError:
+            return
+        whole = new[: new.rfind(b"\n") + 1]
+        self._offset += len(whole)
+        for line in whole.splitlines():
+            self._take(json.loads(line))
+
+    def _take(self, row: Mapping[str, Any]) -> None:
+        self.n_generated, self.round = int(row["n_generated"]), int(row["round"])
+        if "pairwise_accuracy" in row:
+            self._set = self._set or str(row["set"])
+            if row["set"] == self._set:
+                self.accuracy = row["pairwise_accuracy"]
+
+    def share(self, budget: Mapping[str, int | None]) -> float:
+        """How much of a run's budget is spent, 0..1."""
+        counts = {"n_generated": self.n_generated, "rounds": self.round}
+        return min(1.0, max(counts[key] / end for key, end in budget.items() if end))
+
+
+@dataclass
+class _Running:
+    """A process that makes a run."""
+
+    job: Job
+    process: subprocess.Popen[bytes]
+    tail: Tail
+    began: float = field(default_factory=monotonic)
+    asked: bool = False
+    """Whether it was asked to save and stop."""
+
+
+class StudyRunner:
+    """Makes runs until all are made or a stop is asked for."""
+
+    def __init__(self, jobs: Sequence[Job], processes: int, progress: StudyProgress) -> None:
+        self._waiting = list(jobs)
+        self._processes = processes
+        self._progress = progress
+        self._running: list[_Running] = []
+        self._failed: list[str] = []
+        self._stopping = False
+        """Set by the first Ctrl-C: nothing new is started, what is under way saves itself."""
+
+    def run(self) -> bool:
+        """Make all runs. Returns False when Ctrl-C (or SIGTERM) stopped it: the runs under way have been saved then.
+
+        Raises `UserError` at the end when runs failed; the others have been made all the same.
+        """
+        try:
+            with graceful_stop(self._ask):
+                while self._running or (self._waiting and not self._stopping):
+                    self._step()
+                    sleep(POLL_SECONDS if self._running else 0.0)
+        finally:
+            self._end()
+        if self._failed:
+            more = f" (and {len(self._failed) - 1} more runs failed)" if len(self._failed) > 1 else ""
+            raise UserError(self._failed[0] + more)
+        return not self._stopping
+
+    def _step(self) -> None:
+        """Start what can be started, take in what has ended, show how far the rest is."""
+        while not self._stopping and self._waiting and len(self._running) < self._processes:
+            self._start(self._waiting.pop(0))
+        if self._stopping:
+            self._ask_to_save()
+        for running in list(self._running):
+            running.tail.read()
+            job = running.job
+            if (code := running.process.poll()) is not None:
+                self._running.remove(running)
+                self._ended(running, code)
+            else:
+                tail = running.tail
+                self._progress.running(job.name, tail.share(job.config["budget"]), tail.n_generated, tail.accuracy)
+        self._progress.refresh()
+
+    def _start(self, job: Job) -> None:
+        if not job.checkpoint and _is_leftover(job.directory):
+            remove_tree(job.directory)
+        with writing(job.log):
+            job.directory.parent.mkdir(parents=True, exist_ok=True)
+            log = job.log.open("ab")
+        tail = Tail(job.directory / "metrics.jsonl")
+        tail.read()
+        with log:
+            # A process group of its own: Ctrl-C reaches the study alone, which asks each run once to save and stop.
+            process = subprocess.Popen(
+                job.command(), stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, process_group=0,
+                env={"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", **os.environ},
+            )  # fmt: skip
+        self._running.append(_Running(job, process, tail))
+        self._progress.began(job.name, tail.share(job.config["budget"]))
+
+    def _ended(self, running: _Running, code: int) -> None:
+        job = running.job
+        if run := job.keep():
+            self._progress.finished(job.name, monotonic() - running.began, run.evaluations[-1].n_trained, _final(run))
+        elif self._stopping:
+            self._progress.stopped(job.name, job.checkpoint)
+        else:
+            said = _last_line(job.log) or f"ended with code {code}"
+            self._failed.append(f"{job.name} failed: {said}; its log is {job.log}")
+            self._progress.failed(job.name, said)
+
+    def _ask(self) -> None:
+        self._stopping = True
+
+    def _ask_to_save(self) -> None:
+        """Once, what is under way is asked to save itself and stop."""
+        if not all(running.asked for running in self._running):
+            self._progress.note("stopping: runs under way save at their next safe point (Ctrl-C again: end now)")
+        for running in self._running:
+            if not running.asked:
+                running.asked = True
+                _send(running.process, signal.SIGINT)
+
+    def _end(self) -> None:
+        """After a second Ctrl-C, or an error: leave no process behind. Runs keep their last checkpoints."""
+        for number, patience in ((signal.SIGINT, PATIENCE_SECONDS), (signal.SIGKILL, PATIENCE_SECONDS)):
+            alive = [running.process for running in self._running if running.process.poll() is None]
+            for process in alive:
+                _send(process, number)
+            until = monotonic() + patience
+            while any(process.poll() is None for process in alive) and monotonic() < until:
+                sleep(0.05)
+
+
+def _final(run: RunRows) -> dict[str, float | None]:
+    return {name: run.curve(name)[-1].pairwise for name in run.sets}
+
+
+def _is_leftover(path: Path) -> bool:
+    """Whether a folder is there and is what a run leaves that was cut off before its first checkpoint."""
+    return path.is_dir() and ((path / "config.yaml").is_file() or not any(p.is_file() for p in path.rglob("*")))
+
+
+def _send(process: subprocess.Popen[bytes], number: signal.Signals) -> None:
+    if process.poll() is None:
+        process.send_signal(number)
+
+
+def _last_line(log: Path) -> str:
+    lines = [line for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
+    return lines[-1].removeprefix("rls3: ") if lines else ""

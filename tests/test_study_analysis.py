@@ -1,0 +1,216 @@
+"""Arms compared: intervals, paired differences, and the tables, figures and page made of them."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from study_rows import made_up, point
+
+from rls3_gym.study.analysis import Analysis, ArmAtBudget, Arms, analyze
+from rls3_gym.study.archive import write_archive
+from rls3_gym.study.compare import compare_runs
+from rls3_gym.study.figures import curves_figure, looks, save_png
+from rls3_gym.study.results import Comparison, as_csv, summary, write_results
+from rls3_gym.study.tables import accuracy_table, learning_table
+from rls3_registry.errors import UserError
+
+LUCK = np.random.default_rng(0).normal(scale=0.02, size=6)
+"""What the runs of a seed have in common."""
+
+
+def arms(better: float = 0.05, seeds: int = 6) -> Arms:
+    """`random`; `stratified`, better by 0.1 than it; `sac`, better by `better`, with one seed less."""
+    made = {
+        name: [made_up([0.5, 0.6 + gain + luck, 0.7 + gain + luck], seed, name) for seed, luck in enumerate(LUCK)]
+        for name, gain in (("random", 0.0), ("stratified", 0.1), ("sac", better))
+    }
+    return {name: runs[: seeds - (name == "sac")] for name, runs in made.items()}
+
+
+def line(analysis: Analysis, arm: str, budget: int = 20, axis: str = "n_trained") -> ArmAtBudget:
+    (found,) = (x for x in analysis.arms if (x.arm, x.budget, x.axis) == (arm, budget, axis))
+    return found
+
+
+@pytest.fixture(scope="module")
+def analysis() -> Analysis:
+    return analyze(arms(), ["test"], {"n_trained": [10, 20], "n_generated": [20]}, ["random", "stratified"])
+
+
+def test_paired_differences_cancel_what_seeds_share(analysis: Analysis) -> None:
+    own = line(analysis, "sac").numbers["test.pairwise"]
+    gap = line(analysis, "sac").differences["random"]["test.pairwise"]
+    assert own.high - own.low > 0.01
+    assert (gap.interval.iqm, gap.interval.low, gap.interval.high) == pytest.approx((0.05, 0.05, 0.05))
+    assert (own.runs, gap.interval.runs) == (5, 5)
+
+
+def test_p_is_corrected_over_the_arms_that_meet_one_baseline(analysis: Analysis) -> None:
+    """Six seeds of one sign give 2/64, five 2/32; the smaller is doubled, the larger may not be below it."""
+    by_arm = {arm: line(analysis, arm).differences["random"]["test.pairwise"] for arm in ("stratified", "sac")}
+    assert (by_arm["stratified"].p, by_arm["sac"].p) == pytest.approx((2 / 64, 2 / 32))
+    assert (by_arm["stratified"].p_holm, by_arm["sac"].p_holm) == pytest.approx((4 / 64, 4 / 64))
+
+
+def test_an_arm_is_not_compared_with_itself(analysis: Analysis) -> None:
+    assert set(line(analysis, "random").differences) == {"stratified"}
+    assert set(line(analysis, "sac").differences) == {"random", "stratified"}
+
+
+def test_both_axes_are_compared_at_their_own_budgets(analysis: Analysis) -> None:
+    assert line(analysis, "random", 20, "n_generated").numbers["test.pairwise"].iqm == pytest.approx(
+        line(analysis, "random", 10, "n_trained").numbers["test.pairwise"].iqm
+    )
+    assert len(analysis.runs) == 3 * (6 + 6 + 5)
+
+
+def test_the_target_of_the_thresholds_is_what_stratified_gained(analysis: Analysis) -> None:
+    numbers = line(analysis, "stratified").numbers
+    gain = numbers["test.gain"].mean
+    assert gain == pytest.approx(0.3 + LUCK.mean())
+    assert numbers["test.n_50"].mean == pytest.approx(10.0)
+    without = analyze({"sac": arms()["sac"]}, ["test"], {"n_trained": [20]}, [])
+    assert "test.n_50" not in line(without, "sac").numbers
+
+
+def test_the_same_runs_give_the_same_analysis(analysis: Analysis) -> None:
+    again = analyze(arms(), ["test"], {"n_trained": [10, 20], "n_generated": [20]}, ["random", "stratified"])
+    assert repr(again) == repr(analysis)
+
+
+def test_a_run_that_ended_too_early_is_left_out_of_a_budget() -> None:
+    short = {"random": [made_up([0.5, 0.6], 0), *arms()["random"][1:]]}
+    found = line(analyze(short, ["test"], {"n_trained": [20]}, []), "random").numbers["test.pairwise"]
+    assert found.runs == 5 and math.isfinite(found.low)
+
+
+def test_runs_on_other_items_do_not_compare() -> None:
+    other = made_up([0.5, 0.6], 0, evaluations=(point(0, 0.5, set_hash="other"), point(10, 0.6, 1, set_hash="other")))
+    with pytest.raises(UserError, match=r"arm b, seed 0: was measured on test other of 100 items .* others on test ha"):
+        analyze({"a": [made_up([0.5, 0.6])], "b": [other]}, ["test"], {"n_trained": [10]}, [])
+    with pytest.raises(UserError, match="arm a: has two runs of seed 0"):
+        analyze({"a": [made_up([0.5, 0.6])] * 2}, ["test"], {"n_trained": [10]}, [])
+    with pytest.raises(UserError, match="arm a, seed 0: was not measured on validation"):
+        analyze({"a": [made_up([0.5, 0.6])]}, ["validation"], {"n_trained": [10]}, [])
+
+
+def comparison(analysis: Analysis, **changes: object) -> Comparison:
+    known = {"name": "mini", "description": "a <study>", "arms": arms(), "analysis": analysis}
+    commands = {arm: f"rls3 run default --set agent={arm}" for arm in arms()}
+    return Comparison(**{**known, "command": "rls3 study mini", "commands": commands, **changes})  # type: ignore[arg-type]
+
+
+def test_results_csv_has_a_row_for_each_run_and_budget(analysis: Analysis) -> None:
+    rows = list(csv.DictReader(io.StringIO(as_csv(analysis))))
+    assert len(rows) == len(analysis.runs)
+    row = next(r for r in rows if (r["arm"], r["seed"], r["axis"], r["budget"]) == ("random", "2", "n_trained", "20"))
+    assert float(row["test.pairwise"]) == pytest.approx(0.7 + LUCK[2], abs=1e-5)
+
+
+def test_the_summary_is_json_without_nan(analysis: Analysis) -> None:
+    text = json.dumps(summary(comparison(analysis)), allow_nan=False)
+    found = json.loads(text)
+    (row,) = (b for b in found["budgets"] if (b["arm"], b["axis"], b["budget"]) == ("sac", "n_trained", 20))
+    assert row["differences"]["random"]["test.pairwise"]["iqm"] == pytest.approx(0.05)
+    assert found["sets"] == {"test": {"hash": "hash of test", "items": 100, "backend": "embedded"}}
+    assert found["seeds"]["sac"] == [0, 1, 2, 3, 4]
+
+
+def test_a_difference_is_weighed_against_its_interval_and_the_noise_floor(analysis: Analysis) -> None:
+    def weights(noise_floor: float | None) -> list[str]:
+        table = accuracy_table(analysis, "n_trained", noise_floor)
+        column = table.head.index("points to random")
+        return [row[column].weight for row in table.rows if row[1].text == "sac"]
+
+    assert weights(None) == weights(0.04) == ["up", "up"]
+    assert weights(0.06) == ["", ""]
+
+
+def test_a_censored_number_says_how_many_runs_came_to_it(analysis: Analysis) -> None:
+    table = learning_table(analysis, "n_trained", "test")
+    column = table.head.index("samples to 80 %")
+    cells = {row[1].text: row[column] for row in table.rows[-3:]}
+    assert (cells["random"].text, cells["random"].more) == ("≥ 20", "0% came to it")
+
+
+def test_the_page_stands_alone_and_says_what_repeats_it(analysis: Analysis, tmp_path: Path) -> None:
+    first, second = tmp_path / "a", tmp_path / "b"
+    page = write_results(comparison(analysis, noise_floor=0.004, missing=2), first)
+    text = page.read_text(encoding="utf-8")
+    assert "a &lt;study&gt;" in text and "2 runs of the study still to be made" in text
+    assert "rls3 run default --set agent=sac" in text and "hash of test" in text and "±0.4 points" in text
+    assert not re.findall(r'(?:src|href)="(?!#|data:)', text.replace('xlink:href="#', ""))
+    assert text.count("<svg") == 4
+    write_results(comparison(analysis, noise_floor=0.004, missing=2), second)
+    names = ["curves.png", "results.csv", "study.html", "summary.json"]
+    assert sorted(p.name for p in first.iterdir()) == names
+    assert all((first / name).read_bytes() == (second / name).read_bytes() for name in names)
+
+
+def test_arms_differ_by_marker_and_baselines_are_gray() -> None:
+    names = [f"arm{i}" for i in range(10)]
+    shown = looks(["random", *names, "stratified"], ["random", "stratified"])
+    assert len({look.marker for look in shown.values()}) == 12
+    assert len({(look.color, look.marker) for look in shown.values()}) == 12
+
+    def is_gray(color: str) -> bool:
+        return len({color[1:3], color[3:5], color[5:7]}) == 1
+
+    assert {name for name, look in shown.items() if is_gray(look.color)} == {"random", "stratified"}
+
+
+def test_curves_are_drawn_for_one_run_and_for_a_vlm_that_never_learns(tmp_path: Path) -> None:
+    frozen = made_up([0.5], agent="frozen", n_generated=30)
+    few: Arms = {"one": [made_up([0.5, 0.6])], "frozen": [frozen]}
+    found = analyze(few, ["test"], {"n_trained": [10], "n_generated": [20]}, [])
+    figure = curves_figure(few, found)
+    save_png(figure, tmp_path / "curves.png")
+    assert (tmp_path / "curves.png").read_bytes().startswith(b"\x89PNG")
+    assert {text.get_text() for legend in figure.legends for text in legend.get_texts()} == {"one", "frozen"}
+
+
+def keep(folder: Path, arms: Arms) -> list[str]:
+    paths = []
+    for arm, runs in arms.items():
+        for run in runs:
+            path = folder / f"{arm}-{run.seed}.json.gz"
+            write_archive(run, path)
+            paths.append(str(path))
+    return paths
+
+
+def test_runs_are_sorted_into_arms_by_agent(tmp_path: Path) -> None:
+    found = compare_runs(keep(tmp_path, arms()))
+    assert {arm: len(runs) for arm, runs in found.arms.items()} == {"random": 6, "stratified": 6, "sac": 5}
+    assert found.analysis.baselines == ("random", "stratified")
+    assert {(x.axis, x.budget) for x in found.analysis.arms} == {
+        ("n_trained", 10), ("n_trained", 20), ("n_generated", 20), ("n_generated", 40),
+    }  # fmt: skip
+    assert found.commands["sac"] == "rls3 run x --set agent=sac --seed 0"  # without the place it was made in
+
+
+def test_runs_of_one_agent_with_other_settings_are_arms_of_their_own(tmp_path: Path) -> None:
+    low, high = ({"environment": {"extrinsic": name, "image_size": 64}} for name in ("cell_error", "sample_error"))
+    runs = [made_up([0.5, 0.6], seed, "sac", config=c) for c in (low, high) for seed in (0, 1)]
+    paths = keep(tmp_path, {f"r{i}": [run] for i, run in enumerate(runs)})
+    assert {arm: len(found) for arm, found in compare_runs(paths).arms.items()} == {
+        "sac environment.extrinsic=cell_error": 2,
+        "sac environment.extrinsic=sample_error": 2,
+    }
+
+
+def test_arms_may_be_named_by_hand(tmp_path: Path) -> None:
+    paths = keep(tmp_path, {"random": arms()["random"][:2], "sac": arms()["sac"][:2]})
+    found = compare_runs([f"{name}={path}" for name, path in zip("aabb", paths, strict=True)], ["a"])
+    assert list(found.arms) == ["a", "b"] and found.analysis.baselines == ("a",)
+    with pytest.raises(UserError, match="--baseline: unknown arm 'c'"):
+        compare_runs(paths, ["c"])
+    with pytest.raises(UserError, match="there is no such run directory"):
+        compare_runs([str(tmp_path / "nowhere")])
