@@ -18,18 +18,21 @@ export OPENBLAS_NUM_THREADS ?= 1
 # Tests and figures need neither a display nor the network.
 OFFLINE := SDL_VIDEODRIVER=dummy MPLBACKEND=Agg HF_HUB_OFFLINE=1
 
-.PHONY: help quickstart install test test-all lint format bench clean
+.PHONY: help quickstart install test test-slow test-all lint format bench clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
 
-quickstart: $(VENV)/.quickstart  ## install what the main job needs and run it: SB3 SAC against the embedded VLM
+quickstart: $(VENV)/.quickstart  ## install what the main job needs and run it: an SB3 agent against the embedded VLM
 	$(BIN)/rls3 run quickstart
 
-install: $(VENV)/.install  ## install everything but the extras unity and rllib
+install: $(VENV)/.install  ## install all extras and what tests and lint need
 
 test: lint  ## lint, then the quick tests (under ten minutes on two cores)
 	$(OFFLINE) $(BIN)/python -m pytest
+
+test-slow: $(VENV)/.install  ## the slow tests alone, without lint
+	$(OFFLINE) $(BIN)/python -m pytest -m slow
 
 test-all: lint  ## lint, then all tests, the slow ones too
 	$(OFFLINE) $(BIN)/python -m pytest -m "slow or not slow"
@@ -64,5 +67,5 @@ $(VENV)/.quickstart: pyproject.toml requirements/constraints.txt | $(BIN)/python
 
 $(VENV)/.install: pyproject.toml requirements/constraints.txt | $(BIN)/python
 	@echo "Installing into $(VENV): a minute or three."
-	$(PIP_INSTALL) -e ".[sb3,tianshou,pettingzoo,paligemma,bench,render,dev]"
+	$(PIP_INSTALL) -e ".[all,dev]"
 	@touch $@ $(VENV)/.quickstart

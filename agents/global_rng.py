@@ -23,8 +23,8 @@ class LibraryGenerators:
         self._inside = False
 
     def _swap(self) -> None:
-        theirs = np.random.get_state(legacy=False), torch.get_rng_state()  # noqa: NPY002
-        np.random.set_state(self._numpy)  # noqa: NPY002
+        theirs = np.random.get_state(legacy=False), torch.get_rng_state()
+        np.random.set_state(self._numpy)
         torch.set_rng_state(self._torch)
         self._numpy, self._torch = theirs
 
@@ -40,7 +40,7 @@ class LibraryGenerators:
 
     def state(self) -> dict[str, Any]:
         """Both streams as JSON-ready values, inside or outside of the context."""
-        numpy_state = np.random.get_state(legacy=False) if self._inside else self._numpy  # noqa: NPY002
+        numpy_state = np.random.get_state(legacy=False) if self._inside else self._numpy
         torch_state = torch.get_rng_state() if self._inside else self._torch
         stream = numpy_state["state"]
         return {
@@ -58,6 +58,6 @@ class LibraryGenerators:
 
 def fingerprint() -> str:
     """A hash of where both global generators are: equal before and after code that does not draw from them."""
-    stream = np.random.get_state(legacy=False)["state"]  # noqa: NPY002
+    stream = np.random.get_state(legacy=False)["state"]
     parts = stream["key"].tobytes(), str(stream["pos"]).encode(), torch.get_rng_state().numpy().tobytes()
     return hashlib.sha256(b"".join(parts)).hexdigest()

@@ -25,18 +25,22 @@ PAPER = {
 }  # fmt: skip
 
 
-def assert_sound(mesh: Mesh) -> None:
-    """Unit normals that look the way their triangles face, faces that exist and have an area."""
-    assert mesh.vertices.dtype == mesh.normals.dtype == mesh.uv.dtype == np.float32
-    assert mesh.faces.dtype == np.int32
-    assert np.isfinite(mesh.vertices).all() and np.isfinite(mesh.uv).all()
-    assert mesh.faces.min() >= 0 and mesh.faces.max() < len(mesh.vertices)
+def flaws(mesh: Mesh) -> list[str]:
+    """What is wrong with a mesh: its triangles need an area, its normals length 1 and their triangle's side."""
+    if mesh.faces.min() < 0 or mesh.faces.max() >= len(mesh.vertices):
+        return ["a triangle names a vertex that does not exist"]
     corners = mesh.vertices[mesh.faces].astype(np.float64)
     facing = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
-    assert (np.linalg.norm(facing, axis=1) > 0).all()
     used = mesh.normals[mesh.faces]
-    np.testing.assert_allclose(np.linalg.norm(used, axis=-1), 1.0, atol=1e-4)
-    assert (np.einsum("fi,fki->fk", facing, used) > 0).all()
+    checks = {
+        "float32": mesh.vertices.dtype == mesh.normals.dtype == mesh.uv.dtype == np.float32,
+        "int32 faces": mesh.faces.dtype == np.int32,
+        "finite": np.isfinite(mesh.vertices).all() and np.isfinite(mesh.uv).all(),
+        "triangles with an area": (np.linalg.norm(facing, axis=1) > 0).all(),
+        "normals of length 1": np.allclose(np.linalg.norm(used, axis=-1), 1.0, atol=1e-4, rtol=1e-7),
+        "normals that look outwards": (np.einsum("fi,fki->fk", facing, used) > 0).all(),
+    }
+    return [f"not {check}" for check, holds in checks.items() if not holds]
 
 
 def volume(mesh: Mesh) -> float:
@@ -45,20 +49,22 @@ def volume(mesh: Mesh) -> float:
     return float((a * np.cross(b, c)).sum() / 6)
 
 
-@pytest.mark.parametrize("slug", SLUGS)
-def test_a_kind_is_sound_and_as_large_as_its_file_says(slug: str) -> None:
-    spec = SPECS[slug]
-    parts = load_object(spec["name"])
-    assert spec["name"].replace(" ", "_") == slug
-    for part in parts:
-        assert_sound(part.mesh)
-    vertices = np.concatenate([part.mesh.vertices for part in parts])
-    radius = np.hypot(vertices[:, 0], vertices[:, 1]).max()
-    assert vertices[:, 2].min() == pytest.approx(0.0, abs=2e-3)
-    assert radius <= spec["radius"] <= 1.02 * radius
-    assert spec["height"] == pytest.approx(vertices[:, 2].max(), rel=0.02)
-    assert 0.10 <= spec["radius"] <= 0.19 and 0.10 <= spec["height"] <= 0.42
-    assert sum(len(part.mesh.faces) for part in parts) <= 3000
+def test_a_kind_is_sound_and_as_large_as_its_file_says() -> None:
+    wrong = []
+    for slug, spec in SPECS.items():
+        parts = load_object(spec["name"])
+        vertices = np.concatenate([part.mesh.vertices for part in parts])
+        radius, height = np.hypot(vertices[:, 0], vertices[:, 1]).max(), vertices[:, 2].max()
+        checks = {
+            "the file's name": spec["name"].replace(" ", "_") == slug,
+            "stands at z = 0": vertices[:, 2].min() == pytest.approx(0.0, abs=2e-3),
+            "radius": radius <= spec["radius"] <= 1.02 * radius and 0.10 <= spec["radius"] <= 0.19,
+            "height": spec["height"] == pytest.approx(height, rel=0.02) and 0.10 <= spec["height"] <= 0.42,
+            "at most 3000 triangles": sum(len(part.mesh.faces) for part in parts) <= 3000,
+        }
+        wrong += [f"{slug}: {check}" for check, holds in checks.items() if not holds]
+        wrong += [f"{slug}: {flaw}" for part in parts for flaw in flaws(part.mesh)]
+    assert wrong == []
 
 
 def test_parts_that_look_alike_are_one_mesh() -> None:
@@ -67,7 +73,7 @@ def test_parts_that_look_alike_are_one_mesh() -> None:
         assert len(surfaces) == len(set(surfaces))
 
 
-def test_names_can_be_told_apart_and_parsed() -> None:
+def test_names_are_distinct_and_can_be_parsed() -> None:
     assert len(set(NAMES)) == len(NAMES)
     for name in NAMES:
         assert name == name.strip().lower() and "," not in name and "." not in name
@@ -140,7 +146,7 @@ CLOSED = {
 @pytest.mark.parametrize("shape", CLOSED)
 def test_a_closed_shape_looks_outwards_and_encloses_its_volume(shape: str) -> None:
     mesh, expected = CLOSED[shape]
-    assert_sound(mesh)
+    assert flaws(mesh) == []
     assert volume(mesh) == pytest.approx(expected, rel=0.04)
 
 
@@ -156,6 +162,6 @@ def test_transform_scales_then_turns_then_moves() -> None:
     rod = primitives.transform(
         primitives.box((1, 1, 1)), translate=(0, 0, 5), rotate_deg=(0, 90, 0), scale=(0.1, 0.2, 3)
     )
-    assert_sound(rod)
+    assert flaws(rod) == []
     np.testing.assert_allclose(rod.vertices.min(0), (0, -0.1, 4.95), atol=1e-6)
     np.testing.assert_allclose(rod.vertices.max(0), (3, 0.1, 5.05), atol=1e-6)

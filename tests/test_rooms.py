@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from rls3_gym.backends.embedded.furniture_meshes import build_room
 from rls3_gym.backends.embedded.textures import SIZE, texture, texture_names
 from rls3_gym.scene.families import read_family
 from rls3_gym.scene.layouts import MIN_CLEARANCE, draw_layout, family_names, layouts, load_family
-from rls3_gym.scene.rooms import Layout, Split
+from rls3_gym.scene.rooms import Layout
 from rls3_gym.scene.splits import SPLITS
 from rls3_registry.errors import UserError
 
@@ -73,33 +74,46 @@ def test_the_five_families_are_registered() -> None:
     assert load_family("country_kitchen").display == "country kitchen"
 
 
-@pytest.mark.parametrize("room", ALL, ids=lambda room: room.key)
-def test_surfaces_lie_in_the_stage_at_three_heights_or_more(room: Layout) -> None:
-    x0, x1, y0, y1 = room.stage
-    assert room.x0 < x0 and x1 < room.x1 and room.y0 < y0 and y1 < room.y1
-    assert room.surfaces[0].name == "floor" and room.surfaces[0].z == 0.0
-    heights = sorted(s.z for s in room.surfaces)
-    assert len([1 for a, b in zip(heights, heights[1:], strict=False) if b - a > 0.05]) + 1 >= 3
-    for s in room.surfaces:
-        assert x0 <= s.x0 < s.x1 <= x1 and y0 <= s.y0 < s.y1 <= y1
-        assert s.clearance >= MIN_CLEARANCE and s.z + s.clearance <= room.height + 1e-9
+def test_surfaces_lie_in_the_stage_at_three_heights_or_more() -> None:
+    wrong = []
+    for room in ALL:
+        x0, x1, y0, y1 = room.stage
+        if not (room.x0 < x0 and x1 < room.x1 and room.y0 < y0 and y1 < room.y1):
+            wrong.append(f"{room.key}: the stage leaves the room")
+        if room.surfaces[0].name != "floor" or room.surfaces[0].z != 0.0:
+            wrong.append(f"{room.key}: the first surface is not the floor")
+        heights = sorted(s.z for s in room.surfaces)
+        if sum(b - a > 0.05 for a, b in pairwise(heights)) + 1 < 3:
+            wrong.append(f"{room.key}: fewer than three heights")
+        for s in room.surfaces:
+            if not (x0 <= s.x0 < s.x1 <= x1 and y0 <= s.y0 < s.y1 <= y1):
+                wrong.append(f"{room.key}: {s.name} leaves the stage")
+            if s.clearance < MIN_CLEARANCE or s.z + s.clearance > room.height + 1e-9:
+                wrong.append(f"{room.key}: {s.name} has a clearance of {s.clearance}")
+    assert wrong == []
 
 
-@pytest.mark.parametrize("room", ALL, ids=lambda room: room.key)
-def test_every_surface_has_room_for_an_object(room: Layout) -> None:
-    free = [len(_spots(room, k)) for k in range(len(room.surfaces))]
-    assert free[0] >= 12, "too little free floor"
-    assert all(free), [s.name for s, n in zip(room.surfaces, free, strict=True) if n == 0]
+def test_every_surface_has_room_for_an_object() -> None:
+    wrong = []
+    for room in ALL:
+        free = [len(_spots(room, k)) for k in range(len(room.surfaces))]
+        if free[0] < 12:
+            wrong.append(f"{room.key}: too little free floor ({free[0]} of 60 places)")
+        wrong += [f"{room.key}: no place on {s.name}" for s, n in zip(room.surfaces, free, strict=True) if n == 0]
+    assert wrong == []
 
 
-@pytest.mark.parametrize("family", FAMILIES)
-def test_most_places_are_in_the_picture_and_not_behind_furniture(family: str) -> None:
-    for room in (r for r in ALL if r.family == family):
+def test_most_places_are_in_the_picture_and_not_behind_furniture() -> None:
+    wrong = []
+    for room in ALL:
         spots = [p for k in range(len(room.surfaces)) for p in _spots(room, k)]
         middle = np.array(spots) + (0.0, 0.0, HEIGHT / 2)
         seen = _in_view(room, middle)
-        assert seen.mean() > 0.6, room.key
-        assert _unhidden(room, middle)[seen].mean() > 0.6, room.key
+        if not seen.mean() > 0.6:
+            wrong.append(f"{room.key}: {seen.mean():.0%} in the picture")
+        if not (clear := _unhidden(room, middle)[seen].mean()) > 0.6:
+            wrong.append(f"{room.key}: {clear:.0%} not behind furniture")
+    assert wrong == []
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -122,44 +136,55 @@ def test_splits_share_no_layout_and_cover_all() -> None:
             assert any(key.startswith(f"{family}/") for key in keys[split])
 
 
-@pytest.mark.parametrize("split", SPLITS)
-def test_layouts_carry_their_split(split: Split) -> None:
-    assert all(room.split == split for room in layouts(split))
+def test_layouts_carry_their_split() -> None:
+    assert [room.key for split in SPLITS for room in layouts(split) if room.split != split] == []
 
 
-@pytest.mark.parametrize("room", ALL, ids=lambda room: room.key)
-def test_a_room_builds_with_known_textures_and_few_triangles(room: Layout) -> None:
-    parts = build_room(room)
-    assert {p.texture for p in parts if p.texture} <= set(texture_names())
-    assert sum(len(p.mesh.faces) for p in parts) < 10_000
-    for part in parts:
-        assert np.isfinite(part.mesh.vertices).all()
-        assert np.allclose(np.linalg.norm(part.mesh.normals, axis=1), 1.0, atol=1e-3)
+def test_a_room_builds_with_known_textures_and_few_triangles() -> None:
+    wrong = []
+    for room in ALL:
+        parts = build_room(room)
+        unknown = {p.texture for p in parts if p.texture} - set(texture_names())
+        wrong += [f"{room.key}: unknown texture {name}" for name in sorted(unknown)]
+        if (faces := sum(len(p.mesh.faces) for p in parts)) >= 10_000:
+            wrong.append(f"{room.key}: {faces} triangles")
+        if not all(np.isfinite(p.mesh.vertices).all() for p in parts):
+            wrong.append(f"{room.key}: a vertex that is not finite")
+        if not all(np.allclose(np.linalg.norm(p.mesh.normals, axis=1), 1.0, atol=1e-3) for p in parts):
+            wrong.append(f"{room.key}: a normal whose length is not 1")
+    assert wrong == []
 
 
-@pytest.mark.parametrize("room", ALL[::7], ids=lambda room: room.key)
-def test_what_is_drawn_stays_near_what_is_in_the_way(room: Layout) -> None:
-    """Tops of surfaces are where the drawn furniture is: a ray down from above meets them at their height."""
+def test_furniture_is_drawn_where_its_surfaces_are() -> None:
+    """A ray down from above the middle of a surface meets the drawn furniture at the surface's height."""
     from embreex.mesh_construction import TriangleMesh
     from embreex.rtcore_scene import EmbreeScene
 
-    scene = EmbreeScene()
-    parts = build_room(room)
-    kept = [TriangleMesh(scene, p.mesh.vertices.astype(np.float32), p.mesh.faces) for p in parts]
-    for s in room.surfaces[1:]:
-        center = np.array([[(s.x0 + s.x1) / 2, (s.y0 + s.y1) / 2, s.z + 0.2]], np.float32)
-        hit = scene.run(center, np.array([[0, 0, -1]], np.float32), output=1)
-        assert hit["geomID"][0] >= 0
-        assert abs(float(hit["tfar"][0]) - 0.2) < 0.02, s.name
-    assert len(kept) == len(parts)
+    wrong = []
+    for room in ALL[::7]:
+        scene = EmbreeScene()
+        parts = build_room(room)
+        kept_alive = [TriangleMesh(scene, p.mesh.vertices.astype(np.float32), p.mesh.faces) for p in parts]
+        for s in room.surfaces[1:]:
+            center = np.array([[(s.x0 + s.x1) / 2, (s.y0 + s.y1) / 2, s.z + 0.2]], np.float32)
+            hit = scene.run(center, np.array([[0, 0, -1]], np.float32), output=1)
+            if hit["geomID"][0] < 0 or abs(float(hit["tfar"][0]) - 0.2) >= 0.02:
+                wrong.append(f"{room.key}: {s.name}")
+        assert len(kept_alive) == len(parts)
+    assert wrong == []
 
 
-@pytest.mark.parametrize("name", texture_names())
-def test_textures_are_pale_images(name: str) -> None:
-    image = texture(name)
-    assert image.shape == (SIZE, SIZE, 3) and image.dtype == np.uint8
-    assert image.mean() > 175
-    assert np.array_equal(image, texture(name))
+def test_textures_are_pale_images() -> None:
+    wrong = []
+    for name in texture_names():
+        image = texture(name)
+        if image.shape != (SIZE, SIZE, 3) or image.dtype != np.uint8:
+            wrong.append(f"{name}: {image.dtype} {image.shape}")
+        if image.mean() <= 175:
+            wrong.append(f"{name}: mean {image.mean():.0f}")
+        if not np.array_equal(image, texture(name)):
+            wrong.append(f"{name}: differs from one call to the next")
+    assert wrong == []
 
 
 def test_an_unknown_texture_says_what_was_near() -> None:

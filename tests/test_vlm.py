@@ -24,6 +24,7 @@ from rls3_gym.vlm.open_clip.adapter import OpenClipFineTuneSettings, OpenClipVLM
 from rls3_gym.vlm.open_clip.clip_model import ClipModel
 from rls3_gym.vlm.open_clip.tokenizer import CompactTokenizer
 from rls3_gym.vlm.open_clip.weights import CONFIG_FILE, PACKAGED, WEIGHTS_FILE, load_folder, open_clip_module
+from rls3_gym.vlm.seeding import seeded_torch
 
 
 @pytest.fixture(scope="module")
@@ -150,8 +151,7 @@ def small_vit(tmp_path_factory):
         "vision_cfg": {"image_size": 48, "layers": 2, "width": 64, "patch_size": 16, "head_width": 32},
         "text_cfg": {"context_length": 32, "vocab_size": 49408, "width": 32, "heads": 2, "layers": 1},
     }
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
+    with seeded_torch(0):
         model = CLIP(**config)
     preprocess = {"mean": [0.48, 0.46, 0.41], "std": [0.27, 0.26, 0.28]}
     (folder / CONFIG_FILE).write_text(json.dumps({"model_cfg": config, "preprocess_cfg": preprocess}))

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import math
-import pickle
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -27,6 +26,7 @@ from rls3_gym.vlm.losses import contrastive_loss, hard_negative_loss, same_capti
 from rls3_gym.vlm.open_clip.clip_model import ClipModel
 from rls3_gym.vlm.open_clip.tokenizer import CompactTokenizer
 from rls3_gym.vlm.open_clip.weights import open_clip_module
+from rls3_gym.vlm.seeding import seeded_torch
 from rls3_registry.errors import UserError
 
 CONTEXT_LENGTH = 24
@@ -108,8 +108,7 @@ def new_model(tokenizer: CompactTokenizer, seed: int) -> ClipModel:
 
     config = model_config(tokenizer.vocab_size)["model_cfg"]
     del config["custom_text"]
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with seeded_torch(seed):
         model = CustomTextCLIP(**config)
         # CLIP's small initial embeddings suit its long training; here words must be told apart from the start.
         nn.init.normal_(model.text.token_embedding.weight, std=0.3)
@@ -188,8 +187,7 @@ class Pretraining:
         """Deterministic for a seed and a number of threads. `names`: the training kinds, as the table numbers them."""
         self.settings = settings
         self.clip = new_model(tokenizer, settings.seed)
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(settings.seed + 1)
+        with seeded_torch(settings.seed + 1):
             self._heads = AuxiliaryHeads(len(names))
         self._table = table
         self._targets, self._writer = Targets(table, len(names)), CaptionWriter(table, names)
@@ -309,7 +307,7 @@ class Pretraining:
         try:
             state = torch.load(path, weights_only=True)
             settings = json.loads(state["settings"])
-        except (OSError, RuntimeError, KeyError, TypeError, pickle.UnpicklingError) as error:
+        except Exception as error:  # zip, unpickling and JSON errors have no common base below this
             raise UserError(f"{path}: is not a checkpoint of `rls3 pretrain`; remove it to start anew") from error
         if settings != self.settings.as_dict():
             raise UserError(f"{path}: belongs to a run with other settings; remove it to start anew")

@@ -20,11 +20,10 @@ def load_vlm(name: str, finetune: Mapping[str, Any] | None = None, seed: int = 0
     Raises:
         UserError: A name or key nobody knows, weights that don't load, a device that is not there.
     """
-    import torch
+    from rls3_gym.vlm.seeding import seeded_torch
 
     where, spec = VLMS.find(name)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with seeded_torch(seed):
         try:
             taught = {**spec.finetune, **(finetune or {})}
             vlm: VLM = VLMS.build(where, spec, spec.settings, name=name, finetune=taught)
