@@ -3,13 +3,14 @@
     python benchmarks/teach.py                  # 3 seeds, up to 8,000 trained samples; about 15 minutes on two cores
     python benchmarks/teach.py --vlm FOLDER --seeds 1 --budgets 2000
 
-Every captured sample trains (eta 1), in rounds of 500, with the fine-tuning settings of the VLM's YAML. Judged on the
+Every captured sample trains, in rounds of 500, with the fine-tuning settings of the VLM's YAML. Judged on the
 balanced held-out test set. Writes `teaching.json` to --out; beside the packaged weights it renews their model card.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import multiprocessing
 import shlex
@@ -23,36 +24,44 @@ import torch
 
 from rls3_agents.base import make_agent
 from rls3_gym.backends.embedded.backend import EmbeddedBackend
-from rls3_gym.envs.views import make_view
+from rls3_gym.envs.settings import EnvironmentSettings
+from rls3_gym.envs.views import VIEWS
 from rls3_gym.evalsets.loader import held_out_keys, load_set
 from rls3_gym.evaluation.metrics import accuracy_table, presence_accuracy
+from rls3_gym.loop.lane import Lane
 from rls3_gym.pretraining.card import MEASURED_FILE, TEACHING_FILE, write_card
 from rls3_gym.sample import Sample
-from rls3_gym.scene.catalog import load_catalog
 from rls3_gym.scene.layouts import family_names
 from rls3_gym.stage import Stage
 from rls3_gym.vlm.loading import load_vlm
 from rls3_gym.vlm.open_clip.weights import PACKAGED
 
 ROUND = 500
-EPISODE = 32
+SCENE = 10
+"""Steps from one scene to the next."""
 
 
 def samples_of(sampler: str, seed: int) -> Iterator[Sample]:
     """The endless stream of samples that an agent makes: `random`, or `stratified` over term x complexity."""
     rng = np.random.default_rng([seed, 11])
     agent = make_agent(sampler, seed)
-    view = make_view(agent.action_views[0], [k.name for k in load_catalog().training])
+    name = agent.action_views[0]
+    settings = EnvironmentSettings(action_view=name)
     stage = Stage(EmbeddedBackend(image_size=64), families=family_names(), held_out=held_out_keys())
-    while True:
-        stage.set_scene(rng)
-        for _ in range(EPISODE):
-            edit = view.decode(agent.choose(view.space), stage, rng)
-            outcome = stage.try_edit(edit, rng) if edit else None
-            feasible = outcome is not None and outcome.sample is not None
-            agent.on_step({"feasible": feasible})
-            if outcome is not None and outcome.sample is not None:
-                yield outcome.sample
+    view = VIEWS[name](stage.kinds, settings)
+    lane = Lane(stage, rng, view.offer)
+    if view.offer is not None:
+        agent.masks = lambda: view.masks(lane)
+    for step in itertools.count():
+        if step % SCENE == 0:
+            stage.set_scene(rng)
+        lane.draw_offer(settings.proposals)
+        edit = view.decode(agent.choose(view.space), lane)
+        outcome = stage.try_edit(edit, rng) if edit else None
+        sample = None if outcome is None else outcome.sample
+        agent.on_step({"feasible": sample is not None, "sample": sample})
+        if sample is not None:
+            yield sample
 
 
 def teach(job: tuple[str, str, int, tuple[int, ...]]) -> list[dict[str, Any]]:

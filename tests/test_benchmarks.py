@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-DOCUMENTS = ["README.md", "CONTRIBUTING.md", "rls3_gym/vlm/packaged/tiny/MODEL_CARD.md"]
+DOCUMENTS = ["README.md", "CONTRIBUTING.md", "docs/results.md", "rls3_gym/vlm/packaged/tiny/MODEL_CARD.md"]
 COMMAND = re.compile(r"`python (benchmarks/[^`]+)`")
 IN_SMALL = {
     "benchmarks/tracer.py": ["--captures", "2"],
@@ -21,6 +21,7 @@ IN_SMALL = {
     "benchmarks/finetune.py": ["--samples", "64", "--repeats", "1"],
     "benchmarks/checkpoint.py": ["--model", "packaged:tiny", "--train", "visual.trunk.projection.*", "--samples", "20"],
     "benchmarks/teach.py": ["--seeds", "1", "--budgets", "500", "--processes", "1", "--out", "taught"],
+    "benchmarks/steer.py": ["--pairs", "sb3/ppo:select", "--oracles", "vertical", "--seeds", "1", "--steps", "500"],
 }
 
 
@@ -48,8 +49,11 @@ def run(command: str, cwd: Path) -> str:
 @pytest.mark.parametrize("command", shown())
 def test_benchmarks_run_as_the_documents_say(command: str, tmp_path: Path) -> None:
     out = run(command, tmp_path)
-    if Path(command.split()[0]).stem == "teach":
+    name = Path(command.split()[0]).stem
+    if name == "teach":
         rows = json.loads((tmp_path / "taught" / "teaching.json").read_text(encoding="utf-8"))["rows"]
         assert {row["sampler"] for row in rows} == {"random", "stratified"}
+    elif name == "steer":
+        assert re.search(r"sb3/ppo +select +vertical seed 0 after +500: .*vertical \d\.\d+", out)
     else:
         assert re.search(r"ratio.* \d+\.\d+", out.strip().splitlines()[-1])

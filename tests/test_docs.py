@@ -8,6 +8,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +21,13 @@ import rls3_registry
 from rls3_agents.base import SamplerAgent, make_agent
 from rls3_gym.backends.base import load_backend
 from rls3_gym.cli.app import app
+from rls3_gym.envs.views import VIEWS
 from rls3_gym.experiment.config import load_config, parse_config
+from rls3_gym.runs.directory import RunDirectory
 from rls3_gym.vlm.loading import load_vlm
 from rls3_registry.errors import UserError
+from rls3_registry.plugins import PluginSpec
+from rls3_registry.validation import RENAMED, check
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCUMENTS = [
@@ -118,7 +123,7 @@ def test_the_python_example_of_the_readme_runs(tmp_path: Path, capsys: pytest.Ca
     (tmp_path / "example.py").write_text(example, encoding="utf-8")
     runpy.run_path(str(tmp_path / "example.py"))
     out = capsys.readouterr().out
-    assert out.count("the model was right about") == 2
+    assert out.count("the VLM was right about") == 2
     assert "The " in out
 
 
@@ -131,6 +136,54 @@ def test_the_readme_lists_every_environment_id() -> None:
     from rls3_gym.registration import ENV_IDS
 
     assert set(re.findall(r"^\| `(RLS3\w+-v\d)`", text("README.md"), re.MULTILINE)) == set(ENV_IDS)
+
+
+def test_the_readme_lists_every_action_view_with_the_algorithms_that_take_it() -> None:
+    rows = re.findall(r"^\| `(\w+)`(?: \(default\))? \|.*\|.*\| (.*) \|$", text("README.md"), re.MULTILINE)
+    algorithms = {view: said for view, said in rows if view != "action_view"}
+    assert list(algorithms) == list(VIEWS)
+    algorithms["box"] = algorithms["box"].replace("as `preference`", algorithms["preference"])
+    takers: dict[str, set[str]] = {view: set() for view in VIEWS}
+    for name in rls3_registry.names("agents"):
+        for view in make_agent(name, 0).action_views:
+            takers[view].add(name)
+    for view, said in algorithms.items():
+        learning = {name.split("/")[1].removesuffix("_select").upper() for name in takers[view] if "/" in name}
+        assert {name.upper() for name in re.findall(r"\b[A-Z]\w+", said)} == learning, view
+        assert set(re.findall(r"`([\w/]+)`", said)) <= takers[view], view
+
+
+@pytest.mark.parametrize("module", ["open_clip", "torchvision"])
+def test_the_remedy_of_the_readme_for_torchvision_works(module: str, tmp_path: Path) -> None:
+    (remedy,) = re.findall(r"`(from rls3_gym\._compat [^`]+)`", text("README.md"))
+    python(f"{remedy}; import {module}", tmp_path)
+
+
+def test_the_floors_of_the_architecture_are_those_of_the_import_contract() -> None:
+    pyproject = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    (contract,) = (c for c in pyproject["tool"]["importlinter"]["contracts"] if c["type"] == "layers")
+    checked = [re.findall(r"[\w.]+", layer) for layer in contract["layers"]]
+    (block,) = blocks("docs/architecture.md", "")
+    shown = [re.findall(r"(\w+?)(?:/|\.py)", line.split("  ")[0]) for line in block.splitlines()]
+    package = {"agents": "rls3_agents", "registry": "rls3_registry"}
+    assert [[package.get(name, f"rls3_gym.{name}") for name in line] for line in shown] == checked
+
+
+def test_the_architecture_names_every_file_of_a_run() -> None:
+    found = re.findall(r"^\| (`.*?) \|", text("docs/architecture.md"), re.MULTILINE)
+    for part in vars(RunDirectory(Path("run"))).values():
+        assert part == Path("run") or part.relative_to("run").as_posix() in " ".join(found), part
+
+
+def test_the_changelog_names_every_key_that_has_a_new_name() -> None:
+    rows = dict(re.findall(r"^\| `(\w+)` \| `(\w+)`", text("CHANGELOG.md"), re.MULTILINE))
+    assert RENAMED.items() <= rows.items()
+
+
+def test_the_form_of_a_plugin_in_contributing_is_the_one_that_is_checked() -> None:
+    form = yaml.safe_load(blocks("CONTRIBUTING.md", "yaml")[0])
+    assert form.keys() == PluginSpec.model_fields.keys()
+    assert check(PluginSpec, form).plugin == "module:Class"
 
 
 @pytest.fixture
@@ -179,6 +232,29 @@ def test_the_agent_of_contributing_keeps_the_contract(examples: Path) -> None:
     done = subprocess.run(command, cwd=examples, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout
     assert "4 passed" in done.stdout
+
+
+def test_the_algorithm_of_contributing_is_an_agent(examples: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(examples)
+    assert "multi_discrete" in make_agent("small_ppo.yaml", 3).action_views
+
+
+def test_the_reward_of_contributing_pays(examples: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(examples)
+    monkeypatch.syspath_prepend(examples)
+    env = gymnasium.make("rls3_gym:RLS3Scene-v0", steps_per_episode=8, episodes_per_round=1, extrinsic="undecided.yaml")
+    env.reset(seed=3)
+    infos = [env.step(env.action_space.sample())[4] for _ in range(8)]
+    assert all((info["extrinsic"] > 0) == info["feasible"] and info["extrinsic"] <= 0.7 for info in infos)
+    assert any(info["feasible"] for info in infos)
+
+
+def test_the_evaluation_of_contributing_scores_a_picture(examples: Path) -> None:
+    picture = ROOT / "docs" / "images" / "gallery.png"
+    command = [sys.executable, "my_pictures.py", str(picture)]
+    done = subprocess.run(command, cwd=examples, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert re.fullmatch(r"correct: (True|False) margin: -?\d+\.\d+\n", done.stdout)
 
 
 def test_the_vlms_of_contributing_load(examples: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -64,7 +64,7 @@ class SceneBackend(Protocol):
 
 
 BACKENDS: PluginSection[PluginSpec] = PluginSection(
-    "backends", "backend", ("reset", "apply", "capture", "close"), PluginSpec
+    "backends", "backend", ("reset", "apply", "capture", "close", "fingerprint"), PluginSpec
 )
 
 
