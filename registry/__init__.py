@@ -1,8 +1,8 @@
 """The YAML registry: what exists by name. The lowest floor; it imports nothing of the project.
 
-Sections are folders beside this file (`objects`, `rooms`, `vlms`, `backends`, `rewards`, `agents`, `experiments`, `studies`);
-a name is the file's path inside its section without `.yaml`, e.g. `sb3/sac`. Names match exactly; an unknown one is
-an error that says which were near.
+Sections are folders beside this file (`objects`, `rooms`, `vlms`, `backends`, `rewards`, `agents`, `experiments`,
+`studies`); a name is the file's path inside its section without `.yaml`, e.g. `sb3/sac`. Names match exactly; an
+unknown one is an error that says which were near.
 """
 
 from __future__ import annotations

@@ -75,11 +75,11 @@ def test_equal_runs_have_an_interval_of_no_width() -> None:
 
 def test_the_same_generator_gives_the_same_interval_and_no_global_one_is_touched() -> None:
     scores = np.random.default_rng(3).normal(size=(8, 2))
-    before = np.random.get_state(legacy=False)["state"]["key"].copy()  # noqa: NPY002
+    before = np.random.get_state(legacy=False)["state"]["key"].copy()
     first, again = (statistics.intervals(scores, np.random.default_rng(7), 100) for _ in range(2))
     other = statistics.intervals(scores, np.random.default_rng(8), 100)
     assert first == again != other
-    assert (np.random.get_state(legacy=False)["state"]["key"] == before).all()  # noqa: NPY002
+    assert (np.random.get_state(legacy=False)["state"]["key"] == before).all()
 
 
 def test_whole_runs_are_redrawn_so_that_columns_keep_together() -> None:
