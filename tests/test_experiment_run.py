@@ -24,7 +24,7 @@ from rls3_gym.envs.settings import EnvironmentSettings
 from rls3_gym.experiment.callbacks import RunCallback
 from rls3_gym.experiment.config import EnvironmentConfig, parse_config
 from rls3_gym.experiment.interrupt import graceful_stop
-from rls3_gym.experiment.run import config_of, find_vlm, start
+from rls3_gym.experiment.run import config_of, find_backend, find_vlm, start
 from rls3_gym.runs.rows import EndRow, EpisodeRow, EvaluationRow, FinetuneRow
 from rls3_gym.runs.run_data import summarize
 from rls3_registry.errors import UserError
@@ -348,3 +348,16 @@ def test_the_written_config_is_plain_yaml(runs: dict[str, Path]) -> None:
     content = yaml.safe_load((runs["random"] / "config.yaml").read_text(encoding="utf-8"))
     assert content["environment"]["steps_per_episode"] == 6
     assert content["agent"] == {"name": "random", "settings": {}}
+
+
+def test_a_runs_vlm_is_judged_in_the_world_it_was_taught_in(runs: dict[str, Path], tmp_path: Path) -> None:
+    """A run at one ray a pixel has its sets shown at one ray a pixel: while it goes on, and by `rls3 evaluate`."""
+    backend = tmp_path / "rough.yaml"
+    backend.write_text("plugin: embedded\nsettings: {supersampling: 1}\n", encoding="utf-8")
+    config = tiny(environment={**TINY["environment"], "backend": str(backend)}, budget={"n_generated": 4})
+    result = start(config, [], tmp_path / "run")
+    shown = {row["backend"] for row in metrics(result.directory, "evaluation")}
+    vlm = find_vlm(str(result.directory))
+    assert shown == {find_backend(str(result.directory), vlm).fingerprint}
+    usual = find_backend("tiny", vlm).fingerprint
+    assert usual not in shown and usual == {row["backend"] for row in metrics(runs["random"], "evaluation")}.pop()

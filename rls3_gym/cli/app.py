@@ -117,9 +117,10 @@ def evaluate(
 ) -> None:
     """Measure a VLM: relations by term and complexity on an evaluation set, and object presence."""
     from rls3_gym.experiment.evaluator import evaluate_vlm
-    from rls3_gym.experiment.run import find_vlm
+    from rls3_gym.experiment.run import find_backend, find_vlm
 
-    result = evaluate_vlm(find_vlm(vlm), set_, items)
+    found = find_vlm(vlm)
+    result = evaluate_vlm(found, set_, find_backend(vlm, found), items)
     if as_json:
         _print_json(result)
     else:

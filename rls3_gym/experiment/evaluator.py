@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from time import perf_counter
 from typing import Any
 
-from rls3_gym.backends.base import SceneBackend, load_backend
+from rls3_gym.backends.base import SceneBackend
 from rls3_gym.evalsets.loader import load_set
 from rls3_gym.evaluation.metrics import accuracy_table, presence_accuracy
 from rls3_gym.runs.rows import EvaluationRow
@@ -63,11 +63,10 @@ class Evaluator:
         self.measured = counts["round"]
 
 
-def evaluate_vlm(vlm: VLM, set_name: str, items: int | None = None) -> dict[str, Any]:
+def evaluate_vlm(vlm: VLM, set_name: str, backend: SceneBackend, items: int | None = None) -> dict[str, Any]:
     """What `rls3 evaluate` reports: one set's accuracies, and object presence; of at most `items` each. JSON-ready."""
     if set_name == "presence":
         raise UserError("--set: presence is measured in any case; name a set about relations, e.g. test")
-    backend = load_backend("embedded", vlm.image_size)
     measured = _measure(vlm, set_name, backend, items)
     asked = load_set("presence", backend).items
     presence = presence_accuracy(vlm, asked[:: _stride(len(asked), items)])

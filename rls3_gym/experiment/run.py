@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from rls3_agents.base import SamplerAgent, choose_view, make_agent
+from rls3_gym.backends.base import SceneBackend, load_backend
 from rls3_gym.envs.scene_env import RLS3SceneEnv
 from rls3_gym.experiment.callbacks import RunCallback
 from rls3_gym.experiment.config import ExperimentConfig, load_config
@@ -100,6 +101,16 @@ def find_vlm(name: str) -> VLM:
     vlm = load_vlm(config.vlm.name, config.vlm.finetune)
     vlm.load_state(load_vlm_state(RunDirectory(path).checkpoints))
     return vlm
+
+
+def find_backend(name: str, vlm: VLM) -> SceneBackend:
+    """What shows the sets to a VLM: the backend of the run that taught it, where `name` is a run's directory; else the
+    default one, in the size that the VLM likes best."""
+    path = Path(name)
+    if not (path / "metrics.jsonl").is_file():
+        return load_backend("embedded", vlm.image_size)
+    environment = config_of(path).environment
+    return load_backend(environment.backend, environment.image_size)
 
 
 @dataclass(frozen=True)
