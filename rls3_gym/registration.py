@@ -11,7 +11,7 @@ ENTRY_POINT = "rls3_gym.envs.scene_env:RLS3SceneEnv"
 ENV_IDS: dict[str, dict[str, Any]] = {
     "RLS3Scene-v0": {},
     "RLS3SceneFrozen-v0": {"finetune": False},
-    "RLS3SceneSelect-v0": {"action_view": "select"},
+    "RLS3ScenePreference-v0": {"action_view": "preference"},
     "RLS3SceneBox-v0": {"action_view": "box"},
     "RLS3SceneMultiDiscrete-v0": {"action_view": "multi_discrete"},
     "RLS3SceneRelation-v0": {"action_view": "relation"},

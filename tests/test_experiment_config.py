@@ -155,7 +155,7 @@ def test_the_rules_have_the_defaults_of_the_stage() -> None:
         ),
         (["environment.steps_per_episode=true"], "environment.steps_per_episode: should be a valid integer, not True"),
         (["environment.train_fraction=.nan"], "environment.train_fraction: should be"),
-        (["environment.action_view=boxes"], "environment.action_view: should be 'preference', 'select', 'box'"),
+        (["environment.action_view=boxes"], "environment.action_view: should be 'select', 'preference', 'box'"),
         (["environment.families=kitchen"], "environment.families: should be a list"),
         (["environment=3"], "environment: should be a mapping"),
         (["environmet.steps_per_episode=3"], "unknown key 'environmet'; did you mean 'environment'"),

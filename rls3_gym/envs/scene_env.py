@@ -44,8 +44,8 @@ class RLS3SceneEnv(gymnasium.Env[Any, Any]):
     ## Action space
     | `action_view` | space | meaning |
     |---|---|---|
-    | `preference` | Box(-1, 1, (9,), float32) | weights over six terms and three caption lengths: of the proposals the best-fitting is made |
     | `select` | Discrete(8) | the number of a proposal; the proposals are part of the observation |
+    | `preference` | Box(-1, 1, (9,), float32) | weights over six terms and three caption lengths: of the proposals the best-fitting is made |
     | `box` | Box(-1, 1, (5,), float32) | slot, kind, x, y, level: the paper's direct placement; (6,) with `choose_reference` |
     | `multi_discrete` | MultiDiscrete([3, kinds - 2, 12, 12, 4]) | slot, kind, x cell, y cell, level |
     | `relation` | Discrete(78) | slot x relation cell: put the slot in that relation to another object |
@@ -105,7 +105,7 @@ class RLS3SceneEnv(gymnasium.Env[Any, Any]):
     {settings}
 
     ## Ids
-    `RLS3Scene-v0`, `RLS3SceneFrozen-v0` (`finetune=False`), `RLS3SceneSelect-v0`, `RLS3SceneBox-v0`, `RLS3SceneMultiDiscrete-v0`,
+    `RLS3Scene-v0`, `RLS3SceneFrozen-v0` (`finetune=False`), `RLS3ScenePreference-v0`, `RLS3SceneBox-v0`, `RLS3SceneMultiDiscrete-v0`,
     `RLS3SceneRelation-v0`, `RLS3ScenePixels-v0`.
 
     Do not put several learning environments into `SyncVectorEnv` or `AsyncVectorEnv`: each would teach a VLM of its own,

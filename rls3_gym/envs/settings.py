@@ -13,7 +13,7 @@ from rls3_gym.vlm.base import VLM
 from rls3_registry.errors import UserError, unknown
 from rls3_registry.validation import check
 
-ActionViewName = Literal["preference", "select", "box", "multi_discrete", "relation"]
+ActionViewName = Literal["select", "preference", "box", "multi_discrete", "relation"]
 ObservationName = Literal["state", "pixels", "dict"]
 RENDER_MODES = ("rgb_array", "human")
 _VLM_METHODS = ("evaluate", "finetune", "state", "load_state", "digest")
@@ -24,7 +24,7 @@ class EnvironmentSettings(LoopSettings):
 
     model_config = ConfigDict(strict=True, use_attribute_docstrings=True)
 
-    action_view: ActionViewName = "preference"
+    action_view: ActionViewName = "select"
     """How an edit is spelled as an action."""
     snap: bool = False
     """In the `box` view: an infeasible place means the nearest free one."""

@@ -219,7 +219,7 @@ class RelationView:
 
 
 VIEWS: dict[str, type[ActionView]] = {
-    view.name: view for view in (PreferenceView, SelectView, BoxView, MultiDiscreteView, RelationView)
+    view.name: view for view in (SelectView, PreferenceView, BoxView, MultiDiscreteView, RelationView)
 }
 """Action views by name; made from the kinds in the container and the environment's settings."""
 
