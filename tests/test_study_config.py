@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 import rls3_registry
-from rls3_gym.study.config import StudyConfig, load_study
+from rls3_gym.study.study_config import StudyConfig, load_study
 from rls3_registry.errors import UserError
 from rls3_registry.validation import check
 

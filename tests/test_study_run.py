@@ -21,12 +21,12 @@ from rich.console import Console
 
 from rls3_gym.cli.app import main
 from rls3_gym.study.archive import write_archive
-from rls3_gym.study.config import StudyConfig
+from rls3_gym.study.carry_out import StudyFolders, missing_runs
 from rls3_gym.study.jobs import Job, check_agents, finished, plan
-from rls3_gym.study.progress import StudyProgress, duration
-from rls3_gym.study.run import StudyFolders, missing_runs
 from rls3_gym.study.run_rows import read_run
 from rls3_gym.study.runner import Tail
+from rls3_gym.study.study_config import StudyConfig
+from rls3_gym.study.study_progress import StudyProgress, duration
 from rls3_registry.errors import UserError
 from rls3_registry.validation import check
 

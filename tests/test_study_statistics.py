@@ -7,29 +7,29 @@ import pytest
 from rliable import metrics as rliable_metrics
 from scipy import stats
 
-from rls3_gym.study import curves, statistics
+from rls3_gym.study import statistics
 
 
 def test_nauc_is_the_mean_gain_over_the_budget() -> None:
-    assert curves.nauc([0, 100], [0.5, 0.7], 100) == pytest.approx(0.1)
-    assert curves.nauc([0, 100], [0.5, 0.7], 50) == pytest.approx(0.05)
-    assert curves.nauc([0, 50, 200], [0.5, 0.6, 0.6], 200) == pytest.approx((0.05 * 50 + 0.1 * 150) / 200)
+    assert statistics.nauc([0, 100], [0.5, 0.7], 100) == pytest.approx(0.1)
+    assert statistics.nauc([0, 100], [0.5, 0.7], 50) == pytest.approx(0.05)
+    assert statistics.nauc([0, 50, 200], [0.5, 0.6, 0.6], 200) == pytest.approx((0.05 * 50 + 0.1 * 150) / 200)
     with pytest.raises(ValueError, match="ascending"):
-        curves.nauc([100, 0], [0.5, 0.7], 100)
+        statistics.nauc([100, 0], [0.5, 0.7], 100)
 
 
 def test_a_curve_says_nothing_about_what_lies_beyond_its_end() -> None:
-    assert curves.at([0, 100], [0.5, 0.7], 25) == pytest.approx(0.55)
-    assert curves.at([0, 100], [0.5, 0.7], 100) == pytest.approx(0.7)
-    assert np.isnan(curves.at([0, 100], [0.5, 0.7], 101))
-    assert np.isnan(curves.nauc([0, 100], [0.5, 0.7], 101))
+    assert statistics.value_at([0, 100], [0.5, 0.7], 25) == pytest.approx(0.55)
+    assert statistics.value_at([0, 100], [0.5, 0.7], 100) == pytest.approx(0.7)
+    assert np.isnan(statistics.value_at([0, 100], [0.5, 0.7], 101))
+    assert np.isnan(statistics.nauc([0, 100], [0.5, 0.7], 101))
 
 
 def test_a_threshold_is_reached_only_by_two_evaluations_in_a_row() -> None:
     n, accuracy = [0, 10, 20, 30, 40], [0.5, 0.62, 0.58, 0.61, 0.63]
-    assert curves.samples_to_threshold(n, accuracy, 0.6, 40) == curves.Threshold(30.0, True)
-    assert curves.samples_to_threshold(n, accuracy, 0.7, 40) == curves.Threshold(40.0, False)
-    assert not curves.samples_to_threshold(n, accuracy, 0.6, 35).reached
+    assert statistics.samples_to_threshold(n, accuracy, 0.6, 40) == statistics.Threshold(30.0, True)
+    assert statistics.samples_to_threshold(n, accuracy, 0.7, 40) == statistics.Threshold(40.0, False)
+    assert not statistics.samples_to_threshold(n, accuracy, 0.6, 35).reached
 
 
 @pytest.mark.parametrize("runs", [1, 2, 3, 4, 5, 8, 10, 11])

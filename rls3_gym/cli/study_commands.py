@@ -14,7 +14,7 @@ from rich.text import Text
 if TYPE_CHECKING:
     from rls3_gym.study.jobs import Job
     from rls3_gym.study.results import Comparison
-    from rls3_gym.study.tables import Cell
+    from rls3_gym.study.study_tables import Cell
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, and nothing but JSON, on standard output.")]
 
@@ -37,9 +37,9 @@ def study(
 ) -> None:
     """Compare arms over seeds: make the runs that are missing, write tables, curves and a page. Ctrl-C saves and stops;
     the same command goes on, on another machine with the results folder alone."""
-    from rls3_gym.study.config import load_study
+    from rls3_gym.study.carry_out import StudyFolders, missing_runs, run_study
     from rls3_gym.study.results import summary
-    from rls3_gym.study.run import StudyFolders, missing_runs, run_study
+    from rls3_gym.study.study_config import load_study
 
     config = load_study(source)
     folders = StudyFolders(out or Path("runs", "studies", config.name), results or Path("results", config.name))
@@ -84,7 +84,7 @@ def compare(
 def print_comparison(console: Console, comparison: Comparison, page: Path) -> None:
     """Accuracies with intervals and paired differences at equal numbers of samples; where the page is."""
     from rls3_gym.study.numbers import AXES
-    from rls3_gym.study.tables import accuracy_table
+    from rls3_gym.study.study_tables import accuracy_table
 
     for axis in AXES:
         text = accuracy_table(comparison.analysis, axis, comparison.noise_floor)

@@ -38,7 +38,7 @@ def _experiments() -> Rows:
 
 
 def _studies() -> Rows:
-    from rls3_gym.study.config import load_study
+    from rls3_gym.study.study_config import load_study
 
     studies = [load_study(name) for name in rls3_registry.names("studies")]
     return [{"name": s.name, "arms": list(s.arms), "description": s.description} for s in studies]

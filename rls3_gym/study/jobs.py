@@ -12,8 +12,8 @@ from typing import Any
 import rls3_registry
 from rls3_gym.runs.directory import RunDirectory
 from rls3_gym.study.archive import SUFFIX, check_config, read_archive, write_archive
-from rls3_gym.study.config import StudyConfig
 from rls3_gym.study.run_rows import RunRows, is_complete, read_run
+from rls3_gym.study.study_config import StudyConfig
 from rls3_registry.errors import UserError, unknown
 
 

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from rls3_gym.scene.relations import RELATIONS, Term
-from rls3_gym.study import curves
+from rls3_gym.study import statistics
 from rls3_gym.study.run_rows import EvaluationPoint, RunRows
 from rls3_gym.study.statistics import entropy, rank_correlation
 
@@ -72,21 +72,21 @@ def _value(point: EvaluationPoint, measure: str) -> float | None:
 def accuracy_at(run: RunRows, name: str, axis: Axis, budget: int, measure: str = "pairwise") -> float:
     """Accuracy of a run on a set at a budget."""
     x, y = curve(run, name, axis, measure)
-    return curves.at(x, y, budget) if x else math.nan
+    return statistics.value_at(x, y, budget) if x else math.nan
 
 
 def _accuracy(run: RunRows, name: str, axis: Axis, budget: int, target: Targets) -> Numbers:
     x, y = curve(run, name, axis)
     if not x:
         return {}
-    final = curves.at(x, y, budget)
+    final = statistics.value_at(x, y, budget)
     by_term = {term: accuracy_at(run, name, axis, budget, term) for term in TERMS}
     found = {
         "start": y[0],
         "pairwise": final,
         "strict": accuracy_at(run, name, axis, budget, "strict"),
         "gain": final - y[0],
-        "nauc": curves.nauc(x, y, budget),
+        "nauc": statistics.nauc(x, y, budget),
         "worst_term": min((value for value in by_term.values() if math.isfinite(value)), default=math.nan),
         **by_term,
         **{f"terms_{length}": accuracy_at(run, name, axis, budget, length) for length in COMPLEXITIES},
@@ -104,7 +104,7 @@ def _threshold(key: str, x: Sequence[float], y: Sequence[float], threshold: floa
     """When the threshold was reached, or the budget where it was not, and whether it was (1) or not (0)."""
     if not math.isfinite(threshold):
         return {}
-    found = curves.samples_to_threshold(x, y, threshold, budget)
+    found = statistics.samples_to_threshold(x, y, threshold, budget)
     return {key: max(found.n, 1.0), f"{key}_reached": float(found.reached)}
 
 

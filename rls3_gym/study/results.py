@@ -13,8 +13,8 @@ from typing import Any
 
 from rls3_gym.runs.directory import write_text, writing
 from rls3_gym.study.analysis import Analysis, Arms
-from rls3_gym.study.figures import curves_figure, save_png
 from rls3_gym.study.numbers import Numbers
+from rls3_gym.study.study_figures import curves_figure, save_png
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Comparison:
 
 def write_results(comparison: Comparison, folder: Path) -> Path:
     """Write all results into a folder and return the page. The same runs give the same bytes."""
-    from rls3_gym.study.page import render_page
+    from rls3_gym.study.study_page import render_page
 
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)

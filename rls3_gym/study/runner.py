@@ -15,8 +15,8 @@ from typing import Any
 from rls3_gym.experiment.interrupt import graceful_stop
 from rls3_gym.runs.directory import remove_tree, writing
 from rls3_gym.study.jobs import Job
-from rls3_gym.study.progress import StudyProgress
 from rls3_gym.study.run_rows import RunRows
+from rls3_gym.study.study_progress import StudyProgress
 from rls3_registry.errors import UserError
 
 POLL_SECONDS = 0.5

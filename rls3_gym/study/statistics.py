@@ -25,7 +25,10 @@ except ModuleNotFoundError as missing:
     library = (missing.name or "rliable").split(".")[0]
     raise UserError(f'comparing runs needs {library}: pip install "rls3_gym[bench]"') from missing
 
-__all__ = ["Interval", "entropy", "holm", "improvement", "intervals", "p_values", "rank_correlation"]
+__all__ = [
+    "Interval", "Threshold", "entropy", "holm", "improvement", "intervals", "nauc", "p_values", "rank_correlation",
+    "samples_to_threshold", "value_at",
+]  # fmt: skip
 
 Float = NDArray[np.float64]
 RESAMPLES = 2000
@@ -153,3 +156,46 @@ def rank_correlation(x: ArrayLike, y: ArrayLike) -> float:
     if np.ptp(x) == 0 or np.ptp(y) == 0:
         return float("nan")
     return float(stats.spearmanr(x, y).statistic)
+
+
+def _curve(n: ArrayLike, accuracy: ArrayLike) -> tuple[Float, Float]:
+    x, y = np.asarray(n, np.float64), np.asarray(accuracy, np.float64)
+    if x.ndim != 1 or x.shape != y.shape or len(x) == 0 or (np.diff(x) < 0).any():
+        raise ValueError("a curve needs as many accuracies as sample counts, in ascending order")
+    return x, y
+
+
+def value_at(n: ArrayLike, accuracy: ArrayLike, budget: float) -> float:
+    """Accuracy at `budget` samples, on a straight line between two evaluations; NaN beyond the end of the curve."""
+    x, y = _curve(n, accuracy)
+    return float(np.interp(budget, x, y, right=np.nan))
+
+
+def nauc(n: ArrayLike, accuracy: ArrayLike, budget: float) -> float:
+    """Mean over [0, budget] of accuracy minus the first accuracy: the area under the gain, per sample.
+
+    NaN when the curve ends before the budget.
+    """
+    x, y = _curve(n, accuracy)
+    if budget <= 0:
+        raise ValueError("the budget must be above 0")
+    if x[-1] < budget:
+        return float("nan")
+    grid = np.unique(np.concatenate([x[x < budget], [0.0, budget]]))
+    return float(np.trapezoid(np.interp(grid, x, y) - y[0], grid) / budget)
+
+
+@dataclass(frozen=True)
+class Threshold:
+    """When a curve reached a threshold: `n` samples, or the budget when it did not (`reached` False: censored)."""
+
+    n: float
+    reached: bool
+
+
+def samples_to_threshold(n: ArrayLike, accuracy: ArrayLike, threshold: float, budget: float) -> Threshold:
+    """The first `n` at which two evaluations in a row are at or above `threshold`, both within the budget."""
+    x, y = _curve(n, accuracy)
+    above = (y >= threshold) & (x <= budget)
+    twice = np.flatnonzero(above[:-1] & above[1:])
+    return Threshold(float(x[twice[0]]), True) if len(twice) else Threshold(float(budget), False)

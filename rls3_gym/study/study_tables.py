@@ -9,8 +9,8 @@ from typing import TypeGuard
 
 from rls3_gym.study.analysis import Analysis, ArmAtBudget
 from rls3_gym.study.numbers import COMPLEXITIES, TERMS, Axis
-from rls3_gym.study.progress import duration
 from rls3_gym.study.statistics import Interval
+from rls3_gym.study.study_progress import duration
 
 NONE = "–"
 

@@ -9,10 +9,10 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
-from rls3_gym.study import tables
-from rls3_gym.study.figures import as_svg, costs_figure, shares_figure, terms_figure
+from rls3_gym.study import study_tables
 from rls3_gym.study.numbers import AXES, Axis
 from rls3_gym.study.results import Comparison, environments_of, sets_of
+from rls3_gym.study.study_figures import as_svg, costs_figure, shares_figure, terms_figure
 
 
 @dataclass(frozen=True)
@@ -29,8 +29,8 @@ class AxisTables:
     """The tables at equal numbers of one sort of samples."""
 
     title: str
-    main: tables.TextTable
-    more: tuple[tables.TextTable, ...]
+    main: study_tables.TextTable
+    more: tuple[study_tables.TextTable, ...]
 
 
 def render_page(comparison: Comparison, curves: Figure) -> str:
@@ -63,12 +63,12 @@ def _tables(comparison: Comparison) -> Iterator[AxisTables]:
         of_sets = [
             make(analysis, axis, name)
             for name in analysis.sets
-            for make in (tables.learning_table, tables.breakdown_table)
+            for make in (study_tables.learning_table, study_tables.breakdown_table)
         ]
         yield AxisTables(
             titles[axis],
-            tables.accuracy_table(analysis, axis, comparison.noise_floor),
-            (*of_sets, tables.sampling_table(analysis, axis), tables.cost_table(analysis, axis)),
+            study_tables.accuracy_table(analysis, axis, comparison.noise_floor),
+            (*of_sets, study_tables.sampling_table(analysis, axis), study_tables.cost_table(analysis, axis)),
         )
 
 
