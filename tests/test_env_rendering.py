@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 from env_parts import make_env, run_episode
 
+from rls3_gym.scene.camera import camera_frame
+from rls3_gym.scene.catalog import load_catalog
 from rls3_registry.errors import UserError
 
 
@@ -28,8 +30,29 @@ def test_the_picture_shows_the_scene_large_with_caption_and_verdict() -> None:
     env.close()
 
 
+def test_the_two_named_objects_are_outlined() -> None:
+    env = make_env(render_mode="rgb_array", steps_per_episode=30, steps_per_scene=1)
+    env.reset(seed=0)
+    env.action_space.seed(0)
+    info = {"feasible": False}
+    while not info["feasible"]:
+        info = env.step(env.action_space.sample())[4]
+    picture, sample = env.render()[:320], info["sample"]
+    # The next scene is set already; what is shown is what the caption speaks of.
+    assert env.unwrapped.stage.arrangement.layout != sample.arrangement.layout
+    outlined = {color: np.argwhere((picture == color).all(-1)) for color in ((255, 210, 60), (90, 190, 255))}
+    camera = camera_frame(sample.arrangement.layout.camera)
+    for slot, pixels in zip((sample.slot_a, sample.slot_b), outlined.values(), strict=True):
+        thing = sample.arrangement.objects[slot]
+        middle = np.array(thing.position) + [0, 0, load_catalog()[thing.kind].height / 2]
+        x, y, _ = (camera.project(middle) + 1) / 2 * 320
+        assert len(pixels) > 10 and np.abs(pixels.mean(0) - [y, x]).max() < 25
+    step = env.step(env.action_space.sample())[4]
+    assert step["n_steps"] == info["n_steps"] + 1
+
+
 def test_watching_does_not_change_the_run() -> None:
-    watched, alone = make_env(render_mode="rgb_array"), make_env()
+    watched, alone = make_env(render_mode="rgb_array", steps_per_scene=2), make_env(steps_per_scene=2)
     rewards = []
     for env in (watched, alone):
         env.reset(seed=3)

@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 from study_rows import made_up, point
 
-from rls3_gym.study.analysis import Analysis, ArmAtBudget, Arms, analyze
+from rls3_gym.study.analysis import Analysis, ArmAtBudget, Arms, Comparison, analyze
 from rls3_gym.study.archive import write_archive
 from rls3_gym.study.compare import compare_runs
-from rls3_gym.study.results import Comparison, as_csv, summary, write_results
+from rls3_gym.study.results import as_csv, summary, write_results
 from rls3_gym.study.study_figures import curves_figure, looks, save_png
 from rls3_gym.study.study_tables import accuracy_table, learning_table
 from rls3_registry.errors import UserError

@@ -12,8 +12,8 @@ from rich.table import Table
 from rich.text import Text
 
 if TYPE_CHECKING:
+    from rls3_gym.study.analysis import Comparison
     from rls3_gym.study.jobs import Job
-    from rls3_gym.study.results import Comparison
     from rls3_gym.study.study_tables import Cell
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, and nothing but JSON, on standard output.")]

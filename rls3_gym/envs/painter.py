@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import textwrap
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
+import gymnasium
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from rls3_gym.backends.base import SceneBackend
+from rls3_gym.backends.base import Frame
+from rls3_gym.loop.lane import Lane
 from rls3_gym.sample import Sample
 from rls3_gym.scene.arrangement import Arrangement, Reason
-from rls3_gym.vlm.base import Feedback
+from rls3_gym.vlm.base import VLM, Feedback
 from rls3_registry.errors import UserError
 
 PICTURE = 320
@@ -23,6 +26,8 @@ _TEXT_SIZE = 13
 _BACKGROUND, _INK = (24, 24, 28), (235, 235, 235)
 COLORS = {"right": (120, 210, 130), "wrong": (240, 120, 110), "neutral": (170, 170, 180)}
 """Color of the verdict by its tone."""
+_SUBJECT, _REFERENCE = (255, 210, 60), (90, 190, 255)
+"""Outlines of the object that the caption is about, and of the one it is related to."""
 
 
 @dataclass(frozen=True)
@@ -46,24 +51,88 @@ def describe_step(room: str, sample: Sample | None, reason: Reason | None, feedb
     return Verdict(sample.caption, f"VLM wrong ({margin:.1f}): {preferred}", "wrong")
 
 
+@cache
+def _font() -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    return ImageFont.load_default(_TEXT_SIZE)  # kept here: an environment that holds one can't be copied
+
+
+def _outline(ids: NDArray[np.int16], slot: int) -> NDArray[np.bool_]:
+    """(n, n) the pixels of an object that border on something else."""
+    own = np.pad(ids == slot, 1)
+    inside = own[:-2, 1:-1] & own[2:, 1:-1] & own[1:-1, :-2] & own[1:-1, 2:]
+    edge: NDArray[np.bool_] = own[1:-1, 1:-1] & ~inside
+    return edge
+
+
 class Painter:
-    """Draws the current scene of a stage, with the stage's own backend."""
+    """Draws what a lane's last step gave, with the lane's own backend."""
 
-    def __init__(self, backend: SceneBackend) -> None:
-        self._backend = backend
-        self._font = ImageFont.load_default(_TEXT_SIZE)
+    def draw(self, lane: Lane, vlm: VLM, steps_per_episode: int) -> NDArray[np.uint8]:
+        """(PICTURE + 72, PICTURE, 3) uint8: the scene with the two objects of the caption outlined; caption, verdict,
+        step and reward below. The VLM is asked for its verdict where it has not been yet."""
+        episode, sample = lane.episode, lane.episode.sample
+        verdict = episode.verdict
+        if verdict is None and sample is not None:
+            # Asked for the picture only: rewards and counts must not depend on who is watching.
+            verdict = vlm.evaluate([sample])
+        # After a scene's last step the next one is set already; what is described is drawn.
+        arrangement = lane.stage.arrangement if sample is None else sample.arrangement
+        frame = self._capture(lane, arrangement)
+        picture = frame.rgb.copy()
+        for slot, color in () if sample is None else ((sample.slot_a, _SUBJECT), (sample.slot_b, _REFERENCE)):
+            picture[_outline(frame.ids, slot)] = color
+        text = describe_step(arrangement.layout.key, sample, episode.reason, verdict)
+        status = f"step {episode.step}/{steps_per_episode}   reward {episode.reward:+.3f}"
+        return self._with_text(picture, text, status)
 
-    def draw(self, arrangement: Arrangement, verdict: Verdict) -> NDArray[np.uint8]:
-        """(PICTURE + 72, PICTURE, 3) uint8."""
-        self._backend.apply(arrangement)
+    def _capture(self, lane: Lane, arrangement: Arrangement) -> Frame:
+        backend, elsewhere = lane.stage.backend, arrangement.layout != lane.stage.arrangement.layout
+        if elsewhere:
+            backend.reset(arrangement, seed=arrangement.layout.index)
+        backend.apply(arrangement)
+        frame = backend.capture(PICTURE)
+        if elsewhere:
+            lane.stage.show_again()
+        return frame
+
+    def _with_text(self, picture: NDArray[np.uint8], verdict: Verdict, status: str) -> NDArray[np.uint8]:
         canvas = Image.new("RGB", (PICTURE, PICTURE + _STRIP), _BACKGROUND)
-        canvas.paste(Image.fromarray(self._backend.capture(PICTURE).rgb), (0, 0))
+        canvas.paste(Image.fromarray(picture), (0, 0))
         pen = ImageDraw.Draw(canvas)
         lines = [(line, _INK) for line in textwrap.wrap(verdict.caption, 46)[:2]]
-        lines += [(line, COLORS[verdict.tone]) for line in textwrap.wrap(verdict.text, 46)[: 4 - len(lines)]]
+        lines += [(line, COLORS[verdict.tone]) for line in textwrap.wrap(verdict.text, 46)[: 3 - len(lines)]]
+        lines.append((status, COLORS["neutral"]))
         for row, (line, color) in enumerate(lines):
-            pen.text((6, PICTURE + 4 + row * 16), line, fill=color, font=self._font)
+            pen.text((6, PICTURE + 4 + row * 16), line, fill=color, font=_font())
         return np.asarray(canvas, dtype=np.uint8).copy()
+
+
+class Display:
+    """Rendering for one environment: pictures for `rgb_array`, a window for `human`, nothing without a mode."""
+
+    def __init__(self, render_mode: str | None, fps: int) -> None:
+        self.render_mode = render_mode
+        self._fps = fps
+        self._painter = Painter()
+        self._window: Window | None = None
+
+    def render(self, lane: Lane, vlm: VLM, steps_per_episode: int) -> NDArray[np.uint8] | None:
+        """The picture in the mode `rgb_array`; in the mode `human` it is shown, and None returned."""
+        if self.render_mode is None:
+            gymnasium.logger.warn("render() does nothing without a render_mode; make the environment with one")
+            return None
+        picture = self._painter.draw(lane, vlm, steps_per_episode)
+        if self.render_mode == "rgb_array":
+            return picture
+        if self._window is None:
+            self._window = Window("RLS3 scene", self._fps)
+        self._window.show(picture)
+        return None
+
+    def close(self) -> None:
+        if self._window is not None:
+            self._window.close()
+            self._window = None
 
 
 class Window:

@@ -12,10 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rls3_gym.envs.observations import Observer
-from rls3_gym.envs.painter import Painter, Window, describe_step
+from rls3_gym.envs.painter import Display
 from rls3_gym.envs.settings import (
     RENDER_MODES,
     EnvironmentSettings,
+    arrangement_option,
     check_held_out,
     check_render_mode,
     environment_settings,
@@ -23,13 +24,10 @@ from rls3_gym.envs.settings import (
     settings_table,
 )
 from rls3_gym.envs.views import VIEWS, ActionView
-from rls3_gym.loop.lane import Episode
 from rls3_gym.loop.learning_loop import LearningLoop
 from rls3_gym.loop.scheduler import Scheduler
-from rls3_gym.scene.arrangement import Arrangement
 from rls3_gym.stage import Stage
 from rls3_gym.vlm.base import VLM
-from rls3_registry.errors import UserError, unknown
 
 
 class RLS3SceneEnv(gymnasium.Env[Any, Any]):
@@ -140,8 +138,7 @@ class RLS3SceneEnv(gymnasium.Env[Any, Any]):
         self.observer = Observer(self.settings, self.stage.kinds)
         self.action_space = self.action_view.space
         self.observation_space = self.observer.space
-        self._painter: Painter | None = None
-        self._window: Window | None = None
+        self._display = Display(self.render_mode, int(self.metadata["render_fps"]))
 
     @property
     def stage(self) -> Stage:
@@ -153,10 +150,6 @@ class RLS3SceneEnv(gymnasium.Env[Any, Any]):
         """Counts, batch and VLM."""
         return self.loop.scheduler
 
-    @property
-    def _episode(self) -> Episode:
-        return self.loop.lanes[0].episode
-
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         """With a seed: a new experiment. Without: the next episode.
 
@@ -167,7 +160,7 @@ class RLS3SceneEnv(gymnasium.Env[Any, Any]):
         Raises:
             UserError: An option is unknown, or the arrangement is not feasible.
         """
-        arrangement = _arrangement(options or {})
+        arrangement = arrangement_option(options or {})
         super().reset(seed=seed)
         if seed is not None or not self.loop.begun:
             self.loop.begin_experiment([self.np_random])
@@ -220,24 +213,7 @@ class RLS3SceneEnv(gymnasium.Env[Any, Any]):
 
     def render(self) -> Any:
         """`rgb_array`: (392, 320, 3) uint8. `human`: shows it in a window, returns None."""
-        if self.render_mode is None:
-            gymnasium.logger.warn("render() does nothing without a render_mode; make the environment with one")
-            return None
-        if self._painter is None:
-            self._painter = Painter(self.loop.backend)
-        episode, arrangement = self._episode, self.stage.arrangement
-        verdict = episode.verdict
-        if verdict is None and episode.sample is not None:
-            # Asked for the picture only: rewards and counts must not depend on who is watching.
-            verdict = self.scheduler.vlm.evaluate([episode.sample])
-        text = describe_step(arrangement.layout.key, episode.sample, episode.reason, verdict)
-        picture = self._painter.draw(arrangement, text)
-        if self.render_mode == "rgb_array":
-            return picture
-        if self._window is None:
-            self._window = Window("RLS3 scene", int(self.metadata["render_fps"]))
-        self._window.show(picture)
-        return None
+        return self._display.render(self.loop.lanes[0], self.scheduler.vlm, self.settings.steps_per_episode)
 
     def _show(self) -> None:
         if self.render_mode == "human":
@@ -246,26 +222,7 @@ class RLS3SceneEnv(gymnasium.Env[Any, Any]):
     def close(self) -> None:
         """Free the backend and the window. Closing twice is fine."""
         self.loop.close()
-        if self._window is not None:
-            self._window.close()
-            self._window = None
-
-
-def _arrangement(options: Mapping[str, Any]) -> Arrangement | None:
-    """The arrangement that the options of a reset ask for, if any."""
-    for name in options:
-        if name != "arrangement":
-            raise unknown("option", str(name), ["arrangement"], "reset")
-    given = options.get("arrangement")
-    if given is None or isinstance(given, Arrangement):
-        return given
-    try:
-        return Arrangement.decode(given)
-    except (KeyError, TypeError, ValueError) as error:
-        raise UserError(
-            "reset: options['arrangement'] must be an Arrangement, or family, layout and objects as its encode() "
-            f"gives them ({type(error).__name__}: {error})"
-        ) from error
+        self._display.close()
 
 
 if RLS3SceneEnv.__doc__:  # absent under python -OO

@@ -9,6 +9,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, model_validator
 
 from rls3_gym.loop.learning_loop import LoopSettings
+from rls3_gym.scene.arrangement import Arrangement
 from rls3_gym.vlm.base import VLM
 from rls3_registry.errors import UserError, unknown
 from rls3_registry.validation import check
@@ -93,3 +94,20 @@ def find_vlm(vlm: str | VLM, finetune_settings: Mapping[str, Any] | None) -> VLM
     if finetune_settings is not None:
         raise UserError("finetune_settings go with a VLM's name; a VLM object has its settings already")
     return vlm
+
+
+def arrangement_option(options: Mapping[str, Any]) -> Arrangement | None:
+    """The arrangement that the options of a reset ask for, if any. Raises `UserError` for any other option."""
+    for name in options:
+        if name != "arrangement":
+            raise unknown("option", str(name), ["arrangement"], "reset")
+    given = options.get("arrangement")
+    if given is None or isinstance(given, Arrangement):
+        return given
+    try:
+        return Arrangement.decode(given)
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError(
+            "reset: options['arrangement'] must be an Arrangement, or family, layout and objects as its encode() "
+            f"gives them ({type(error).__name__}: {error})"
+        ) from error

@@ -35,6 +35,8 @@ class Episode:
     """Of the last step."""
     verdict: Feedback | None = None
     """On the last step's sample, once the VLM has been asked."""
+    reward: float = 0.0
+    """Of the last step."""
 
     def add(self, outcome: Outcome, verdict: Feedback | None) -> None:
         """Take in a step's outcome, with the feedback on its sample if it was asked for at once."""

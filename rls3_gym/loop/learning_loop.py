@@ -181,6 +181,7 @@ class LearningLoop:
                 extrinsic += self.extrinsic.episode_reward(self.lanes[number].episode.samples, end.feedback)
                 if end.report is not None:
                     self.extrinsic.end_round(self.scheduler.vlm, end.trained)
+            self.lanes[number].episode.reward = float(intrinsic + extrinsic)
             info = self.info(number, intrinsic, extrinsic, end)
             steps[number] = LaneStep(float(intrinsic + extrinsic), end is not None, info)
             self._prepare(self.lanes[number], end is not None)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -188,3 +189,38 @@ def _arms(
         for arm in arms:
             shown = {number: by_value[arm, axis, budget, number] for number in numbers}
             yield ArmAtBudget(arm, axis, budget, shown, differences.get((arm, axis, budget), {}))
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Arms compared, and what has to be said with the result."""
+
+    name: str
+    description: str
+    arms: Arms
+    analysis: Analysis
+    command: str
+    """What makes the comparison again."""
+    commands: Mapping[str, str]
+    """What makes a run of each arm."""
+    noise_floor: float | None = None
+    """Standard deviation of accuracy over shuffles of the same data, 0..1."""
+    missing: int = 0
+    """Runs that the study still lacks."""
+
+    @property
+    def still_to_make(self) -> str:
+        """The missing runs in words."""
+        return f"{self.missing} run{'s' * (self.missing != 1)} of the study still to be made"
+
+
+def sets_of(comparison: Comparison) -> dict[str, dict[str, Any]]:
+    """Hash, number of items and backend of each evaluation set."""
+    run = next(iter(comparison.arms.values()))[0]
+    points = {name: run.curve(name)[0] for name in comparison.analysis.sets}
+    return {name: {"hash": p.set_hash, "items": p.n, "backend": p.backend} for name, p in points.items()}
+
+
+def environments_of(comparison: Comparison) -> list[str]:
+    """The different environments (versions, platform, commit) in which the runs were made."""
+    return list(dict.fromkeys(run.environment for runs in comparison.arms.values() for run in runs))

@@ -9,9 +9,10 @@ from pathlib import Path
 
 from rich.console import Console
 
+from rls3_gym.study.analysis import Comparison
 from rls3_gym.study.compare import compare_study
 from rls3_gym.study.jobs import Job, check_agents, finished, plan
-from rls3_gym.study.results import Comparison, write_results
+from rls3_gym.study.results import write_results
 from rls3_gym.study.runner import StudyRunner
 from rls3_gym.study.study_config import StudyConfig
 from rls3_gym.study.study_progress import StudyProgress

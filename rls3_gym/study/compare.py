@@ -7,10 +7,9 @@ import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from rls3_gym.study.analysis import analyze
+from rls3_gym.study.analysis import Comparison, analyze
 from rls3_gym.study.archive import load_run, settings
 from rls3_gym.study.numbers import AXES, Axis, curve
-from rls3_gym.study.results import Comparison
 from rls3_gym.study.run_rows import RunRows
 from rls3_gym.study.study_config import StudyConfig
 from rls3_registry.errors import UserError, unknown

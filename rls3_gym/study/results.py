@@ -7,43 +7,19 @@ import io
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from rls3_gym.runs.directory import write_text, writing
-from rls3_gym.study.analysis import Analysis, Arms
+from rls3_gym.study.analysis import Analysis, Comparison, environments_of, sets_of
 from rls3_gym.study.numbers import Numbers
 from rls3_gym.study.study_figures import curves_figure, save_png
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """Arms compared, and what has to be said with the result."""
-
-    name: str
-    description: str
-    arms: Arms
-    analysis: Analysis
-    command: str
-    """What makes the comparison again."""
-    commands: Mapping[str, str]
-    """What makes a run of each arm."""
-    noise_floor: float | None = None
-    """Standard deviation of accuracy over shuffles of the same data, 0..1."""
-    missing: int = 0
-    """Runs that the study still lacks."""
-
-    @property
-    def still_to_make(self) -> str:
-        """The missing runs in words."""
-        return f"{self.missing} run{'s' * (self.missing != 1)} of the study still to be made"
+from rls3_gym.study.study_page import render_page
 
 
 def write_results(comparison: Comparison, folder: Path) -> Path:
     """Write all results into a folder and return the page. The same runs give the same bytes."""
-    from rls3_gym.study.study_page import render_page
-
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
     write_text(folder / "results.csv", as_csv(comparison.analysis))
@@ -103,18 +79,6 @@ def summary(comparison: Comparison) -> dict[str, Any]:
             for line in analysis.arms
         ],
     }
-
-
-def sets_of(comparison: Comparison) -> dict[str, dict[str, Any]]:
-    """Hash, number of items and backend of each evaluation set."""
-    run = next(iter(comparison.arms.values()))[0]
-    points = {name: run.curve(name)[0] for name in comparison.analysis.sets}
-    return {name: {"hash": p.set_hash, "items": p.n, "backend": p.backend} for name, p in points.items()}
-
-
-def environments_of(comparison: Comparison) -> list[str]:
-    """The different environments (versions, platform, commit) in which the runs were made."""
-    return list(dict.fromkeys(run.environment for runs in comparison.arms.values() for run in runs))
 
 
 def _json(numbers: Mapping[str, float | int]) -> dict[str, float | int | None]:

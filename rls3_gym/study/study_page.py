@@ -10,8 +10,8 @@ from markupsafe import Markup
 from matplotlib.figure import Figure
 
 from rls3_gym.study import study_tables
+from rls3_gym.study.analysis import Comparison, environments_of, sets_of
 from rls3_gym.study.numbers import AXES, Axis
-from rls3_gym.study.results import Comparison, environments_of, sets_of
 from rls3_gym.study.study_figures import as_svg, costs_figure, shares_figure, terms_figure
 
 
