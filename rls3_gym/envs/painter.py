@@ -68,8 +68,8 @@ class Painter:
     """Draws what a lane's last step gave, with the lane's own backend."""
 
     def draw(self, lane: Lane, vlm: VLM, steps_per_episode: int) -> NDArray[np.uint8]:
-        """(PICTURE + 72, PICTURE, 3) uint8: the scene with the two objects of the caption outlined; caption, verdict,
-        step and reward below. The VLM is asked for its verdict where it has not been yet."""
+        """(PICTURE + 72, PICTURE, 3) uint8: the scene with the two objects of the caption outlined, step and reward
+        above, caption and verdict below. The VLM is asked for its verdict where it has not been yet."""
         episode, sample = lane.episode, lane.episode.sample
         verdict = episode.verdict
         if verdict is None and sample is not None:
@@ -100,10 +100,10 @@ class Painter:
         canvas.paste(Image.fromarray(picture), (0, 0))
         pen = ImageDraw.Draw(canvas)
         lines = [(line, _INK) for line in textwrap.wrap(verdict.caption, 46)[:2]]
-        lines += [(line, COLORS[verdict.tone]) for line in textwrap.wrap(verdict.text, 46)[: 3 - len(lines)]]
-        lines.append((status, COLORS["neutral"]))
+        lines += [(line, COLORS[verdict.tone]) for line in textwrap.wrap(verdict.text, 46)[: 4 - len(lines)]]
         for row, (line, color) in enumerate(lines):
             pen.text((6, PICTURE + 4 + row * 16), line, fill=color, font=_font())
+        pen.text((6, 4), status, fill=_INK, font=_font(), stroke_width=2, stroke_fill=_BACKGROUND)
         return np.asarray(canvas, dtype=np.uint8).copy()
 
 
