@@ -15,7 +15,7 @@ import numpy as np
 from gymnasium.spaces import Box, Discrete, MultiDiscrete
 from pydantic import Field
 
-from rls3_registry.errors import UserError, unknown
+from rls3_registry.errors import SettingError, unknown
 from rls3_registry.validation import Settings, check
 
 VIEWS_BY_SPACE: dict[type[gymnasium.Space[Any]], tuple[str, ...]] = {
@@ -74,9 +74,9 @@ def parse_algorithm(table: Mapping[str, Algorithm[S]], values: Mapping[str, Any]
     """
     name = values.get("algorithm")
     if name is None:
-        raise UserError(f"settings.algorithm: is missing; one of {', '.join(table)}")
+        raise SettingError("", ("settings", "algorithm"), f": is missing; one of {', '.join(table)}")
     if not isinstance(name, str) or name not in table:
-        raise unknown("algorithm", str(name), table, where="settings.algorithm")
+        raise SettingError("", ("settings", "algorithm"), f": {unknown('algorithm', str(name), table)}")
     return check(table[name].settings, values, section="settings")
 
 

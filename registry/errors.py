@@ -3,14 +3,34 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 
 class UserError(Exception):
-    """A mistake the user can mend. Its message names what was wrong and what would be right.
+    """A mistake the user can fix. Its message names what was wrong and what would be right.
 
     The command line prints it as one line and exits with code 2; no traceback.
     """
+
+
+class SettingError(UserError):
+    """A wrong key or value of a mapping: `where: before keys after`, the keys joined by dots.
+
+    Code that is handed the mapping does not know where it was written. Code further up does, and raises the error
+    again with `at` or `under`.
+    """
+
+    def __init__(self, before: str, keys: Sequence[str], after: str, where: str = "") -> None:
+        self.before, self.keys, self.after, self.where = before, tuple(keys), after, where
+        super().__init__((f"{where}: " if where else "") + before + ".".join(self.keys) + after)
+
+    def at(self, where: str) -> SettingError:
+        """The same error with the file or argument that the mapping was written in."""
+        return SettingError(self.before, self.keys, self.after, where)
+
+    def under(self, section: str) -> SettingError:
+        """The same error of the mapping that holds this one under the key `section`."""
+        return SettingError(self.before, (section, *self.keys), self.after, self.where)
 
 
 def first_line(error: BaseException) -> str:
@@ -28,7 +48,7 @@ def unknown(what: str, name: str, options: Iterable[str], where: str = "") -> Us
     """The error for a name that is not among `options`: says what was near, or lists all."""
     options = sorted(options)
     near = nearest(name, options)
-    hint = f"did you mean {' or '.join(repr(n) for n in near)}?" if near else "none is near;"
+    hint = f"; did you mean {' or '.join(repr(n) for n in near)}?" if near else ""
     place = f"{where}: " if where else ""
     listing = f" (all: {', '.join(options)})" if len(options) <= 12 or not near else ""
-    return UserError(f"{place}unknown {what} {name!r}; {hint}{listing}")
+    return UserError(f"{place}unknown {what} {name!r}{hint}{listing}")

@@ -22,7 +22,7 @@ from typing import Any, Generic, TypeVar
 from pydantic import BaseModel, ConfigDict
 
 import rls3_registry
-from rls3_registry.errors import UserError, first_line, unknown
+from rls3_registry.errors import SettingError, UserError, first_line, unknown
 from rls3_registry.validation import check
 
 T = TypeVar("T")
@@ -97,12 +97,25 @@ class PluginSection(Generic[S]):
         return self.build(where, spec, {**spec.settings, **(overrides or {})}, **given)
 
     def build(self, where: str, spec: S, settings: Mapping[str, Any], **given: Any) -> Any:
-        """Call the class of `spec`; `where` is for messages."""
+        """Call the class of `spec`, which was read from `where`; errors name that place, but for those in a setting
+        that the caller put over the file's."""
         try:
             found = plugin_class(self.group, self.what, spec.plugin, self.needs, self.extras)
         except UserError as error:
             raise UserError(str(error) if where == spec.plugin else f"{where}: {error}") from error
-        return make(found, f"{self.what} {where}", settings, **given)
+        try:
+            return make(found, f"{self.what} {where}", settings, **given)
+        except SettingError as error:
+            if error.where or _value(dict(spec), error.keys) != _value({"settings": settings, **given}, error.keys):
+                raise
+            raise error.at(where) from error
+
+
+def _value(content: Any, keys: Sequence[str]) -> Any:
+    """What stands under the first two of `keys`, as in `settings.gamma`; None where nothing does."""
+    for key in keys[:2]:
+        content = content.get(key) if isinstance(content, Mapping) else None
+    return content
 
 
 def installed(group: str) -> dict[str, EntryPoint]:

@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from rls3_registry.errors import UserError, nearest
+from rls3_registry.errors import SettingError, nearest
 
 RENAMED = {
     "T": "steps_per_episode",
     "E": "episodes_per_round",
     "eta": "train_fraction",
     "colour": "color",
+    "colours": "colors",
     "adapter": "plugin",
     "target_entropy": "target_entropy_per_dim",
+    "contrastive_weight": "loss_weights.contrastive",
+    "hard_negative_weight": "loss_weights.hard_negative",
 }
-"""Keys of earlier releases and what they are called now."""
+"""Keys of earlier versions and what they are called now."""
 M = TypeVar("M", bound=BaseModel)
 
 
@@ -32,33 +35,44 @@ _TYPE_TAG = re.compile(r"(constrained-)?(float|int|str|bool|none)|(dict|list|tup
 """What pydantic adds to the path of a key whose value may be of several types."""
 
 
-def check(model: type[M], content: Mapping[str, Any], where: str = "", section: str = "") -> M:
+def check(
+    model: type[M], content: Mapping[str, Any], where: str | Callable[[tuple[str, ...]], str] = "", section: str = ""
+) -> M:
     """The content as a `model`.
 
-    `where` is the file or argument it comes from, `section` the key under which it stands there. Raises `UserError`,
-    one line: where, the key's path, what it should be, and for an unknown key the nearest ones.
+    Args:
+        model: Says which keys there are, and what each may be.
+        content: What was written.
+        where: The file or argument it was written in; or a function that says so for the path of a key.
+        section: The key that holds the content there.
+
+    Raises:
+        SettingError: One line: where, the key's path, what it should be, and for an unknown key the nearest ones.
     """
     try:
         return model.model_validate(dict(content))
     except ValidationError as error:
-        place = f"{where}: " if where else ""
-        raise UserError(place + _describe(model, error, section)) from error
+        problem = _describe(model, error, section)
+        raise problem.at(where if isinstance(where, str) else where(problem.keys)) from error
 
 
-def _describe(model: type[BaseModel], error: ValidationError, section: str) -> str:
+def _describe(model: type[BaseModel], error: ValidationError, section: str) -> SettingError:
     """The first problem in one line, unknown keys first: they are often the cause of the rest."""
     problems = sorted(error.errors(), key=lambda p: p["type"] != "extra_forbidden")
     problem, more = problems[0], len(problems) - 1
-    steps = [section] if section else []
-    steps += [str(step) for step in problem["loc"] if not _TYPE_TAG.fullmatch(str(step))]
-    key = ".".join(steps)
+    keys, known = _follow(model, problem["loc"])
+    keys = [section, *keys] if section else keys
+    also = f" (and {more} more)" if more else ""
     if problem["type"] == "extra_forbidden":
         name = str(problem["loc"][-1])
-        if name in RENAMED:
-            return f"{key!r} is now called {RENAMED[name]!r}"
-        message = f"unknown key {key!r}{_near_keys(model, problem['loc'])}"
-    elif problem["type"] == "missing":
-        message = f"{key}: is missing"
+        new_name = RENAMED.get(name, "")
+        if new_name.split(".")[0] in known:
+            return SettingError("'", keys, f"' is now called {new_name!r}")
+        near = nearest(name, known)
+        hint = f"; did you mean {' or '.join(repr(key) for key in near)}?" if near else ""
+        return SettingError("unknown key '", keys, f"'{hint} (keys here: {', '.join(known)}){also}")
+    if problem["type"] == "missing":
+        said, given = "is missing", ""
     else:
         said = problem["msg"].removeprefix("Value error, ").replace("Input should", "should")
         if problem["type"] in ("model_type", "dict_type"):
@@ -70,22 +84,26 @@ def _describe(model: type[BaseModel], error: ValidationError, section: str) -> s
         if problem["type"] == "literal_error" and isinstance(got, str):
             near = nearest(got, re.findall(r"'([^']*)'", said))
             given += f"; did you mean {near[0]!r}?" if near else ""
-        message = f"{key}: {said}{given}" if key else f"{said}{given}"
-    return message + (f" (and {more} more)" if more else "")
+    return SettingError("", keys, f"{': ' if keys else ''}{said}{given}{also}")
 
 
-def _near_keys(model: type[BaseModel], location: tuple[int | str, ...]) -> str:
-    """`; did you mean ...? (keys here: ...)` for a key that its section does not know."""
+def _follow(model: type[BaseModel], location: tuple[int | str, ...]) -> tuple[list[str], list[str]]:
+    """The path of a problem without what pydantic adds to it, and all keys that there are beside its last one."""
+    keys: list[str] = []
     here = {model}
-    for step in location[:-1]:
-        fields = [m.model_fields[step] for m in here if isinstance(step, str) and step in m.model_fields]
-        deeper = {m for field in fields for m in _models(field.annotation)}
+    for i, step in enumerate(location):
+        if _TYPE_TAG.fullmatch(str(step)):
+            continue
+        last = i == len(location) - 1
         tagged = {m for m in here if any(step in get_args(field.annotation) for field in m.model_fields.values())}
-        here = deeper or tagged or here
-    known = list(dict.fromkeys(name for m in sorted(here, key=str) for name in m.model_fields))
-    near = nearest(str(location[-1]), known)
-    hint = f"; did you mean {' or '.join(repr(name) for name in near)}?" if near else ";"
-    return f"{hint} (keys here: {', '.join(known)})"
+        if i and isinstance(location[i - 1], int) and tagged and not last:
+            here = tagged  # the value of the key that says which model an entry of a list is
+            continue
+        keys.append(str(step))
+        if not last:
+            fields = [m.model_fields[step] for m in here if isinstance(step, str) and step in m.model_fields]
+            here = {m for field in fields for m in _models(field.annotation)} or here
+    return keys, list(dict.fromkeys(name for m in sorted(here, key=str) for name in m.model_fields))
 
 
 def _models(annotation: Any) -> set[type[BaseModel]]:

@@ -16,6 +16,7 @@ import yaml
 from experiment_tools import TINY, run, tiny, tiny_file
 
 from rls3_gym.cli.app import main
+from rls3_registry import load
 
 RLS3 = [sys.executable, "-m", "rls3_gym"]
 
@@ -71,12 +72,12 @@ def contents(folder: Path) -> dict[str, bytes]:
         (("run", "quickstart", "--set", "agent=sb3/sack"), "unknown agent 'sb3/sack'; did you mean 'sb3/sac'"),
         (
             ("run", "quickstart", "--set", "agent.settings.gama=0.5"),
-            "unknown key 'settings.gama'; did you mean 'gamma'",
+            "--set agent.settings.gama=0.5: unknown key 'agent.settings.gama'; did you mean 'gamma'",
         ),
         (("run", "quickstart", "--set", "vlm=tyni"), "unknown VLM 'tyni'; did you mean 'tiny'"),
         (
             ("run", "quickstart", "--set", "vlm.finetune.epoch=1"),
-            "unknown key 'finetune.epoch'; did you mean 'epochs'",
+            "--set vlm.finetune.epoch=1: unknown key 'vlm.finetune.epoch'; did you mean 'epochs'",
         ),
         (
             ("run", "quickstart", "--set", "environment.families=[kitchin]"),
@@ -122,7 +123,7 @@ def test_a_wrong_name_is_answered_with_the_nearest(complaint: Any, words: tuple[
         ("agent.settings.gamma=2", "gamma"),
         ("vlm.finetune.learning_rate=-1", "finetune.learning_rate"),
         ("environment.intrinsic_infeasible={lost: -1}", "unknown reason 'lost'"),
-        ("environment.action_view=relation", "agent 'sb3/sac' cannot take 'relation'; it takes preference or box"),
+        ("environment.action_view=relation", "agent 'sb3/ppo_select' cannot take 'relation'; it takes select"),
     ],
 )
 def test_a_wrong_value_is_answered_with_its_key_and_bound(
@@ -131,6 +132,33 @@ def test_a_wrong_value_is_answered_with_its_key_and_bound(
     out = tmp_path / "run"
     assert said in complaint("run", "quickstart", "--set", change, "--out", out)
     assert not out.exists()
+
+
+@pytest.mark.parametrize(
+    ("sections", "words", "said"),
+    [
+        ({"agent": {"name": "sb3/sac", "settings": {"gamma": 2}}}, (), "FILE: agent.settings.gamma: "),
+        (
+            {"agent": "sb3/sac"},
+            ("--set", "agent.settings.gamma=2"),
+            "--set agent.settings.gamma=2: agent.settings.gamma: ",
+        ),
+        ({"vlm": {"name": "tiny", "finetune": {"epochs": 0}}}, (), "FILE: vlm.finetune.epochs: "),
+        ({}, ("--set", "vlm.finetune.train=[nope]"), "--set vlm.finetune.train=[nope]: vlm.finetune.train: unknown"),
+        ({"agent": "AGENT"}, (), "AGENT: settings.gamma: "),
+        ({"agent": "AGENT"}, ("--set", "agent.settings.tau=0"), "AGENT: settings.gamma: "),
+    ],
+)
+def test_a_wrong_setting_of_agent_or_vlm_is_blamed_on_where_it_was_written(
+    complaint: Any, tmp_path: Path, sections: dict[str, Any], words: tuple[str, ...], said: str
+) -> None:
+    agent = tmp_path / "agent.yaml"
+    settings = load("agents", "sb3/sac")["settings"] | {"gamma": 2}
+    agent.write_text(yaml.safe_dump({"plugin": "sb3", "settings": settings}), encoding="utf-8")
+    sections = {key: str(agent) if value == "AGENT" else value for key, value in sections.items()}
+    file = tiny_file(tmp_path, **sections)
+    answer = complaint("run", file, *words)
+    assert answer.startswith("rls3: " + said.replace("FILE", str(file)).replace("AGENT", str(agent)))
 
 
 def test_a_room_with_no_feasible_placement_is_named(complaint: Any, tmp_path: Path) -> None:
@@ -310,7 +338,7 @@ def test_a_run_goes_on_as_it_began_when_the_agents_own_file_has_changed(tmp_path
         (("run", "quickstart", "--set", "evaluation.sets=&x [*x]"), "refers to itself"),
         (("run", "quickstart", "--set", "evaluation.sets=[test, test]"), "name each set once"),
         (("run", "quickstart", "--set", "evaluation.sets=[guide]"), "it measures nothing"),
-        (("run", "quickstart", "--set", 'description="\\ud800"'), "holds a character that is none"),
+        (("run", "quickstart", "--set", 'description="\\ud800"'), "holds an invalid character"),
         (("run", "quickstart", "--set", "agent.settings.learning_rate=.inf"), "settings.learning_rate"),
         (("run", "quickstart", "--set", "agent.settings.buffer_size=100000000000"), "settings.buffer_size"),
         (("run", "quickstart", "--set", "agent.settings.algorithm=[1]"), "unknown algorithm"),

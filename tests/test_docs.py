@@ -176,7 +176,7 @@ def test_the_architecture_names_every_file_of_a_run() -> None:
 
 
 def test_the_changelog_names_every_key_that_has_a_new_name() -> None:
-    rows = dict(re.findall(r"^\| `(\w+)` \| `(\w+)`", text("CHANGELOG.md"), re.MULTILINE))
+    rows = dict(re.findall(r"^\| `(\w+)` \| `([\w.]+)`", text("CHANGELOG.md"), re.MULTILINE))
     assert RENAMED.items() <= rows.items()
 
 

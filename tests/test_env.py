@@ -208,7 +208,6 @@ def test_a_step_after_the_episodes_end_asks_for_a_reset() -> None:
         ({"steps_per_episode": True}, "steps_per_episode: should be a valid integer"),
         ({"train_fraction": float("nan")}, "train_fraction: should be"),
         ({"stepps_per_episode": 3}, "unknown key 'stepps_per_episode'; did you mean 'steps_per_episode'"),
-        ({"T": 3}, "'T' is now called 'steps_per_episode'"),
         (
             {"selection": "ranom"},
             "selection: should be 'random', 'mined' or 'learnable', not 'ranom'; did you mean 'random'",

@@ -170,13 +170,52 @@ def test_the_rules_have_the_defaults_of_the_stage() -> None:
         (["seed.low=1"], "--set seed.low=1: seed is a value, it has no keys of its own"),
     ],
 )
-def test_a_mistake_is_one_line_that_names_key_and_remedy(tmp_path: Path, changes: list[str], said: str) -> None:
+def test_a_mistake_of_the_command_line_is_one_line_that_names_it_the_key_and_the_remedy(
+    tmp_path: Path, changes: list[str], said: str
+) -> None:
     file = write(tmp_path, {**MINIMAL, "seed": 1})
     with pytest.raises(UserError) as caught:
         load_config(str(file), changes)
     assert said in str(caught.value)
     assert "\n" not in str(caught.value)
-    assert changes[0].startswith(("seed", "=")) or str(file) in str(caught.value)
+    assert f"--set {changes[-1]}: " in str(caught.value)
+
+
+WRONG_SHARE = "environment.train_fraction: should be less than or equal to 1, not 2"
+UNLIMITED = "without fine-tuning there are no rounds: give budget.n_generated"
+
+
+@pytest.mark.parametrize(
+    ("content", "changes", "said"),
+    [
+        ({"environment": {"train_fraction": 2}}, [], "FILE: " + WRONG_SHARE),
+        ({"environment": {"train_fraction": 2}}, ["seed=3", "environment.finetune=true"], "FILE: " + WRONG_SHARE),
+        ({}, ["environment.train_fraction=2", "seed=3"], "--set environment.train_fraction=2: " + WRONG_SHARE),
+        ({}, ["environment={train_fraction: 2}"], "--set environment={train_fraction: 2}: " + WRONG_SHARE),
+        (
+            {"environment": {"train_fraction": 2}},
+            ["environment.train_fraction=3", "environment.train_fraction=2"],
+            "--set environment.train_fraction=2: " + WRONG_SHARE,
+        ),
+        ({"environmet": {"a": 1}}, ["environment.finetune=true"], "FILE: unknown key 'environmet'"),
+        ({}, ["environmet.a=1"], "--set environmet.a=1: unknown key 'environmet'"),
+        ({}, ["budget.rounds=null"], "FILE with --set budget.rounds=null: budget: needs n_generated"),
+        ({}, ["environment.finetune=false"], "FILE with --set environment.finetune=false: " + UNLIMITED),
+        ({"environment": {"finetune": False}}, [], "FILE: " + UNLIMITED),
+    ],
+)
+def test_a_mistake_is_blamed_on_the_file_or_on_the_change_that_made_it(
+    tmp_path: Path, content: dict[str, Any], changes: list[str], said: str
+) -> None:
+    file = write(tmp_path, {**MINIMAL, **content})
+    with pytest.raises(UserError) as caught:
+        load_config(str(file), changes)
+    assert str(caught.value).startswith(said.replace("FILE", str(file)))
+
+
+def test_a_wrong_seed_of_the_command_line_is_named() -> None:
+    with pytest.raises(UserError, match="^--seed -1: seed: should be greater than or equal to 0, not -1"):
+        load_config("quickstart", seed=-1)
 
 
 def test_an_unknown_experiment_names_the_nearest() -> None:

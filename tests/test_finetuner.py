@@ -100,7 +100,7 @@ def test_the_total_is_the_sum_of_the_losses_by_their_weights(guide):
 
 
 def test_a_weight_for_an_unknown_loss_is_named():
-    with pytest.raises(UserError, match=r"unknown loss in finetune.loss_weights 'chioce'; did you mean 'choice'"):
+    with pytest.raises(UserError, match=r"finetune.loss_weights: unknown loss 'chioce'; did you mean 'choice'"):
         pixel_vlm(loss_weights={"chioce": 1.0})
 
 

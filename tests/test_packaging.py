@@ -22,7 +22,10 @@ FOLDERS = {"rls3_gym": "rls3_gym", "rls3_agents": "agents", "rls3_registry": "re
 CORE: list[str] = PYPROJECT["project"]["dependencies"]
 EXTRAS: dict[str, list[str]] = PYPROJECT["project"]["optional-dependencies"]
 
-HEAVY = ("torch", "torchvision", "open_clip", "stable_baselines3", "sb3_contrib", "tianshou", "matplotlib", "pandas")
+HEAVY = (
+    "torch", "torchvision", "open_clip", "timm", "transformers", "stable_baselines3", "sb3_contrib", "tianshou",
+    "matplotlib", "pandas", "scipy",
+)  # fmt: skip
 DISTRIBUTIONS = {  # import name -> distribution, where they differ
     "PIL": "pillow", "yaml": "pyyaml", "open_clip": "open_clip_torch", "stable_baselines3": "stable-baselines3",
     "sb3_contrib": "sb3-contrib",
@@ -63,6 +66,28 @@ def test_import_is_light_and_registers_the_ids(tmp_path: Path) -> None:
         tmp_path,
     )
     assert out == "[] True"
+
+
+def test_listing_and_checking_yaml_is_light(tmp_path: Path) -> None:
+    """Whoever looks a name up, or checks an experiment, waits for neither torch nor an RL library."""
+    out = python(
+        "import contextlib, io, json, sys\n"
+        "import rls3_registry\n"
+        "from rls3_agents.base import AGENTS\n"
+        "from rls3_gym.backends.base import BACKENDS\n"
+        "from rls3_gym.cli.app import main\n"
+        "from rls3_gym.experiment.config import load_config\n"
+        "from rls3_gym.loop.rewards.base import REWARDS\n"
+        "from rls3_gym.vlm.base import VLMS\n"
+        "with contextlib.redirect_stdout(io.StringIO()) as printed, contextlib.suppress(SystemExit):\n"
+        "    main(['list', '--json'])\n"
+        "found = [load_config(name).resolved() for name in rls3_registry.names('experiments')]\n"
+        "found += [section.find(name) for section in (AGENTS, VLMS, BACKENDS, REWARDS) for name in section.names()]\n"
+        "assert len(found) > 20 and len(json.loads(printed.getvalue())) > 5\n"
+        f"print([module for module in {HEAVY!r} if module in sys.modules])",
+        tmp_path,
+    )
+    assert out == "[]"
 
 
 def test_every_imported_package_is_a_declared_dependency() -> None:

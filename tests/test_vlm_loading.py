@@ -22,11 +22,11 @@ from rls3_registry.errors import UserError
     [
         ({"learning_rat": 1e-3}, r"unknown key 'finetune.learning_rat'; did you mean 'learning_rate'"),
         ({"batch_size": 1}, r"finetune.batch_size: .*greater than or equal to 2"),
-        ({"replay": 1.0}, r"vlms/tiny.yaml: finetune.replay: .*less than 1"),
+        ({"replay": 1.0}, r"^finetune.replay: .*less than 1"),
         ({"batch_size": 8, "accumulation_steps": 5}, r"finetune: accumulation_steps should leave two pictures"),
         ({"loss_weights": {"contrastive": -1}}, r"finetune.loss_weights.contrastive: .*greater than or equal to 0"),
-        ({"loss_weights": {"contrast": 1}}, r"unknown loss in finetune.loss_weights 'contrast'; .*'contrastive'"),
-        ({"train": []}, r"finetune.train: no parameter is left to train"),
+        ({"loss_weights": {"contrast": 1}}, r"finetune.loss_weights: unknown loss 'contrast'; .*'contrastive'"),
+        ({"train": []}, r"finetune.train: leaves no parameter to train"),
         ({"train": ["txt.*"]}, r"unknown parameter pattern .*'txt.\*'.*'text.\*'"),
     ],
 )

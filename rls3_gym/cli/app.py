@@ -15,7 +15,7 @@ from rich.console import Console
 
 import rls3_registry
 from rls3_gym.cli import study_commands, tables
-from rls3_registry.errors import UserError, unknown
+from rls3_registry.errors import SettingError, UserError, unknown
 
 app = typer.Typer(
     help="RL agents choose the training data that makes a vision-language model better.",
@@ -79,19 +79,25 @@ def run(
         raise UserError("run: --out goes with a new run; --resume continues in the directory it names")
     from rls3_gym.cli.progress import RunProgress
     from rls3_gym.experiment import run as running
-    from rls3_gym.experiment.config import load_config
+    from rls3_gym.experiment.config import ExperimentSource
     from rls3_gym.runs.run_data import summarize
 
     if experiment is not None:
-        config = load_config(experiment, changes, seed)
+        source = ExperimentSource(experiment, changes, seed)
     else:
         assert resume is not None
-        config = running.config_of(resume, changes, seed)
-    with RunProgress(_console(stderr=True), config) as progress:
-        if resume is None:
-            result = running.start(config, context.obj, out, [progress])
-        else:
-            result = running.resume(config, resume, context.obj, [progress])
+        source = running.source_of(resume, changes, seed)
+    config = source.config()
+    try:
+        with RunProgress(_console(stderr=True), config) as progress:
+            if resume is None:
+                result = running.start(config, context.obj, out, [progress])
+            else:
+                result = running.resume(config, resume, context.obj, [progress])
+    except SettingError as error:
+        if error.where:
+            raise
+        raise error.at(source.origin(error.keys)) from error
     again = shlex.join(["rls3", "run", "--resume", str(result.directory)])
     summary = summarize(result.directory) | {
         "stopped": result.stopped,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -144,15 +145,42 @@ class ExperimentConfig(BaseModel):
 def load_config(source: str, changes: Sequence[str] = (), seed: int | None = None) -> ExperimentConfig:
     """Read an experiment by registered name or by file, with `--set` changes (`a.b=c`) and seed applied.
 
-    Raises `UserError`: one line that names file, key and what would be right.
+    Raises `UserError`: one line that names the file or the change, the key and what would be right.
     """
-    path = experiment_path(source)
-    content = rls3_registry.load_file(path)
-    for change in changes:
-        _apply(content, change)
-    if seed is not None:
-        content["seed"] = seed
-    return parse_config({"name": path.stem, **content}, where=str(path))
+    return ExperimentSource(source, changes, seed).config()
+
+
+class ExperimentSource:
+    """What an experiment is read from: a file, and the changes that the command line makes to it."""
+
+    def __init__(self, source: str, changes: Sequence[str] = (), seed: int | None = None) -> None:
+        """Raises `UserError` for an unknown name, an unreadable file, or a change that is not `a.b=c`."""
+        self.path = experiment_path(source)
+        self._written = {"name": self.path.stem, **rls3_registry.load_file(self.path)}
+        self._changes = [_Change.parse(change) for change in changes]
+        if seed is not None:
+            self._changes.append(_Change(f"--seed {seed}", ("seed",), seed))
+
+    def config(self) -> ExperimentConfig:
+        """The experiment. Raises `UserError`."""
+        _check_text(self._written, str(self.path))
+        content = dict(self._written)
+        for change in self._changes:
+            change.apply(content)
+        return check(ExperimentConfig, _numbers(content), self.origin)
+
+    def origin(self, keys: Sequence[str]) -> str:
+        """Where the value under the path `keys` was written, for messages: the file, changes, or both."""
+        touching = [c for c in self._changes if all(a == b for a, b in zip(c.keys, keys, strict=False))]
+        if not touching:
+            return str(self.path)
+        if len(touching[-1].keys) <= len(keys):
+            return touching[-1].words
+        words = " ".join(change.words for change in touching)
+        node: Any = self._written
+        for key in keys:
+            node = node.get(key) if isinstance(node, Mapping) else None
+        return words if node is None else f"{self.path} with {words}"
 
 
 def experiment_path(source: str) -> Path:
@@ -165,11 +193,16 @@ def experiment_path(source: str) -> Path:
 
 def parse_config(content: Mapping[str, Any], where: str) -> ExperimentConfig:
     """Check a mapping; `where` names its origin in errors. Raises `UserError` for the first thing wrong."""
+    _check_text(content, where)
+    return check(ExperimentConfig, _numbers(content), where)
+
+
+def _check_text(content: Any, where: str) -> None:
+    """Raises `UserError` for what YAML can hold but JSON and UTF-8 cannot."""
     try:
         json.dumps(content, ensure_ascii=False, default=str, skipkeys=True).encode()
-        return check(ExperimentConfig, _numbers(content), where)
     except UnicodeEncodeError as error:
-        raise UserError(f"{where}: holds a character that is none ({error.object[error.start :][:1]!r})") from error
+        raise UserError(f"{where}: holds an invalid character ({error.object[error.start :][:1]!r})") from error
     except (RecursionError, ValueError) as error:
         raise UserError(f"{where}: a value refers to itself") from error
 
@@ -183,25 +216,41 @@ def _numbers(value: Any) -> Any:
     return float(value) if isinstance(value, str) and _EXPONENT.fullmatch(value) else value
 
 
-def _apply(content: dict[str, Any], change: str) -> None:
-    """Carry out one `a.b=c`."""
-    path, separator, text = change.partition("=")
-    keys = path.strip().split(".")
-    if not separator or not all(keys):
-        raise UserError(f"--set {change}: must look like key=value or section.key=value")
-    try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise UserError(f"--set {change}: the value is not valid YAML") from error
-    node = content
-    for i, key in enumerate(keys[:-1]):
-        child = node.get(key)
-        if i == 0 and key in ("agent", "vlm") and isinstance(child, str):
-            child = {"name": child}
-        if child is None:
-            child = {}
-        if not isinstance(child, dict):
-            raise UserError(f"--set {change}: {'.'.join(keys[: i + 1])} is a value, it has no keys of its own")
-        node[key] = child = dict(child)
-        node = child
-    node[keys[-1]] = value
+@dataclass(frozen=True)
+class _Change:
+    """One value that the command line puts over the file's."""
+
+    words: str
+    """As it was typed."""
+    keys: tuple[str, ...]
+    value: Any
+
+    @classmethod
+    def parse(cls, text: str) -> _Change:
+        """Read `a.b=c`."""
+        words = f"--set {text}"
+        path, separator, written = text.partition("=")
+        keys = tuple(path.strip().split("."))
+        if not separator or not all(keys):
+            raise UserError(f"{words}: must look like key=value or section.key=value")
+        try:
+            value = yaml.safe_load(written)
+        except yaml.YAMLError as error:
+            raise UserError(f"{words}: the value is not valid YAML") from error
+        _check_text(value, words)
+        return cls(words, keys, value)
+
+    def apply(self, content: dict[str, Any]) -> None:
+        """Put the value into `content`, whose sections are replaced and not changed."""
+        node = content
+        for i, key in enumerate(self.keys[:-1]):
+            child = node.get(key)
+            if i == 0 and key in ("agent", "vlm") and isinstance(child, str):
+                child = {"name": child}
+            if child is None:
+                child = {}
+            if not isinstance(child, dict):
+                raise UserError(f"{self.words}: {'.'.join(self.keys[: i + 1])} is a value, it has no keys of its own")
+            node[key] = child = dict(child)
+            node = child
+        node[self.keys[-1]] = self.value

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from rls3_agents.base import SamplerAgent, choose_view, make_agent
 from rls3_gym.backends.base import SceneBackend, load_backend
 from rls3_gym.envs.scene_env import RLS3SceneEnv
 from rls3_gym.experiment.callbacks import RunCallback
-from rls3_gym.experiment.config import ExperimentConfig, load_config
+from rls3_gym.experiment.config import ExperimentConfig, ExperimentSource
 from rls3_gym.experiment.evaluator import Measurer
 from rls3_gym.experiment.interrupt import graceful_stop
 from rls3_gym.experiment.monitor import MonitoredEnv, RunMonitor
@@ -22,7 +23,7 @@ from rls3_gym.runs.checkpoints import is_final, load_checkpoint, load_vlm_state,
 from rls3_gym.runs.directory import RunDirectory, read_text, write_text
 from rls3_gym.vlm.base import VLM
 from rls3_gym.vlm.loading import load_vlm
-from rls3_registry.errors import UserError
+from rls3_registry.errors import SettingError, UserError
 
 
 @dataclass(frozen=True)
@@ -46,8 +47,8 @@ def start(
 ) -> RunResult:
     """Carry out an experiment in a new run directory (`out`, or the next free one under the experiment's output).
 
-    `arguments` of the command line are written down; `callbacks` are told what happens. Raises `UserError` for a name
-    or value nobody knows, before anything is written.
+    `arguments` of the command line are written down; `callbacks` are told what happens. Raises `UserError` for an
+    unknown name or a wrong value, before anything is written; a `SettingError` without a place is of the experiment.
     """
     if out is not None:
         RunDirectory(out).check_free()
@@ -87,9 +88,14 @@ def resume(
     return _carry_out(config, directory, parts, checkpoint.state["monitor"], callbacks)
 
 
-def config_of(path: Path, changes: Sequence[str] = (), seed: int | None = None) -> ExperimentConfig:
+def config_of(path: Path) -> ExperimentConfig:
     """The configuration a run began with."""
-    return load_config(str(RunDirectory.open(path).config), changes, seed)
+    return source_of(path).config()
+
+
+def source_of(path: Path, changes: Sequence[str] = (), seed: int | None = None) -> ExperimentSource:
+    """The file that a run's configuration was written to, and changes to it."""
+    return ExperimentSource(str(RunDirectory.open(path).config), changes, seed)
 
 
 def find_vlm(name: str) -> VLM:
@@ -125,13 +131,27 @@ class _Parts:
 def _build(config: ExperimentConfig) -> _Parts:
     if config.threads is not None:
         torch.set_num_threads(config.threads)
-    agent = make_agent(config.agent.name, config.seed, config.agent.settings)
+    with _section("agent"):
+        agent = make_agent(config.agent.name, config.seed, config.agent.settings)
+    with _section("vlm"):
+        vlm = load_vlm(config.vlm.name, config.vlm.finetune)
     arguments = dict(config.environment)
     arguments["action_view"] = choose_view(agent, config.environment.action_view, config.agent.name)
-    env = RLS3SceneEnv(vlm=config.vlm.name, finetune_settings=config.vlm.finetune or None, **arguments)
+    env = RLS3SceneEnv(vlm=vlm, **arguments)
     measurer = Measurer(config.evaluation.sets, env.loop.backend, config.evaluation.items)
     measurer.load()
     return _Parts(agent, env, measurer)
+
+
+@contextmanager
+def _section(name: str) -> Iterator[None]:
+    """Inside, a wrong setting that was not read from a file of its own is one of this section of the experiment."""
+    try:
+        yield
+    except SettingError as error:
+        if error.where:
+            raise
+        raise error.under(name) from error
 
 
 def _carry_out(

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from rls3_gym.sample import CaptionItem, decode_items, encode_items
 from rls3_gym.vlm.base import FineTuneReport, Float
 from rls3_gym.vlm.settings import FineTuneSettings
-from rls3_registry.errors import UserError, unknown
+from rls3_registry.errors import SettingError, UserError, unknown
 
 Losses = Callable[[Sequence[CaptionItem], np.random.Generator], Mapping[str, Tensor]]
 """Scalar losses of a batch by name, with gradients; called in training mode, under autocast where settings say bf16."""
@@ -57,7 +57,7 @@ class Finetuner:
         self._module = module.eval()
         for name in settings.loss_weights:
             if name not in losses:
-                raise unknown("loss in finetune.loss_weights", name, losses)
+                raise SettingError("", ("finetune", "loss_weights"), f": {unknown('loss', name, losses)}")
         self.trainable = _set_trainable(module, settings.train, public_name)
         """The parameters that train, by their public names."""
         self._optimizer = self._new_optimizer()
@@ -227,12 +227,13 @@ def _set_trainable(
         if not any(fnmatchcase(name, pattern) for name in named):
             paths = [name.split(".") for name in named]
             groups = {f"{'.'.join(p[:depth])}.*" for p in paths for depth in (1, 2) if len(p) > depth}
-            raise unknown("parameter pattern in finetune.train", pattern, groups or named)
+            said = unknown("parameter pattern", pattern, groups or named)
+            raise SettingError("", ("finetune", "train"), f": {said}")
     for name, parameter in named.items():
         parameter.requires_grad_(any(fnmatchcase(name, pattern) for pattern in patterns))
     trainable = {name: parameter for name, parameter in named.items() if parameter.requires_grad}
     if not trainable:
-        raise UserError("finetune.train: no parameter is left to train")
+        raise SettingError("", ("finetune", "train"), ": leaves no parameter to train")
     return trainable
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from rls3_gym.vlm.base import VLM, VLMS
-from rls3_registry.errors import UserError
+from rls3_registry.errors import SettingError, UserError
 
 
 def load_vlm(name: str, finetune: Mapping[str, Any] | None = None, seed: int = 0) -> VLM:
@@ -27,6 +27,8 @@ def load_vlm(name: str, finetune: Mapping[str, Any] | None = None, seed: int = 0
         try:
             taught = {**spec.finetune, **(finetune or {})}
             vlm: VLM = VLMS.build(where, spec, spec.settings, name=name, finetune=taught)
+        except SettingError:
+            raise
         except UserError as error:
             said = str(error)
             raise UserError(said if where in said else f"{where}: {said}") from error
