@@ -7,6 +7,7 @@ import re
 import shutil
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,9 +15,12 @@ from experiment_tools import TINY, run, tiny
 from PIL import Image
 
 from rls3_gym.cli import contact_sheet
-from rls3_gym.evalsets.loader import set_hash
+from rls3_gym.evalsets.loader import SET_NAMES, set_hash
 from rls3_gym.evaluation.metrics import wilson_interval
+from rls3_gym.report import references
 from rls3_gym.report.page import write_report
+from rls3_gym.report.references import ReferenceCurve, References, beside
+from rls3_gym.runs.rows import EvaluationRow
 from rls3_gym.runs.run_data import read_run
 from rls3_registry.errors import UserError
 
@@ -198,3 +202,41 @@ def test_the_gallery_shows_every_room_and_kind(tmp_path: Path, monkeypatch: pyte
         pixels = np.asarray(sheet)
     assert sheet.format == "PNG" and pixels.shape[0] > 5 * 48 and pixels.shape[1] >= 7 * 48
     assert len(np.unique(pixels.reshape(-1, 3), axis=0)) > 1000
+
+
+def reference(first: EvaluationRow, **changes: Any) -> ReferenceCurve:
+    known = {
+        "arm": "stratified", "seeds": 3, "set_hash": first.set_hash, "vlm_digest": first.vlm_digest,
+        "n_trained": (0.0, 1000.0), "n_generated": (0.0, 2000.0), "middle": (0.5, 0.9), "low": (0.5, 0.85),
+        "high": (0.5, 0.95),
+    }  # fmt: skip
+    return ReferenceCurve(**(known | changes))
+
+
+def test_reference_curves_stand_beside_a_run_of_the_same_vlm_and_items(
+    run_directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = read_run(run_directory).metrics.evaluations["validation"][0]
+    others = [reference(first, arm="other items", set_hash="x"), reference(first, arm="other VLM", vlm_digest="y")]
+    shipped = (References(command="rls3 study x", curves=(reference(first), *others)),)
+    monkeypatch.setattr(references, "packaged", lambda: shipped)
+    page = Page(write_report(run_directory))
+    assert "stratified, validation" in page.text and "In gray" in page.text
+    assert "other items" not in page.text and "other VLM" not in page.text
+    (line,) = beside(run_directory)["validation"]
+    assert line["arm"] == "stratified" and 0.5 < line["accuracy"] < 0.9
+
+
+def test_a_run_without_references_has_a_page_without_them(run_directory: Path) -> None:
+    assert beside(run_directory) == {"validation": []}
+    assert "In gray" not in Page(write_report(run_directory)).text
+
+
+def test_the_packaged_references_are_of_the_packaged_sets_and_vlm() -> None:
+    hashes = {set_hash(name) for name in SET_NAMES}
+    for shipped in references.packaged():
+        assert shipped.command.startswith("rls3 study")
+        for curve in shipped.curves:
+            assert curve.set_hash.split("/")[0] in hashes
+            assert curve.vlm_digest == "c05347605523"
+            assert curve.n_trained[0] == 0 and curve.seeds >= 2

@@ -11,11 +11,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy.stats import trim_mean
 from study_rows import made_up, point
 
+from rls3_gym.report.references import References
 from rls3_gym.study.analysis import Analysis, ArmAtBudget, Arms, Comparison, analyze
 from rls3_gym.study.archive import write_archive
 from rls3_gym.study.compare import compare_runs
+from rls3_gym.study.numbers import accuracy_at
 from rls3_gym.study.results import as_csv, summary, write_results
 from rls3_gym.study.study_figures import curves_figure, looks, save_png
 from rls3_gym.study.study_tables import accuracy_table, learning_table
@@ -149,7 +152,7 @@ def test_the_page_stands_alone_and_says_what_repeats_it(analysis: Analysis, tmp_
     assert not re.findall(r'(?:src|href)="(?!#|data:)', text.replace('xlink:href="#', ""))
     assert text.count("<svg") == 4
     write_results(comparison(analysis, noise_floor=0.004, missing=2), second)
-    names = ["curves.png", "results.csv", "study.html", "summary.json"]
+    names = ["curves.png", "references.json", "results.csv", "study.html", "summary.json"]
     assert sorted(p.name for p in first.iterdir()) == names
     assert all((first / name).read_bytes() == (second / name).read_bytes() for name in names)
 
@@ -214,3 +217,23 @@ def test_arms_may_be_named_by_hand(tmp_path: Path) -> None:
         compare_runs(paths, ["c"])
     with pytest.raises(UserError, match="there is no such run directory"):
         compare_runs([str(tmp_path / "nowhere")])
+
+
+def test_the_curves_of_random_and_stratified_are_kept_for_reports(analysis: Analysis, tmp_path: Path) -> None:
+    made = comparison(analysis)
+    write_results(made, tmp_path)
+    kept = References.model_validate_json((tmp_path / "references.json").read_text(encoding="utf-8"))
+    assert {curve.arm for curve in kept.curves} == {"random", "stratified"} & set(made.arms)
+    for curve in kept.curves:
+        assert (
+            curve.set_hash == "hash of test" and curve.vlm_digest == "c0" and curve.seeds == len(made.arms[curve.arm])
+        )
+        expected = interquartile([accuracy_at(run, "test", "n_trained", 20) for run in made.arms[curve.arm]])
+        at = curve.at(20)
+        assert at is not None and at[0] == pytest.approx(expected, abs=2e-4) and at[1] <= at[0] <= at[2]
+        assert np.interp(20, curve.n_trained, curve.n_generated) == pytest.approx(40)
+        assert curve.at(10_000) is None
+
+
+def interquartile(values: list[float]) -> float:
+    return float(trim_mean(values, 0.25))

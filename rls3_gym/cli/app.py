@@ -80,6 +80,7 @@ def run(
     from rls3_gym.cli.progress import RunProgress
     from rls3_gym.experiment import run as running
     from rls3_gym.experiment.config import ExperimentSource
+    from rls3_gym.report.references import beside
     from rls3_gym.runs.run_data import summarize
 
     if experiment is not None:
@@ -99,7 +100,10 @@ def run(
             raise
         raise error.at(source.origin(error.keys)) from error
     again = shlex.join(["rls3", "run", "--resume", str(result.directory)])
-    summary = summarize(result.directory) | {
+    summary = summarize(result.directory)
+    for name, lines in beside(result.directory).items():
+        summary["sets"][name]["references"] = lines
+    summary |= {
         "stopped": result.stopped,
         "report": None if result.report is None else str(result.report),
         "resume": again if result.stopped else None,

@@ -92,6 +92,9 @@ def print_summary(console: Console, summary: Mapping[str, Any]) -> None:
             table.add_column(column, justify="left" if not column else "right")
         for label, was, now in _pairs(before, after):
             table.add_row(label, _share(was), _share(now), _points(was, now))
+        for line in entry.get("references", ()):
+            label = f"{line['arm']} ({line['seeds']} seeds), as many trained"
+            table.add_row(label, "", _share(line["accuracy"]), f"{line['low']:.1%} to {line['high']:.1%}", style="dim")
         console.print(table)
     console.print(f"report: {summary['report']}", soft_wrap=True)
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from rls3_gym.evaluation.metrics import wilson_interval
 from rls3_gym.report import plots
 from rls3_gym.report.figures import AXES, LENGTHS, FigureItem, line, percent, points
+from rls3_gym.report.references import ReferenceCurve, curves_for
 from rls3_gym.runs.rows import EvaluationRow
 from rls3_gym.runs.run_data import COMPLEXITIES, TERM_NAMES, RunData
 
@@ -25,6 +28,8 @@ def accuracy_figures(run: RunData) -> list[FigureItem]:
         label: line((r.n_generated, r.by_complexity[terms]) for r in main)
         for label, terms in zip(LENGTHS, COMPLEXITIES, strict=True)
     }
+    curves = curves_for(first)
+    references = {f"{c.arm}, {name}": (c.n_generated, c.middle, c.low, c.high) for c in curves}
     progress = [(str(r.round), f"{r.n_generated:,}") for r in main]
     before_and_after = _before_and_after(name, first, last)
     ways_to_count = FigureItem(
@@ -39,13 +44,19 @@ def accuracy_figures(run: RunData) -> list[FigureItem]:
     return [
         FigureItem(
             "Pairwise accuracy by set",
-            [plots.line_plot(by_set, "sets", end, chance=0.5)],
+            [plots.line_plot(by_set, "sets", end, chance=0.5, references=references)],
             ("set", "round", "generated", "trained", "pairwise"),
             [
                 (r.set, str(r.round), f"{r.n_generated:,}", f"{r.n_trained:,}", percent(r.pairwise_accuracy))
                 for rows in sets.values()
                 for r in rows
+            ]
+            + [
+                (f"{name}, {c.arm}", "–", "–", f"{last.n_trained:,}", percent(at[0]))
+                for c in curves
+                if (at := c.at(last.n_trained)) is not None
             ],
+            note=_about(curves),
         ),
         ways_to_count,
         before_and_after,
@@ -75,6 +86,16 @@ def accuracy_figures(run: RunData) -> list[FigureItem]:
             wide=True,
         ),
     ]  # fmt: skip
+
+
+def _about(curves: Sequence[ReferenceCurve]) -> str:
+    if not curves:
+        return ""
+    seeds = " and ".join(str(n) for n in sorted({c.seeds for c in curves}))
+    return (
+        f"In gray: the same VLM taught by samples of others, {seeds} seeds each, with 95 % intervals; in the table, as "
+        "many of their samples trained. Random: uniform actions. Stratified: balanced over relations, learns nothing."
+    )
 
 
 def _before_and_after(name: str, first: EvaluationRow, last: EvaluationRow) -> FigureItem:

@@ -86,6 +86,11 @@ _MARKERS = 16
 """Markers on a line, at most about so many."""
 
 
+_DASHES = ("--", "-.", ":")
+Band = tuple[Sequence[float], Sequence[float], Sequence[float], Sequence[float]]
+"""Places along x, and middle, low and high there."""
+
+
 def line_plot(
     lines: Mapping[str, Points],
     name: str,
@@ -96,14 +101,21 @@ def line_plot(
     y_label: str = "",
     y_start: float | None = None,
     chance: float | None = None,
+    references: Mapping[str, Band] | None = None,
     size: tuple[float, float] = SIZE,
 ) -> Markup:
     """Lines over the samples generated, from 0 to `x_end`. Shares span 0 to 100 %, so that plots compare.
 
-    `looks` by name; `chance` draws a reference line; `name` keeps the plot's element ids apart from those of others.
+    `looks` by name; `chance` draws a reference line, `references` gray curves with their bands;
+    `name` keeps the plot's element ids apart from those of others.
     """
     with _figure(name, size) as figure:
         axes = figure.add_subplot()
+        for dash, (label, (places, middle, low, high)) in zip(
+            ("--", "-.", ":"), (references or {}).items(), strict=False
+        ):
+            axes.plot(places, middle, dash, color=FAINT, linewidth=1.3, label=label, zorder=1)
+            axes.fill_between(places, low, high, color=FAINT, alpha=0.25, linewidth=0, zorder=0)
         for i, (label, (x, y)) in enumerate(lines.items()):
             look = (looks or {}).get(label, LOOKS[i % len(LOOKS)])
             axes.plot(

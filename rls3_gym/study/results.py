@@ -11,9 +11,15 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from rls3_gym.report.references import ReferenceCurve, References
 from rls3_gym.runs.directory import write_text, writing
-from rls3_gym.study.analysis import Analysis, Comparison, environments_of, sets_of
-from rls3_gym.study.numbers import Numbers
+from rls3_gym.study.analysis import SEED, Analysis, Comparison, environments_of, sets_of
+from rls3_gym.study.numbers import Numbers, curve
+from rls3_gym.study.run_rows import RunRows
+from rls3_gym.study.statistics import intervals
 from rls3_gym.study.study_figures import curves_figure, save_png
 from rls3_gym.study.study_page import render_page
 
@@ -27,6 +33,9 @@ def write_results(comparison: Comparison, folder: Path) -> Path:
     figure = curves_figure(comparison.arms, comparison.analysis)
     with writing(folder / "curves.png"):
         save_png(figure, folder / "curves.png")
+    references = references_of(comparison)
+    if references.curves:
+        write_text(folder / "references.json", references.model_dump_json(indent=1) + "\n")
     write_text(folder / "study.html", render_page(comparison, figure))
     return folder / "study.html"
 
@@ -79,6 +88,53 @@ def summary(comparison: Comparison) -> dict[str, Any]:
             for line in analysis.arms
         ],
     }
+
+
+REFERENCE_ARMS = ("random", "stratified")
+"""Arms whose curves are kept for reports to show beside a run."""
+_REFERENCE_POINTS = 24
+
+
+def references_of(comparison: Comparison) -> References:
+    """The curves of the reference arms of a comparison, as the package ships them."""
+    curves = []
+    for arm in REFERENCE_ARMS:
+        runs = [run for run in comparison.arms.get(arm, ()) if run.complete]
+        for name in comparison.analysis.sets if runs else ():
+            drawn = [curve(run, name, "n_trained") for run in runs]
+            grid = np.linspace(0.0, min(x[-1] for x, _ in drawn), _REFERENCE_POINTS)
+            if grid[-1] == 0:
+                continue
+            table = np.array([np.interp(grid, x, y) for x, y in drawn])
+            found = intervals(table, np.random.default_rng(SEED))
+            made = np.mean([_generated(run, name, grid) for run in runs], axis=0)
+            first = runs[0].curve(name)[0]
+            middle = [interval.iqm for interval in found]
+            bounds = [(i.low, i.high) if len(runs) > 1 else (i.iqm, i.iqm) for i in found]
+            curves.append(
+                ReferenceCurve(
+                    arm=arm,
+                    seeds=len(runs),
+                    set_hash=first.set_hash,
+                    vlm_digest=first.vlm_digest,
+                    n_trained=_rounded(grid, 1),
+                    n_generated=_rounded(made, 1),
+                    middle=_rounded(middle, 4),
+                    low=_rounded([low for low, _ in bounds], 4),
+                    high=_rounded([high for _, high in bounds], 4),
+                )
+            )
+    return References(command=comparison.command, curves=tuple(curves))
+
+
+def _generated(run: RunRows, name: str, n_trained: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Samples a run had generated when it had trained so many."""
+    points = run.curve(name)
+    return np.interp(n_trained, [p.n_trained for p in points], [p.n_generated for p in points])
+
+
+def _rounded(values: ArrayLike, digits: int) -> tuple[float, ...]:
+    return tuple(round(float(value), digits) for value in np.asarray(values))
 
 
 def _json(numbers: Mapping[str, float | int]) -> dict[str, float | int | None]:
