@@ -36,7 +36,7 @@ def presence_caption(kind_a: str, kind_b: str) -> str:
 def render(specs: Sequence[ItemSpec], name: str, backend: SceneBackend) -> tuple[CaptionItem, ...]:
     """The items of `specs`, in order; `name` (the set's hash) and the backend's fingerprint identify them in the cache.
 
-    A backend that was in use has to be reset by its user afterwards.
+    A backend that was in use has to be reset afterwards.
     """
     path = _cache_folder() / f"{name}-{hashlib.sha256(backend.fingerprint.encode()).hexdigest()[:16]}.npz"
     arrays = _read(path, len(specs))
@@ -47,7 +47,7 @@ def render(specs: Sequence[ItemSpec], name: str, backend: SceneBackend) -> tuple
 
 
 def _frame(arrays: Arrays, index: int) -> Frame:
-    """A frame of the cache: ids and depth aren't kept, nothing of a sample needs them."""
+    """A frame from the cache, without ids and depth: no sample needs them."""
     values = {field: arrays[field][index] for field in _FIELDS}
     return Frame(ids=_UNKEPT_IDS, depth=_UNKEPT_DEPTH, **values)
 

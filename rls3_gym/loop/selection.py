@@ -34,7 +34,7 @@ class Selection(Protocol):
 
 
 class RandomSelection:
-    """A random share, as in the paper. A fraction of a sample is drawn for, so that small episodes are not lost."""
+    """A random share, as in the paper. Its size is rounded up or down at random, so that small episodes count too."""
 
     def choose(
         self, samples: Sequence[Sample], feedback: Feedback, fraction: float, rng: np.random.Generator

@@ -34,7 +34,7 @@ class EmbeddedSettings(Settings):
     """Settings of the embedded backend."""
 
     supersampling: int = Field(2, ge=1, le=8, strict=True)
-    """Squared: rays a pixel."""
+    """Its square is the number of rays per pixel."""
 
 
 @cache
@@ -71,7 +71,7 @@ class EmbeddedBackend:
         return f"embedded-{world_digest()}-{self.image_size}px-{self.settings.supersampling}x"
 
     def __getstate__(self) -> dict[str, Any]:
-        """Without Embree's scenes, which can't be copied: a copy builds its rooms anew, the same to the byte."""
+        """Leave out Embree's scenes, which can't be copied: a copy builds its rooms again, the same to the byte."""
         return self.__dict__ | {"_tracers": OrderedDict()}
 
     def reset(self, arrangement: Arrangement, seed: int) -> None:
