@@ -185,7 +185,7 @@ class AgentContract:
         loaded.learn(again, BudgetMonitor(again, self.budget))
         steps, resets = saved_at[0]
         assert _same(again.actions, env.actions[steps:])
-        assert again.n_resets == env.n_resets - resets, "a loaded agent continues in the episode that is going on"
+        assert again.n_resets == env.n_resets - resets, "a loaded agent continues the episode it was saved in"
         uninterrupted.save(tmp_path / "uninterrupted")
         loaded.save(tmp_path / "continued")
         _assert_same(_saved(tmp_path / "continued"), _saved(tmp_path / "uninterrupted"))

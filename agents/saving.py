@@ -64,7 +64,7 @@ def read_tensors(path: Path) -> Any:
 
 @contextmanager
 def restoring(directory: Path) -> Iterator[None]:
-    """Turn what goes wrong while an agent takes over what was read into one line for the user."""
+    """Turn an error while an agent restores its state into one line for the user."""
     try:
         yield
     except (KeyError, TypeError, ValueError, RuntimeError, IndexError, AttributeError) as error:
@@ -77,6 +77,6 @@ def _read(path: Path, reader: Callable[[], T]) -> T:
         return reader()
     except FileNotFoundError as error:
         raise UserError(f"{path}: no such file; is this the folder of a saved agent?") from error
-    except Exception as error:  # json, zip and unpickling errors have no common base below this
+    except Exception as error:  # JSON, zip and unpickling errors have no narrower common base
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise UserError(f"{path}: cannot be read as part of a saved agent ({reason})") from error

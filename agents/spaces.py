@@ -1,4 +1,4 @@
-"""Gymnasium spaces as JSON, so that a saved agent knows what it sees and does without an environment."""
+"""Gymnasium spaces as JSON, so that a saved agent knows its spaces without an environment."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Errors meant for people, and the search for what they may have meant."""
+"""Errors for users, and the search for the name they may have meant."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class SettingError(UserError):
 def first_line(error: BaseException) -> str:
     """What a library's error says, in one line and without its advice to open untrusted files unsafely."""
     text = (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
-    return "it is no file of plain arrays" if "weights_only" in text or "allow_pickle" in text else text
+    return "it is not a file of plain arrays" if "weights_only" in text or "allow_pickle" in text else text
 
 
 def nearest(name: str, options: Iterable[str], limit: int = 3) -> list[str]:

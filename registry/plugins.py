@@ -6,7 +6,7 @@ A plugin is one class and one YAML file:
     description: one line for `rls3 list`
     settings: {...}                   # handed to the class, which checks them
 
-The class is called as `Class(settings, **given)`: the settings first, then by name what its floor has to give (an
+The class is called as `Class(settings, **given)`: the settings first, then, by name, what its caller provides (an
 agent's seed, a backend's picture size, ...).
 """
 
@@ -47,7 +47,7 @@ S = TypeVar("S", bound=PluginSpec)
 
 @dataclass(frozen=True)
 class PluginSection(Generic[S]):
-    """All plugins of one sort: a folder of YAML files in the registry and an entry-point group of the same name."""
+    """All plugins of one type: a folder of YAML files in the registry and an entry-point group of the same name."""
 
     section: str
     """Folder of the registry, e.g. `agents`; the entry-point group is `rls3_gym.agents`."""
@@ -77,7 +77,7 @@ class PluginSection(Generic[S]):
             name: A registry name, a path ending in .yaml, an installed plugin's name, or `module:Class`.
 
         Raises:
-            UserError: The name is none of these (the nearest are listed), or its file has a wrong key.
+            UserError: The name is unknown (the nearest are listed), or its file has a wrong key.
         """
         if name.endswith((".yaml", ".yml")):
             return name, check(self.spec, rls3_registry.load_file(name), where=name)
@@ -129,7 +129,7 @@ def plugin_class(
     """The class that `plugin` names: a name announced in `group`, or `module:Class` of anything Python can import.
 
     `what` is what people call such a plugin, `needs` the attributes one must have, `extras` the libraries that ours
-    need and the extra that brings each. Raises `UserError` when there is no such class, or no importing it.
+    need and the extra that brings each. Raises `UserError` when there is no such class, or when it cannot be imported.
     """
     known = installed(group)
     if ":" in plugin and not _CLASS.fullmatch(plugin):
@@ -147,7 +147,7 @@ def plugin_class(
         raise UserError(f"{what} {plugin!r} cannot be imported: {error}") from error
     except UserError:
         raise
-    except Exception as error:  # whatever somebody else's module raises, the user has to hear which one it was
+    except Exception as error:  # a plugin's module may raise anything; the message has to name the plugin
         said = f"{type(error).__name__}: {first_line(error)}"
         raise UserError(f"{what} {plugin!r} cannot be imported: {said}") from error
     found = getattr(module, point.attr, None)
@@ -160,7 +160,7 @@ def plugin_class(
 
 
 def make(build: Callable[..., T], what: str, /, *arguments: Any, **settings: Any) -> T:
-    """Call a plugin's class. Raises `UserError` when it does not take what it is handed."""
+    """Call a plugin's class. Raises `UserError` when it does not accept these arguments."""
     try:
         return build(*arguments, **settings)
     except TypeError as error:

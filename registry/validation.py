@@ -1,4 +1,4 @@
-"""Checking what people wrote against a pydantic model, with answers for people: the one place that words them."""
+"""Checks what users wrote against a pydantic model; the one place where messages about it are worded."""
 
 from __future__ import annotations
 

@@ -38,9 +38,9 @@ class FeasibilityRules(Settings):
     min_pixels: int = Field(8, ge=0, le=64 * 64)
     """Pixels of an object that must be seen, in a 64-pixel picture (scaled with the picture's area)."""
     reject_ambiguous: bool = True
-    """Refuse pairs near a sector boundary: a sampler must not earn reward by being unreadable."""
+    """Refuse pairs near a sector boundary, so that a sampler can't earn reward with ambiguous captions."""
     ambiguity_margin_deg: float = Field(4.0, ge=0, le=22)
-    """How near is ambiguous, degrees."""
+    """Pairs nearer to a boundary than this are ambiguous, degrees."""
 
     def visibility(self, frame: Frame, slot: int) -> Reason | None:
         """Why the object in `slot` can't be seen well enough; None when it can."""
@@ -53,7 +53,7 @@ class FeasibilityRules(Settings):
 
 @dataclass(frozen=True, eq=False)
 class Outcome:
-    """What an edit gave: a sample, or the reason why not."""
+    """The result of an edit: a sample, or the reason why there is none."""
 
     sample: Sample | None
     reason: Reason | None
@@ -109,13 +109,13 @@ class Stage:
         return self._frame
 
     def restart(self) -> None:
-        """Back to before the first scene: the cycle of families begins anew."""
+        """Return to the state before the first scene: the cycle of families starts over."""
         self._scenes, self._arrangement, self._frame = 0, None, None
 
     def set_arrangement(self, arrangement: Arrangement) -> None:
         """Show a given arrangement; the cycle of families stays where it is.
 
-        Raises `UserError` when an object of it is unknown, stands in the way, floats, or is not seen well enough.
+        Raises `UserError` when an object in it is unknown, overlaps something, floats, or can't be seen well enough.
         """
         catalog = load_catalog()
         if len(arrangement.objects) != SLOTS:
@@ -156,7 +156,7 @@ class Stage:
                 return arrangement
         raise UserError(
             f"room {layout.key}: no feasible scene in {_SCENE_TRIES} tries: objects are always hidden or too small; "
-            "loosen min_visible or min_pixels, or mend the room's YAML"
+            "loosen min_visible or min_pixels, or change the room's YAML"
         )
 
     def try_edit(self, edit: Edit, rng: Generator) -> Outcome:
@@ -203,7 +203,7 @@ class Stage:
         return self.rules.ambiguity_margin_deg if self.rules.reject_ambiguous else 0.0
 
     def relation_pool(self, rng: Generator) -> RelationPool:
-        """Which relations can be had here by moving one object, and edits that make them."""
+        """The relations that moving one object can make here, and edits that make them."""
         return relation_pool(rng, self.arrangement, self.kinds, self._may_caption, self._margin_deg)
 
     def _may_caption(self, kind_a: str, kind_b: str) -> bool:
@@ -237,7 +237,7 @@ class Stage:
         return {"scenes": self._scenes, "arrangement": self.arrangement.encode()}
 
     def load_state(self, state: Mapping[str, Any]) -> None:
-        """The inverse of `state`; the picture is taken anew and is the same."""
+        """The inverse of `state`; the picture is taken again and is the same."""
         self._scenes = int(state["scenes"])
         self._show(Arrangement.decode(state["arrangement"]))
 

@@ -6,6 +6,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import world_pictures
+from PIL import Image
 
 import rls3_registry
 from rls3_gym.backends.base import load_backend
@@ -107,6 +109,13 @@ def test_a_fingerprint_names_backend_size_and_settings(backend):
     }
     assert len(prints) == 3
     assert load_backend("embedded", SIZE).fingerprint == EmbeddedBackend(image_size=SIZE).fingerprint
+
+
+def test_the_world_looks_as_its_version_did() -> None:
+    """Whoever changes what is shown raises `WORLD_VERSION`. Other processors may round a few pixels otherwise."""
+    kept = np.asarray(Image.open(world_pictures.SHEET)).astype(np.float64)
+    difference = np.abs(kept - world_pictures.draw())
+    assert difference.mean() < 0.2 and (difference > 16).mean() < 0.002
 
 
 class NightSettings(Settings):

@@ -22,7 +22,7 @@ from rls3_registry.errors import UserError
 FAMILIES = ("bedroom", "country_kitchen", "dining_room", "kitchen", "living_room")
 ALL = [draw_layout(family, index) for family in FAMILIES for index in range(load_family(family).sizes.total)]
 RADIUS, HEIGHT = 0.12, 0.25
-"""A middling object, metres."""
+"""A middling object, meters."""
 
 
 def _spots(room: Layout, surface: int, count: int = 60) -> list[tuple[float, float, float]]:

@@ -240,7 +240,14 @@ def test_a_study_ends_with_tables_curves_and_a_page_and_is_not_made_twice(tmp_pa
     done = rls3(tmp_path, "study", "mini.yaml")
     assert done.returncode == 0, done.stderr
     results = tmp_path / "results" / "mini"
-    assert {p.name for p in results.iterdir()} == {"results.csv", "summary.json", "curves.png", "study.html", "references.json", "runs"}
+    assert {p.name for p in results.iterdir()} == {
+        "results.csv",
+        "summary.json",
+        "curves.png",
+        "study.html",
+        "references.json",
+        "runs",
+    }
     small = sorted((results / "runs").iterdir())
     assert len(small) == 4 and all(p.stat().st_size < 60_000 for p in small)
     assert "4 of 4" in done.stderr and "left" in done.stderr

@@ -43,7 +43,7 @@ def real_room(family: str, size: int, supersampling: int) -> tuple[Layout, Trace
 
 
 def reach(kind: ObjectGeometry) -> float:
-    """Radius of a circle about the origin that holds the footprint, metres."""
+    """Radius of a circle about the origin that holds the footprint, meters."""
     return float(np.hypot(*np.maximum(kind.high, -kind.low)[:2]))
 
 

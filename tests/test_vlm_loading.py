@@ -77,7 +77,7 @@ def test_unknown_names_foreign_folders_and_unreadable_weights_are_clear_errors(t
             "finetune.epochs: should be great",
         ),
         ("plugin: open_clip\nfinetuning: {}", "unknown key 'finetuning'; did you mean 'finetune'"),
-        ("adapter: open_clip\nmodel: packaged:tiny", "'adapter' is 'plugin' now, 'model' is 'settings.model' now"),
+        ("adapter: open_clip\nmodel: packaged:tiny", "'adapter' is now called 'plugin', 'model' is now called"),
     ],
 )
 def test_a_mistake_in_a_vlms_yaml_is_named(tmp_path, content, said):

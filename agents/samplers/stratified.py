@@ -1,4 +1,4 @@
-"""The balanced sampler: as many samples of every complexity, and within each as many of every term.
+"""The balanced sampler: equally many samples of every complexity, and within each equally many of every term.
 
 The upper baseline of the benchmark: a sampler that knows the distribution of the test set and learns nothing.
 """

@@ -1,7 +1,7 @@
 """A policy for the `select` view that treats all proposals alike: one small network scores each of them.
 
 What it learns about a proposal in one place of the observation holds in every other, as it must where the order of the
-proposals says nothing; a plain network would have to learn it for each place anew.
+proposals says nothing; a plain network would have to learn it again for each place.
 """
 
 from __future__ import annotations

@@ -86,7 +86,7 @@ class Sb3Agent(LibraryAgent[Sb3Settings, BaseAlgorithm]):
 
 
 class MonitorCallback(BaseCallback):
-    """Connects the monitor to SB3's loop. At the start of a rollout nothing is half done, so the agent can be saved."""
+    """Connects the monitor to SB3's loop. At the start of a rollout no work is half done, so the agent can be saved."""
 
     def __init__(self, agent: Sb3Agent, monitor: Monitor) -> None:
         super().__init__()
@@ -101,7 +101,7 @@ class MonitorCallback(BaseCallback):
 
 
 class _WithoutInfo(gymnasium.Wrapper[Any, Any, Any, Any]):
-    """Keeps `info` from SB3, which copies it deeply at every step and reads a meaning of its own into its keys."""
+    """Hides `info` from SB3, which would deep-copy it at every step and gives some keys a meaning of its own."""
 
     def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
         observation, reward, terminated, truncated, _ = self.env.step(action)

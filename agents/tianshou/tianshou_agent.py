@@ -112,7 +112,7 @@ class TianshouAgent(LibraryAgent[OnPolicySettings | OffPolicySettings, Algorithm
         self._observation = env.reset()[0] if terminated or truncated else following
 
     def _update(self) -> bool:
-        """Learn if it is time to; returns whether nothing is half done, so that the agent can be saved."""
+        """Learn if it is time to. Returns whether the agent can be saved now: no work is half done."""
         algorithm, settings = self.model("learn"), self.settings
         with policy_within_training_step(algorithm.policy):
             if isinstance(settings, OnPolicySettings):

@@ -46,17 +46,30 @@ class SceneBackend(Protocol):
 
         Args:
             arrangement: The layout to build and the objects in it.
-            seed: Fixes what the backend draws, where it draws anything.
+            seed: Fixes what the backend draws, if it draws anything.
+
+        Raises:
+            UserError: The backend does not know the layout or a kind of object.
         """
 
     def apply(self, arrangement: Arrangement) -> None:
-        """Move objects within the room of the last `reset`; no pixels yet."""
+        """Move or exchange objects in the room of the last `reset`. No pixels are made yet.
+
+        Args:
+            arrangement: The same layout, and the objects in it from now on.
+        """
 
     def capture(self, size: int | None = None) -> Frame:
         """Take the picture of the current arrangement.
 
         Args:
             size: Side of the picture, pixels; `image_size` when left out. Pictures for people are larger.
+
+        Returns:
+            The picture, with what is true of it: ids, depth, visibility, positions.
+
+        Raises:
+            RuntimeError: There was no `reset` yet.
         """
 
     def close(self) -> None:
@@ -76,7 +89,7 @@ def load_backend(name: str, image_size: int) -> SceneBackend:
         image_size: Side of its pictures, pixels.
 
     Raises:
-        UserError: A name or key nobody knows, or a library that is not installed.
+        UserError: An unknown name or key, or a library that is not installed.
     """
     made: SceneBackend = BACKENDS.create(name, image_size=image_size)
     return made

@@ -121,7 +121,7 @@ def evaluate(
     vlm: Annotated[str, typer.Option(help="A registered VLM, its YAML file or folder, or a run directory.")] = "tiny",
     set_: Annotated[str, typer.Option("--set", help="The evaluation set.")] = "test",
     items: Annotated[
-        int | None, typer.Option(min=1, help="At most so many items of each set, for a coarser look.")
+        int | None, typer.Option(min=1, help="Largest number of items of each set, for a quick, coarse measurement.")
     ] = None,
     as_json: Json = False,
 ) -> None:
@@ -162,7 +162,7 @@ def gallery(
 
 @app.command()
 def pretrain(
-    out: Annotated[Path, typer.Option(help="Folder of the model; an interrupted call goes on there.")],
+    out: Annotated[Path, typer.Option(help="Folder of the model; an interrupted call is continued there.")],
     text_steps: Annotated[int | None, typer.Option(min=0, help="Steps of the text tower alone.")] = None,
     stem_steps: Annotated[int | None, typer.Option(min=1, help="Steps of both towers, image stem included.")] = None,
     frozen_steps: Annotated[int | None, typer.Option(min=0, help="Steps with the image stem frozen.")] = None,
@@ -195,7 +195,7 @@ def testsets(
     out: Annotated[Path | None, typer.Option(help="Folder to write to; the package's own when left out.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Build the evaluation sets anew from their seeds."""
+    """Build the evaluation sets again from their seeds."""
     from rls3_gym.cli.progress import PhaseProgress
     from rls3_gym.evalsets.builder import build_sets
     from rls3_gym.evalsets.specs import SETS_FOLDER
@@ -224,7 +224,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         _fail(f"{error.filename or 'output'}: {error.strerror or error}"[:500], 2)
     except MemoryError as error:
         _fail(f"not enough memory: {error}", 2)
-    # Typer itself turns Ctrl-C into this code, without a word.
+    # Typer itself turns Ctrl-C into this code, without a message.
     if code == 130:
         _fail("interrupted", 130)
     sys.exit(code if isinstance(code, int) else 0)

@@ -1,4 +1,4 @@
-"""What a person sees while a command goes on: a live line on a terminal, lasting lines everywhere."""
+"""What a person sees while a command runs: a live line on a terminal, lasting lines everywhere."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ class RunProgress(_Live, RunCallback):
     """A live line with round, accuracy, valid rate and the time left, and one lasting line per evaluation.
 
     Where the console is no terminal only the lasting lines are written. The live line fits into 80 columns. The time
-    left is that of the whole command so far, evaluations and fine-tunings included, carried on: an estimate over the
-    last seconds alone, as rich makes it, knows nothing between two rounds.
+    left is extrapolated from the whole command so far, evaluations and fine-tunings included; rich's own estimate
+    looks at the last seconds only, in which no round may have ended.
     """
 
     def __init__(self, console: Console, config: ExperimentConfig, clock: Callable[[], float] = monotonic) -> None:
@@ -131,7 +131,7 @@ class PhaseProgress(_Live):
         self._tasks: dict[str, TaskID] = {}
 
     def show(self, phase: str, done: int, total: int, numbers: Mapping[str, float] | None = None) -> None:
-        """How far a phase is, with the numbers it has to tell."""
+        """How far a phase is, with the numbers it reports."""
         if phase not in self._tasks:
             self._tasks[phase] = self._progress.add_task(phase, total=total, state="")
             if self._progress.disable:

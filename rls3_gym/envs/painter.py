@@ -152,7 +152,7 @@ class Window:
 
     def show(self, picture: NDArray[np.uint8]) -> None:
         """Show a picture and keep to the frame rate."""
-        self._pygame.event.pump()  # without it the desktop takes the window for frozen
+        self._pygame.event.pump()  # without it the desktop thinks that the window is frozen
         surface = self._pygame.surfarray.make_surface(picture.transpose(1, 0, 2))
         self._screen.blit(surface, (0, 0))
         self._pygame.display.flip()

@@ -35,9 +35,9 @@ class RLS3SceneEnv(gymnasium.Env[Any, Any]):
 
     Each step puts one of the three active objects somewhere (or swaps it for a kind from the container). A feasible
     edit gives one captioned picture, a *sample*. At the end of an episode of `steps_per_episode` steps the VLM is asked
-    about the episode's samples; what it gets wrong pays the agent. After `episodes_per_round` episodes the VLM is
+    about the episode's samples; the agent is paid for what it gets wrong. After `episodes_per_round` episodes the VLM is
     fine-tuned on a random share `train_fraction` of their samples, inside the step that ends the last of them; then the
-    loop goes on with the updated VLM.
+    loop continues with the updated VLM.
 
     ## Action space
     | `action_view` | space | meaning |
@@ -48,8 +48,8 @@ class RLS3SceneEnv(gymnasium.Env[Any, Any]):
     | `multi_discrete` | MultiDiscrete([3, kinds - 2, 12, 12, 4]) | slot, kind, x cell, y cell, level |
     | `relation` | Discrete(78) | slot x relation cell: put the slot in that relation to another object |
 
-    Proposals are edits as uniform `box` actions would give them, drawn for every step, all geometrically feasible. What
-    is known of them is the true geometry, the same that captions tell. In the other views: kinds are counted among those not standing in another slot; x and y span the floor plan of the current room's stage,
+    Proposals are edits as uniform `box` actions would give them, drawn for every step, all geometrically feasible. Their
+    features are the true geometry, the same that captions describe. In the other views: kinds are counted among those not standing in another slot; x and y span the floor plan of the current room's stage,
     left to right and front to back; level is the height the object is let go from (0 to 1.6 m): it comes to rest on the
     highest surface at that place which is not higher and has room. Yaw (and what a view
     leaves open) is drawn by the environment's generator. See `rls3_gym.envs.views`.
@@ -172,7 +172,7 @@ class RLS3SceneEnv(gymnasium.Env[Any, Any]):
         """One step of the loop: decode, place, capture, caption, pay; at the episode's end ask the VLM, and at the
         round's end teach it."""
         if not self.loop.begun:
-            raise gymnasium.error.ResetNeeded("no episode was begun: call reset() before step()")
+            raise gymnasium.error.ResetNeeded("there is no episode: call reset() before step()")
         taken = self.loop.step({0: self.action_view.decode(action, self.loop.lanes[0])})[0]
         self._show()
         return self.observation(), taken.reward, False, taken.ended, taken.info
@@ -183,7 +183,7 @@ class RLS3SceneEnv(gymnasium.Env[Any, Any]):
         Nothing is counted, the experiment's generators stay where they are, and the VLM is not asked.
         """
         if not self.loop.begun:
-            raise gymnasium.error.ResetNeeded("no episode was begun: call reset() before preview()")
+            raise gymnasium.error.ResetNeeded("there is no episode: call reset() before preview()")
         aside = replace(self.loop.lanes[0], rng=copy.deepcopy(self.np_random))
         return aside.preview(self.action_view.decode(action, aside))
 
@@ -193,7 +193,7 @@ class RLS3SceneEnv(gymnasium.Env[Any, Any]):
         return self.action_view.masks(self.loop.lanes[0])
 
     def observation(self) -> Any:
-        """What the agent sees now, e.g. to go on after `load_state`."""
+        """What the agent sees now, e.g. to continue after `load_state`."""
         return self.observer.observe(self.loop.lanes[0], self.scheduler)
 
     def state(self) -> dict[str, Any]:

@@ -21,12 +21,12 @@ _VLM_METHODS = ("evaluate", "finetune", "state", "load_state", "digest")
 
 
 class EnvironmentSettings(LoopSettings):
-    """What decides how an environment goes, apart from its VLM."""
+    """Settings of an environment; everything but its VLM."""
 
     model_config = ConfigDict(strict=True, use_attribute_docstrings=True)
 
     action_view: ActionViewName = "select"
-    """How an edit is spelled as an action."""
+    """How actions describe edits."""
     snap: bool = False
     """In the `box` view: an infeasible place means the nearest free one."""
     choose_reference: bool = False

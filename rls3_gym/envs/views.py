@@ -5,7 +5,7 @@ height, and related to which other object. Yaw does not change a relation and is
 
 Two views choose among *proposals* instead: edits that the stage draws as uniform `box` actions would give them, all of
 them geometrically feasible. Choosing uniformly among them is what the random sampler does. Their features are the true
-geometry, the same that the captions tell.
+geometry, the same that captions describe.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ GRID = 12
 LEVELS = 4
 """Heights to let go from in the `multi_discrete` view: the lowest reaches the floor alone, the highest all surfaces."""
 RELATION_TRIES = 5
-"""Places that the `relation` view looks at before it makes do with one that is not seen well."""
+"""Places that the `relation` view tries before it accepts one that is not seen well."""
 FEATURES = 9
 """Features of a proposal: six terms, three caption lengths."""
 
@@ -76,7 +76,7 @@ class ActionView(Protocol):
 
 def proposal_features(proposals: Proposals) -> NDArray[np.float64]:
     """(k, 9) features of proposals: six term indicators divided by the square root of their number, and a one-hot of
-    the caption's length. All rows are equally long, so that none is favored before it is known what is wanted, and each
+    the caption's length. All rows have the same length, so that none is favored beforehand, and each
     is itself the direction in which its cell, and no other, scores highest."""
     terms = proposals.terms.astype(np.float64)
     number = np.maximum(terms.sum(axis=1, keepdims=True), 1.0)
@@ -191,7 +191,7 @@ class RelationView:
     """Discrete(3 x 26): make the object in slot `action // 26` stand in relation cell `action % 26` to another one.
 
     The object is moved and exchanged for one of another kind; where no place of it makes the relation, the other one
-    is moved instead. What cannot be had either way gives no sample for the reason `no_place`; `masks` tells.
+    is moved instead. A relation that neither can make gives no sample for the reason `no_place`; `masks` tells.
     """
 
     name: ClassVar[str] = "relation"
@@ -229,7 +229,7 @@ def _not_numbered(view: str) -> UserError:
 
 
 def _array(action: Any, kinds: str) -> NDArray[Any]:
-    """The action as an array; one of another kind (numpy's `dtype.kind`), or none at all, has no entries."""
+    """The action as an array; one that is not an array, or has another dtype, has no entries."""
     try:
         values = np.asarray(action)
     except (TypeError, ValueError):  # nested lists of different lengths

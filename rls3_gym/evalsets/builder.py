@@ -44,7 +44,7 @@ _THIRD_TRIES = 60
 _SCENES = 400_000
 _EDITS_PER_SCENE = 48
 _MARGIN_SLACK_DEG = 0.2
-"""Rounding to the millimetre may take this much of a pair's angular margin, degrees."""
+"""Rounding to the millimeter may take this much of a pair's angular margin, degrees."""
 
 
 @dataclass(frozen=True)
@@ -104,8 +104,8 @@ def cell_counts(total: int) -> list[int]:
 def build_sets(folder: Path = SETS_FOLDER, progress: Progress | None = None, command: str = "rls3 testsets") -> None:
     """Build every set and the manifest into `folder` (by default, into the package).
 
-    `command` is what the manifest names as the way to repeat it. Raises `UserError` when the rooms leave some
-    relation no place, or when the folder can't be written.
+    `command` is written into the manifest as the way to repeat it. Raises `UserError` when some relation fits into no
+    room, or when the folder can't be written.
     """
     backend = load_backend("embedded", IMAGE_SIZE)
     manifest: dict[str, dict[str, object]] = {}
@@ -178,7 +178,7 @@ def _balanced(
 def _scene(
     rng: Generator, layout: Layout, wanted: Relation, kinds: Sequence[str], pairs: PairRule, rules: FeasibilityRules
 ) -> Arrangement | None:
-    """A rounded scene whose slot 0 stands in `wanted` to slot 1, its kinds by the pair rule; None: not this time."""
+    """A rounded scene whose slot 0 stands in `wanted` to slot 1, its kinds by the pair rule; None if none was found."""
     for _ in range(_PAIR_TRIES):
         kind_a, kind_b, third = (kinds[int(i)] for i in rng.choice(len(kinds), size=3, replace=False))
         if pairs(kind_a, kind_b):

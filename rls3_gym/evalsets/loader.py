@@ -1,4 +1,4 @@
-"""The evaluation sets: balanced, held out, the same for everybody. `load_set("test").samples` is all there is to it.
+"""The evaluation sets: balanced, held out, the same for everyone. `load_set("test").samples` gives the items of one.
 
 | set | layouts | object pairs | drawn |
 |---|---|---|---|
@@ -12,7 +12,7 @@
 
 The package holds the scenes (`sets/*.jsonl.gz`, `evalsets/specs.py`), not their pixels: those come from the backend
 of the experiment when a set is first loaded. No scene is in two sets. A change of rooms, objects or rules calls for
-building them anew.
+building them again.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ def load_set(name: str, backend: SceneBackend | None = None) -> EvaluationSet:
     Args:
         name: One of `SET_NAMES`.
         backend: Shows the scenes; the default one at 64 pixels when left out. One that is in use has to be reset
-            by its user afterwards.
+            afterwards.
 
     Raises:
         UserError: The name is unknown (the nearest are listed), or the set's file is damaged.

@@ -1,7 +1,8 @@
 """From specs to items: a backend shows each scene once, a cache folder keeps the pixels.
 
-The cache lies in `$XDG_CACHE_HOME/rls3_gym` (or `~/.cache/rls3_gym`) and is named by the set's hash and the backend's
-fingerprint, so that it can never be stale. Where nothing can be written there, sets are rendered in every process.
+The cache lies in `$XDG_CACHE_HOME/rls3_gym` (or `~/.cache/rls3_gym`). It is named by the set's hash, the backend's
+fingerprint and a digest of our own code, so that it can never be stale. Where nothing can be written there, sets are
+rendered in every process.
 """
 
 from __future__ import annotations
@@ -11,12 +12,17 @@ import os
 import tempfile
 import zipfile
 from collections.abc import Sequence
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+import rls3_gym.backends
+import rls3_gym.scene
+import rls3_registry
 from rls3_gym.backends.base import Frame, SceneBackend
 from rls3_gym.evalsets.specs import ItemSpec
 from rls3_gym.sample import CaptionItem, make_sample
@@ -36,9 +42,10 @@ def presence_caption(kind_a: str, kind_b: str) -> str:
 def render(specs: Sequence[ItemSpec], name: str, backend: SceneBackend) -> tuple[CaptionItem, ...]:
     """The items of `specs`, in order; `name` (the set's hash) and the backend's fingerprint identify them in the cache.
 
-    A backend that was in use has to be reset by its user afterwards.
+    A backend that was in use has to be reset afterwards.
     """
-    path = _cache_folder() / f"{name}-{hashlib.sha256(backend.fingerprint.encode()).hexdigest()[:16]}.npz"
+    shown_by = hashlib.sha256(f"{backend.fingerprint} {_code_digest()}".encode()).hexdigest()[:16]
+    path = _cache_folder() / f"{name}-{shown_by}.npz"
     arrays = _read(path, len(specs))
     if arrays is None:
         arrays = _show(specs, backend)
@@ -47,7 +54,7 @@ def render(specs: Sequence[ItemSpec], name: str, backend: SceneBackend) -> tuple
 
 
 def _frame(arrays: Arrays, index: int) -> Frame:
-    """A frame of the cache: ids and depth aren't kept, nothing of a sample needs them."""
+    """A frame from the cache, without ids and depth: no sample needs them."""
     values = {field: arrays[field][index] for field in _FIELDS}
     return Frame(ids=_UNKEPT_IDS, depth=_UNKEPT_DEPTH, **values)
 
@@ -80,6 +87,27 @@ def _show(specs: Sequence[ItemSpec], backend: SceneBackend) -> Arrays:
 def _cache_folder() -> Path:
     base = os.environ.get("XDG_CACHE_HOME")
     return (Path(base) if base else Path.home() / ".cache") / "rls3_gym" / "sets"
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:  # there are platforms without a wheel
+        return "not installed"
+
+
+@cache
+def _code_digest() -> str:
+    """Hash of all of ours that decides about pixels: while it is being changed, no version tells."""
+    folders = [Path(rls3_registry.ROOT, name) for name in ("objects", "rooms")]
+    folders += [Path(str(package.__file__)).parent for package in (rls3_gym.scene, rls3_gym.backends)]
+    installed = [f"{package} {_version(package)}" for package in ("numpy", "embreex")]
+    digest = hashlib.sha256(" ".join(installed).encode())
+    for folder in folders:
+        for path in sorted(folder.rglob("*")):
+            if path.suffix in (".py", ".yaml"):
+                digest.update(path.relative_to(folder).as_posix().encode() + path.read_bytes())
+    return digest.hexdigest()[:12]
 
 
 def _read(path: Path, count: int) -> Arrays | None:

@@ -1,7 +1,7 @@
 """Items of an evaluation set as compact facts: enough to render and caption each again, byte for byte.
 
 A set is a gzipped file of JSON lines, one per item, and an entry in `sets/manifest.yaml`. Positions are whole
-millimetres and yaws whole milliradians *before* anything is rendered, so that the file loses nothing.
+millimeters and yaws whole milliradians *before* anything is rendered, so that the file loses nothing.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ SETS_FOLDER = Path(__file__).resolve().parent / "sets"
 
 @dataclass(frozen=True)
 class ItemSpec:
-    """One item: a scene, the ordered pair its caption speaks of, and for presence items what is swapped."""
+    """One item: a scene, the ordered pair its caption is about, and for presence items what is swapped."""
 
     arrangement: Arrangement
     """With rounded positions and yaws: see `rounded`."""
@@ -45,7 +45,7 @@ class ItemSpec:
 
 
 def rounded(arrangement: Arrangement) -> Arrangement:
-    """The arrangement with positions to the millimetre and yaws to the milliradian."""
+    """The arrangement with positions to the millimeter and yaws to the milliradian."""
 
     def to_grid(thing: ActiveObject) -> ActiveObject:
         x, y, z = thing.position
@@ -76,4 +76,4 @@ def read_specs(path: Path) -> tuple[ItemSpec, ...]:
     except FileNotFoundError as error:
         raise UserError(f"{path}: no such evaluation set; `rls3 testsets` builds them") from error
     except (OSError, EOFError, ValueError, TypeError) as error:
-        raise UserError(f"{path}: damaged evaluation set ({error}); `rls3 testsets` builds it anew") from error
+        raise UserError(f"{path}: damaged evaluation set ({error}); `rls3 testsets` builds it again") from error

@@ -40,7 +40,7 @@ def blind_accuracy(samples: Sequence[Sample], rng: Generator) -> float:
 
 
 def _features(caption: str) -> list[str]:
-    """What a reader can hold on to: each term, and each term together with the kind on either side of it."""
+    """What a reader can learn from: each term, and each term together with the kind on either side of it."""
     parsed = parse(caption)
     terms = [term.name for term in parsed.relation.terms]
     return [*terms, *(f"{parsed.kind_a}>{t}" for t in terms), *(f"{t}>{parsed.kind_b}" for t in terms)]

@@ -25,7 +25,7 @@ Float = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Accuracy:
-    """Accuracies of one VLM state on one set, 0..1; NaN where no item speaks of it."""
+    """Accuracies of one VLM state on one set, 0..1; NaN where no item tests it."""
 
     pairwise: float
     """The true caption against the caption with one term turned; chance 0.5."""
@@ -95,7 +95,7 @@ def presence_accuracy(vlm: VLM, items: Sequence[CaptionItem]) -> float:
 
 
 def wilson_interval(share: float, n: int) -> tuple[float, float]:
-    """95 % interval of the chance behind a share of `n` independent items (Wilson's).
+    """95 % confidence interval (Wilson's) of a share of `n` independent items.
 
     Raises `ValueError` for n below 1.
     """

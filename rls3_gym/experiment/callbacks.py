@@ -1,4 +1,4 @@
-"""What a run tells those who watch it: its recorder, the progress display, and whoever else is handed in."""
+"""What a run reports to its callbacks: the recorder, the progress display, and any others that are handed in."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ from rls3_gym.runs.rows import EndRow, EpisodeRow, EvaluationRow, FinetuneRow
 
 
 class RunCallback:
-    """Hears of a run as it goes on. Every method does nothing until a subclass overrides it.
+    """Follows a run. Every method does nothing until a subclass overrides it.
 
-    The monitor calls its callbacks in their order, the recorder first: what a callback is told is written down already.
+    The monitor calls its callbacks in order, the recorder first: what a callback is told has been written already.
     """
 
     def run_begun(self, directory: Path, resumed: bool) -> None:
-        """All parts are made, and the run goes on in `directory`; `resumed`: from a checkpoint."""
+        """All parts are made, and the run begins in `directory`; `resumed`: from a checkpoint."""
 
     def episode_begun(self) -> None:
-        """The environment was reset. An episode that has not ended by now was given up."""
+        """The environment was reset. An episode that has not ended by now is dropped."""
 
     def stepped(self, info: Mapping[str, Any], round_: int) -> None:
         """A step was taken: the environment's `info`, and the round the step belongs to, 0 for the first."""
 
     def episode_ended(self, row: EpisodeRow) -> None:
-        """An episode ended, before it is said that its round ended too."""
+        """An episode ended; called before the end of its round is reported."""
 
     def round_ended(self, row: FinetuneRow) -> None:
         """The VLM was fine-tuned."""

@@ -1,4 +1,4 @@
-"""An experiment as YAML: every key is checked, an unknown one is an error that says what was near."""
+"""An experiment as YAML: every key is checked; an unknown one is an error that names the nearest."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ Names = Annotated[tuple[str, ...], Field(min_length=1, strict=False)]
 
 
 class EnvironmentConfig(EnvironmentSettings):
-    """Arguments of `RLS3SceneEnv`; the VLM stands in its own section."""
+    """Arguments of `RLS3SceneEnv`; the VLM has a section of its own."""
 
-    action_view: ActionViewName | None = None  # type: ignore[assignment]  # here it may be left open
-    """How an edit is spelled as an action; the agent's best when left out."""
+    action_view: ActionViewName | None = None  # type: ignore[assignment]  # here it may be left out
+    """How actions describe edits; the agent's best view when left out."""
 
 
 class VLMConfig(BaseModel):
@@ -56,7 +56,7 @@ class AgentConfig(BaseModel):
 
 
 class BudgetConfig(BaseModel):
-    """When the run is over: at the first of the two that is reached."""
+    """When the run ends: at the first limit that is reached."""
 
     model_config = _STRICT
 
@@ -73,14 +73,14 @@ class BudgetConfig(BaseModel):
 
 
 class EvaluationConfig(BaseModel):
-    """How the VLM is measured on the way."""
+    """How the VLM is measured during the run."""
 
     model_config = _STRICT
 
     sets: Names = ("test", "test_natural")
-    """Held-out sets; the first one is shown while the run goes on."""
+    """Held-out sets; the first one is shown while the run is going."""
     items: Positive | None = None
-    """At most so many items of each set, for a quicker and coarser look; all when left out."""
+    """Largest number of items of each set, for a quick, coarse measurement; all when left out."""
     every: Positive = 1
     """Rounds from one evaluation to the next; before the first and after the last round always."""
 
@@ -95,7 +95,7 @@ class EvaluationConfig(BaseModel):
 
 
 class ExperimentConfig(BaseModel):
-    """All that decides what a run does."""
+    """Everything that decides what a run does."""
 
     model_config = _STRICT
 
@@ -113,9 +113,9 @@ class ExperimentConfig(BaseModel):
     output: str = "runs"
     """Folder that holds the run directories, relative to where the command is run."""
     images_per_round: Annotated[int, Field(ge=0)] = 24
-    """Sample pictures kept of each round; of all samples the captions and verdicts are kept."""
+    """Sample pictures kept per round. Captions and verdicts are kept of all samples."""
     threads: Positive | None = None
-    """CPU threads that torch uses; torch's own choice when left out. Another number may change last digits."""
+    """CPU threads that torch uses; torch's own choice when left out. Another number may change the last digits."""
 
     @model_validator(mode="after")
     def _ends(self) -> ExperimentConfig:
@@ -129,8 +129,9 @@ class ExperimentConfig(BaseModel):
         return {"name": value} if isinstance(value, str) else value
 
     def resolved(self) -> ExperimentConfig:
-        """The same experiment with the settings of the agent's and the VLM's own files written out, so that a run says
-        all of what it did, and goes on as it began when those files change. Raises `UserError` for an unknown name."""
+        """The same experiment with the settings of the agent's and the VLM's own files written out, so that a run
+        records all its settings, and continues with them when those files change. Raises `UserError` for an unknown
+        name."""
         agent = self.agent.model_copy(
             update={"settings": {**AGENTS.find(self.agent.name)[1].settings, **self.agent.settings}}
         )

@@ -54,7 +54,7 @@ class Evaluator:
         self.measured = measured
 
     def due(self, round_: int, last: bool = False) -> bool:
-        """Whether to measure after so many rounds; `last`: no more will come."""
+        """Whether to measure after this number of rounds; `last`: there will be no more."""
         return self.measured is None or (self.measured < round_ and (last or round_ % self._every == 0))
 
     def measure(self, vlm: VLM, counts: Mapping[str, int]) -> Iterator[EvaluationRow]:
@@ -82,5 +82,5 @@ def _measure(vlm: VLM, name: str, backend: SceneBackend, items: int | None = Non
 
 
 def _stride(count: int, items: int | None) -> int:
-    """Take every k-th item to have at most `items`. Sets lie in the order of their cells: it is as balanced."""
+    """Every k-th item, at most `items` of them. Sets are ordered by cell, so the choice is as balanced as the set."""
     return math.ceil(count / items) if items else 1

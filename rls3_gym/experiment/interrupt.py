@@ -1,4 +1,4 @@
-"""Ctrl-C: the first asks the run to save and stop, the second ends it on the spot."""
+"""Ctrl-C: the first asks the run to save and stop, the second ends it at once."""
 
 from __future__ import annotations
 

@@ -88,11 +88,11 @@ class RunMonitor:
         return self._stopped
 
     def ask_to_stop(self) -> None:
-        """Save at the next safe point and be done then."""
+        """Save at the next safe point, then stop."""
         self._stop_asked = True
 
     def finish(self) -> None:
-        """Of a complete run: measure a last time if the last round was not, write the end, keep the VLM as it is."""
+        """End a complete run: measure once more if the last round was not measured, write the end row, keep the VLM."""
         if not self.complete:
             return
         self._measure_if_due(last=True)
@@ -106,7 +106,7 @@ class RunMonitor:
     # What the environment tells
 
     def episode_begun(self, first: bool) -> None:
-        """The environment was reset; before the first episode of the experiment the VLM is measured as it came."""
+        """The environment was reset; before the first episode of the experiment the VLM is measured."""
         self._tally = EpisodeTally()
         for callback in self._callbacks:
             callback.episode_begun()
@@ -118,7 +118,7 @@ class RunMonitor:
         self._budget.spend(info)
         self._tally.add(info)
         report: Mapping[str, Any] | None = info["finetune"]
-        # The step that ends a round already speaks of the next one; its sample belongs to the one that ended.
+        # The step that ends a round already counts the next one; its sample belongs to the one that ended.
         round_ = self._budget.counts["round"] - (report is not None)
         for callback in self._callbacks:
             callback.stepped(info, round_)
@@ -133,7 +133,7 @@ class RunMonitor:
             self._measure_if_due()
 
     def state(self) -> dict[str, Any]:
-        """What a continued run needs: what is spent and written, and the episode that is going on."""
+        """What a continued run needs: what is spent and written, and the current episode."""
         return {
             "budget": self._budget.state(),
             "measured": self._evaluator.measured,
@@ -158,7 +158,7 @@ def _finetune_row(counts: Mapping[str, int], report: Mapping[str, Any]) -> Finet
 
 
 class MonitoredEnv(gymnasium.Wrapper[Any, Any, Any, Any]):
-    """The environment as agents get it: each step is reported to the monitor, and the experiment's seed rules."""
+    """The environment as agents get it: each step is reported to the monitor, and only the experiment's seed counts."""
 
     def __init__(self, env: RLS3SceneEnv, monitor: RunMonitor, seed: int | None) -> None:
         """`seed` begins the experiment at the first reset; None: it is under way already."""
@@ -167,8 +167,8 @@ class MonitoredEnv(gymnasium.Wrapper[Any, Any, Any, Any]):
         self._seed = seed
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
-        """Start the next episode. `seed` is not passed on: libraries seed environments as they like, and here a
-        seed would begin everything anew."""
+        """Start the next episode. `seed` is not passed on: libraries seed environments as they like, and here a seed
+        would start a new experiment."""
         seed, self._seed = self._seed, None
         observation, info = self.env.reset(seed=seed, options=options)
         self._monitor.episode_begun(first=seed is not None)

@@ -45,7 +45,7 @@ def git_commit() -> str | None:
     """Commit of the checkout this package runs from, `+changes` when files differ; None outside a checkout of it."""
     root = Path(__file__).resolve().parent.parent.parent
     if not (root / ".git").exists():
-        return None  # installed: a repository further up would be somebody else's
+        return None  # installed: a repository further up would be another project's
     try:
         head = _git(root, "rev-parse", "HEAD")
         return head + ("+changes" if _git(root, "status", "--porcelain", "--untracked-files=no") else "")

@@ -20,10 +20,11 @@ RGB = NDArray[np.uint8]
 
 
 class PictureChoice:
-    """Chooses `limit` of a round's samples, spread evenly over it, although nobody knows its length beforehand.
+    """Chooses `limit` of a round's samples, spread evenly over it, although its length is not known beforehand.
 
-    Every sample is taken until there are twice as many as wanted; then every second is let go and from there on only
-    every second sample is taken, and so on. What is left when the round ends lies evenly, and is thinned to `limit`.
+    Every sample is taken until there are twice as many as wanted; then every second one is dropped, and from there on
+    only every second sample is taken, and so on. What is left when the round ends is evenly spread, and is
+    thinned to `limit`.
     """
 
     def __init__(self, limit: int, state: Mapping[str, Any] | None = None) -> None:
@@ -65,7 +66,7 @@ class Recorder(RunCallback):
         self._metrics = JsonLines(directory.metrics, 0 if state is None else state["metrics"])
         self._samples = JsonLines(directory.sample_rows, 0 if state is None else state["samples"])
         self._round: list[dict[str, Any]] = [] if state is None else list(state["round"])
-        """What will be the sample rows of the round that is going on."""
+        """Sample rows of the current round, not yet written."""
         self._judged: int = 0 if state is None else state["judged"]
         """How many of them are of episodes that are over."""
         self._pictures = PictureChoice(config.images_per_round, None if state is None else state["pictures"])
@@ -96,7 +97,7 @@ class Recorder(RunCallback):
         self._samples.close()
 
     def episode_begun(self) -> None:
-        self._judged = len(self._round)  # an episode that was given up: its samples stay without a verdict
+        self._judged = len(self._round)  # an episode that was dropped: its samples stay without a verdict
 
     def stepped(self, info: Mapping[str, Any], round_: int) -> None:
         sample: Sample | None = info["sample"]
@@ -112,7 +113,7 @@ class Recorder(RunCallback):
 
     def episode_ended(self, row: EpisodeRow) -> None:
         self._metrics.append(row)
-        # With or without fine-tuning: a run that teaches nothing must not hold all of its samples till its end.
+        # With or without fine-tuning: a run that teaches nothing must not hold all of its samples until its end.
         if row.episode % self._config.environment.episodes_per_round == 0:
             self._write_samples()
 

@@ -204,7 +204,7 @@ def _check_same(begun: Mapping[str, Any], now: Mapping[str, Any], path: Path) ->
         if was.get(key) != is_.get(key):
             raise UserError(
                 f"{path}: {key} was {was.get(key)!r} when the run began and is {is_.get(key)!r} now; "
-                "a run continues only as it began"
+                "a run can only be continued with the settings it began with"
             )
 
 

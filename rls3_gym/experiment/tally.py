@@ -1,4 +1,4 @@
-"""What happened in the episode that is going on: the counts that become its row in metrics.jsonl."""
+"""What happened in the current episode: the counts that become its row in metrics.jsonl."""
 
 from __future__ import annotations
 

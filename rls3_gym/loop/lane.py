@@ -1,4 +1,4 @@
-"""A lane: one stage, the generator it draws from, and the episode that is going on there."""
+"""A lane: one stage, the generator it draws from, and its current episode."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from rls3_gym.vlm.base import Feedback
 from rls3_gym.vlm.feedback import decode_feedback, encode_feedback, join_feedback, split_feedback
 
 NO_SUCH_EDIT = Outcome(None, Reason.NO_PLACE, None)
-"""What comes of an action that means no edit here."""
+"""The outcome of an action that stands for no edit here."""
 
 
 @dataclass
@@ -84,7 +84,7 @@ class Episode:
         }
 
     def state(self) -> dict[str, Any]:
-        """What the next steps need; what the last step was is not part of it."""
+        """What the next steps need. What the last step gave is not part of it."""
         return {
             "step": self.step,
             "samples": encode_items(self.samples),
@@ -122,7 +122,7 @@ class Lane:
     _before_offer: dict[str, Any] = field(default_factory=dict)
 
     def draw_offer(self, k: int) -> None:
-        """Draw what the next edit may be chosen from: `k` proposals, or all relations that can be had."""
+        """Draw what the next edit may be chosen from: `k` proposals, or all relations that are possible."""
         if self.offer is None:
             return
         self._before_offer = dict(self.rng.bit_generator.state)
@@ -144,7 +144,7 @@ class Lane:
         }
 
     def state(self) -> dict[str, Any]:
-        """What the next steps need. What is on offer is not kept: it is drawn again from the generator as it was."""
+        """What the next steps need. The offer is not kept: it is drawn again from the same generator state."""
         return {
             "rng": self._before_offer or self.rng.bit_generator.state,
             "stage": self.stage.state(),

@@ -31,7 +31,7 @@ Edits = Mapping[int, Edit | None]
 
 
 class LoopSettings(Schedule):
-    """What decides how a learning loop goes, apart from its VLM."""
+    """Settings of a learning loop; everything but its VLM."""
 
     model_config = ConfigDict(strict=True, use_attribute_docstrings=True)
 
@@ -40,8 +40,8 @@ class LoopSettings(Schedule):
     proposals: int = Field(8, ge=2, le=64)
     """Edits to choose from at every step, in the action views that choose among proposals."""
     steps_per_scene: int | None = Field(None, ge=1)
-    """Steps until the next scene, within the episode; left out: 10 in the action views that choose from what is on
-    offer, where nearly every step gives a sample, and else the whole episode."""
+    """Steps until the next scene within the episode. When left out: 10 in the action views that choose from what is on
+    offer, where nearly every step gives a sample, and the whole episode in the others."""
     families: Annotated[tuple[str, ...], Field(min_length=1, strict=False)] | None = None
     """Room families cycled over the episodes; all registered ones when left out."""
     image_size: int = Field(64, ge=16, le=512)
@@ -51,8 +51,8 @@ class LoopSettings(Schedule):
     intrinsic_feasible: float = 0.0
     """Reward of a step that gives a sample."""
     intrinsic_infeasible: float | dict[str, float] | None = None
-    """Reward of a step that gives none; one number, or numbers by reason; left out: 0 in the action views that choose
-    among proposals, and else -0.1."""
+    """Reward of a step that gives none: one number, or numbers by reason. When left out: 0 in the action views that
+    choose among proposals, and -0.1 in the others."""
     rules: FeasibilityRules = FeasibilityRules()
     """What a sample must meet beyond geometry; see `rls3_gym.stage.FeasibilityRules`."""
 
@@ -121,7 +121,7 @@ class LearningLoop:
 
     @property
     def backend(self) -> SceneBackend:
-        """Shows what is not of a lane: evaluation sets, and pictures for people."""
+        """For what belongs to no lane: evaluation sets, and pictures for people."""
         return self.lanes[0].stage.backend
 
     @property
@@ -168,7 +168,7 @@ class LearningLoop:
         """
         for number in edits:
             if not self._begun or self.lanes[number].episode.step >= self.settings.steps_per_episode:
-                raise ResetNeeded("the episode is over (or none was begun): call reset() before step()")
+                raise ResetNeeded("the episode is over, or none has begun: call reset() before step()")
         outcomes = {number: self._carry_out(number, edit) for number, edit in edits.items()}
         verdicts = self._verdicts(outcomes)
         pay = {number: self._pay(number, outcomes[number], verdicts.get(number)) for number in edits}

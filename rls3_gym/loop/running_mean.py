@@ -1,4 +1,4 @@
-"""Running means: how wrong the VLM has been of late, per term, complexity or relation cell."""
+"""Running means: how wrong the VLM has been recently, per term, complexity or relation cell."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 
 class RunningMean:
-    """One exponential mean per index. `rate` is the weight of one new value, `start` what holds before any."""
+    """One exponential mean per index. `rate` is the weight of one new value, `start` the mean before the first."""
 
     def __init__(self, size: int, rate: float, start: float) -> None:
         self.rate = rate

@@ -1,4 +1,4 @@
-"""The scheduler: it owns the one VLM, and keeps the loop's order.
+"""The scheduler: it owns the one VLM and decides when it is asked and when it is taught.
 
 `steps_per_episode` steps give one feedback, `episodes_per_round` episodes one fine-tuning.
 """
@@ -59,7 +59,7 @@ class EarlyStopping:
         return self.waited >= self.patience
 
     def clear(self) -> None:
-        """Back to before the first round."""
+        """Return to the state before the first round."""
         self.best, self.waited = -1.0, 0
 
     def begin(self, vlm: VLM) -> None:
@@ -91,7 +91,7 @@ class Scheduler:
     """Counts, keeps the batch, asks and teaches the VLM.
 
     It draws from one generator of its own (`begin_experiment`): the share of samples that trains, and the
-    order of training. Stages and agents never see that generator, so they cannot shift what is drawn.
+    order of training. Stages and agents never see that generator, so they cannot change what is drawn.
     """
 
     def __init__(
@@ -149,7 +149,7 @@ class Scheduler:
 
     @property
     def term_error(self) -> NDArray[np.float64]:
-        """(6,) running error per term, 0..1: how often its opposite was preferred of late; starts at 0.5."""
+        """(6,) running error per term, 0..1: how often its opposite was preferred recently; starts at 0.5."""
         return self._term_error.values
 
     @property
@@ -157,13 +157,13 @@ class Scheduler:
         """(3,) running error averaged over antonyms: left/right, front/behind, above/below.
 
         A VLM that always says "left" is right about every left and wrong about every right: the average
-        over both does not reward turning that bias round.
+        over both does not reward turning that bias around.
         """
         return np.asarray(self._term_error.values.reshape(3, 2).mean(axis=1))
 
     @property
     def made(self) -> NDArray[np.float64]:
-        """(6,) running shares, 0..1, of the samples of late: those whose caption has a term of each axis (left/right,
+        """(6,) running shares, 0..1, of the recent samples: those whose caption has a term of each axis (left/right,
         front/behind, above/below), and those with one, two and three terms; starts at 0.5."""
         return self._made.values
 

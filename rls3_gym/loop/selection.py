@@ -41,7 +41,7 @@ class Selection(Protocol):
 
 
 def _count(fraction: float, n: int, rng: np.random.Generator) -> int:
-    """How many of `n` to choose. A fraction of a sample is drawn for, so that small episodes are not lost."""
+    """How many of `n` to choose: rounded up or down at random, so that small episodes count too."""
     return math.floor(fraction * n + rng.random())
 
 

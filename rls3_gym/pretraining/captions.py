@@ -1,10 +1,10 @@
 """What the tiny CLIP is told about its pictures before any fine-tuning: which objects, and where.
 
-Three kinds of caption, each with a hard negative. Presence: "a photo of a small pot and a yellow bowl."; a part of them
+Three types of caption, each with a hard negative. Presence: "a photo of a small pot and a yellow bowl."; a part of them
 use the grammar of relations with a relation drawn at random, so that relation words carry no information yet.
 Location: "The small pot is far west, on a table." in words that no relation caption uses.
 Comparison: "The small pot is higher and farther west than the yellow bowl.", likewise. So the model knows what
-relations speak of, under other names; what it lacks is the language of relation captions.
+relations are about, under other names; what it lacks is the language of relation captions.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from rls3_gym.scene.relations import RELATIONS
 
 LATERAL = ("far west", "west", "central", "east", "far east")
 LATERAL_EDGES = (-0.65, -0.22, 0.22, 0.65)
-"""Boundaries of the lateral words, camera-frame x, metres."""
+"""Boundaries of the lateral words, camera-frame x, meters."""
 DEPTH = ("nearest", "near", "distant", "farthest")
 DEPTH_EDGES = (1.85, 2.3, 2.75)
-"""Boundaries of the depth words, camera-frame z, metres."""
+"""Boundaries of the depth words, camera-frame z, meters."""
 HEIGHT = ("on the floor", "on a seat", "on a table", "on a shelf")
 HEIGHT_EDGES = (0.1, 0.54, 0.95)
-"""Boundaries of the height words, base above the floor, metres."""
+"""Boundaries of the height words, base above the floor, meters."""
 COMPARISONS = (
     ("farther west", "farther east"),
     ("lower", "higher"),
@@ -36,10 +36,10 @@ COMPARISONS = (
 )
 """Comparative words by camera axis (x, y, z), for a negative and a positive offset."""
 COMPARISON_MIN_OFFSET = (0.15, 0.15, 0.2)
-"""Offsets below these are not spoken of, metres."""
+"""Offsets below these are not spoken of, meters."""
 PLACES: tuple[tuple[str, ...], ...] = (LATERAL, DEPTH, HEIGHT)
 PLACE_AXES = (0, 2, 1)
-"""Camera axis that each of `PLACES` speaks of."""
+"""Camera axis that each of `PLACES` is about."""
 
 _TEMPLATES = ("a photo of {}.", "there is {}.", "a picture showing {}.", "{}.")
 _RANDOM_RELATION_SHARE = 0.1
@@ -71,7 +71,7 @@ def vocabulary_texts(names: Sequence[str]) -> Iterator[str]:
 
 @dataclass(frozen=True)
 class Written:
-    """A caption and what it says: by kind index, a value in [-1, 1] for each camera axis (x, y, z) it speaks of."""
+    """A caption and what it says: by kind index, a value in [-1, 1] for each camera axis (x, y, z) it mentions."""
 
     caption: str
     meaning: Mapping[int, Mapping[int, float]]

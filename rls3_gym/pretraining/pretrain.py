@@ -6,6 +6,7 @@ import json
 import shutil
 import time
 from collections.abc import Callable
+from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +23,7 @@ from rls3_gym.vlm.open_clip.weights import open_clip_module
 from rls3_registry.errors import UserError
 
 Report = Callable[[str, int, int, dict[str, float]], None]
-"""Called with the phase (`scenes`, `train`, `measure`), how far it is, how far it goes, and its numbers."""
+"""Called with the phase (`scenes`, `train`, `measure`), how far it is, out of how much, and its numbers."""
 
 WORK_FOLDER = "work"
 _SAVE_EVERY = 250
@@ -32,7 +33,7 @@ _REPORT_EVERY = 10
 def pretrain(out: Path, settings: PretrainSettings | None = None, report: Report | None = None) -> Path:
     """Draw scenes, train, measure and write a model folder to `out` (config, weights, vocabulary, model card).
 
-    Stopped (Ctrl-C included) and called again with the same settings, it goes on where it was; scenes and
+    Stopped (Ctrl-C included) and called again with the same settings, it continues where it was; scenes and
     checkpoint lie in `out/work` until it is done. The same settings give the same weights on the same machine.
     Raises `UserError` for a folder that can't be written or that holds another run's work.
     """
@@ -79,10 +80,10 @@ def pretrain(out: Path, settings: PretrainSettings | None = None, report: Report
 def _scenes(path: Path, settings: PretrainSettings, say: Report) -> SceneTable:
     if path.exists():
         with np.load(path, allow_pickle=False) as stored:
-            table = SceneTable(**{name: stored[name] for name in SceneTable.__dataclass_fields__})
+            table = SceneTable(**{field.name: stored[field.name] for field in fields(SceneTable)})
         if len(table) % settings.scenes_per_layout == 0:
             return table
-        raise UserError(f"{path}: belongs to a run with other settings; remove it to start anew")
+        raise UserError(f"{path}: belongs to a run with other settings; remove it to start over")
     table = draw_scenes(
         "train",
         settings.scenes_per_layout,
@@ -90,6 +91,6 @@ def _scenes(path: Path, settings: PretrainSettings, say: Report) -> SceneTable:
         progress=lambda done, total: say("scenes", done, total, {}),
     )
     part = path.with_name("scenes.part.npz")
-    np.savez(part, **{name: getattr(table, name) for name in SceneTable.__dataclass_fields__})
+    np.savez(part, **{field.name: getattr(table, field.name) for field in fields(SceneTable)})
     part.replace(path)
     return table

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,9 +33,9 @@ class SceneTable:
     kinds: NDArray[np.int64]
     """(n, 3)."""
     positions: NDArray[np.float32]
-    """(n, 3, 3) base centers, camera frame, metres."""
+    """(n, 3, 3) base centers, camera frame, meters."""
     heights: NDArray[np.float32]
-    """(n, 3) of the base above the floor, metres."""
+    """(n, 3) of the base above the floor, meters."""
     cells: NDArray[np.int64]
     """(n, 3) cell of the 8x8 grid that holds the projected middle of the object."""
 
@@ -54,7 +54,7 @@ def draw_scenes(
             tables.append(table)
             if progress:
                 progress(len(tables), len(jobs))
-    names = SceneTable.__dataclass_fields__
+    names = [field.name for field in fields(SceneTable)]
     return SceneTable(**{name: np.concatenate([getattr(t, name) for t in tables]) for name in names})
 
 

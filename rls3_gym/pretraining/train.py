@@ -3,7 +3,7 @@
 The dual loss on presence, location and comparison captions, and auxiliary losses whose heads are thrown away: which
 kind stands in which cell of the 8x8 tokens; and, with one linear head on the embeddings of *both* towers, which kinds
 are there and where. Without the text tower's share of that head, 4,000 samples taught the model no relation at all.
-Relation words are taught nothing.
+Nothing is taught about relation words.
 """
 
 from __future__ import annotations
@@ -110,7 +110,7 @@ def new_model(tokenizer: CompactTokenizer, seed: int) -> ClipModel:
     del config["custom_text"]
     with seeded_torch(seed):
         model = CustomTextCLIP(**config)
-        # CLIP's small initial embeddings suit its long training; here words must be told apart from the start.
+        # CLIP's small initial embeddings suit its long training; here the words must differ from the start.
         nn.init.normal_(model.text.token_embedding.weight, std=0.3)
         nn.init.normal_(model.text.positional_embedding, std=0.1)
     return ClipModel(model, tokenizer, IMAGE_SIZE, MEAN, STD)
@@ -149,7 +149,7 @@ class AuxiliaryHeads(nn.Module):
         return presence + 3 * (squared * present).sum() / present.sum()  # type: ignore[no-any-return]
 
     def meaning_loss(self, embedding: Tensor, written: Sequence[Written]) -> Tensor:
-        """What captions say, read off their text embeddings; axes a caption does not speak of are 0."""
+        """What captions say, read off their text embeddings; axes a caption does not mention are 0."""
         present = torch.zeros(len(written), self.n_kinds)
         places = torch.zeros(len(written), self.n_kinds, 3)
         for row, one in enumerate(written):
@@ -286,7 +286,7 @@ class Pretraining:
         }
 
     def save(self, path: Path) -> None:
-        """Write all that `load` needs to go on; loadable with `weights_only=True`."""
+        """Write all that `load` needs to continue; loadable with `weights_only=True`."""
         torch.save(
             {
                 "settings": json.dumps(self.settings.as_dict(), sort_keys=True),
@@ -307,10 +307,10 @@ class Pretraining:
         try:
             state = torch.load(path, weights_only=True)
             settings = json.loads(state["settings"])
-        except Exception as error:  # zip, unpickling and JSON errors have no common base below this
-            raise UserError(f"{path}: is not a checkpoint of `rls3 pretrain`; remove it to start anew") from error
+        except Exception as error:  # zip, unpickling and JSON errors have no narrower common base
+            raise UserError(f"{path}: is not a checkpoint of `rls3 pretrain`; remove it to start over") from error
         if settings != self.settings.as_dict():
-            raise UserError(f"{path}: belongs to a run with other settings; remove it to start anew")
+            raise UserError(f"{path}: belongs to a run with other settings; remove it to start over")
         self.clip.model.load_state_dict(state["model"])
         self._heads.load_state_dict(state["heads"])
         self._optimizer.load_state_dict(state["optimizer"])

@@ -99,7 +99,7 @@ def _about(curves: Sequence[ReferenceCurve]) -> str:
 
 
 def _before_and_after(name: str, first: EvaluationRow, last: EvaluationRow) -> FigureItem:
-    """Bars by term with intervals; terms that no item speaks of are left out."""
+    """Bars by term with intervals; terms that no item has are left out."""
     shown = [term for term in TERM_NAMES if first.n_by_term.get(term)]
     measured = {"accuracy": first} if last is first else {"before": first, "after": last}
     values = {label: [row.by_term[term] or 0.0 for term in shown] for label, row in measured.items()}

@@ -81,7 +81,7 @@ def _sections(run: RunData) -> list[Section]:
 
 
 def _without_holes(figures: Sequence[FigureItem]) -> list[FigureItem]:
-    """The page has two columns: a figure that would stand alone beside nothing takes the whole row."""
+    """The page has two columns: a figure with nothing beside it takes the whole row."""
     filled: list[FigureItem] = []
     column = 0
     for i, item in enumerate(figures):

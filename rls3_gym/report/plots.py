@@ -1,4 +1,4 @@
-"""Plots of a report as SVG that lives inside the page: its colors follow the page's light or dark scheme.
+"""Plots of a report as SVG inside the page: its colors follow the page's light or dark scheme.
 
 Plots are drawn in fixed stand-in colors which are then replaced by the page's CSS variables. Every series has a marker
 or a hatch of its own, so that a black and white print can be read.

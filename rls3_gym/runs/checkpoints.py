@@ -1,4 +1,4 @@
-"""Checkpoints of a run: environment, agent and the lengths of the logs, whole or not there at all."""
+"""Checkpoints of a run: environment, agent and the lengths of the logs, each complete or not there at all."""
 
 from __future__ import annotations
 
@@ -32,16 +32,16 @@ class Checkpoint:
 
 @contextmanager
 def taking_up(checkpoint: Path) -> Iterator[None]:
-    """Turn what goes wrong inside, while a checkpoint's state is put in place, into one line for the user."""
+    """Turn an error inside, where a checkpoint's state is restored, into one line for the user."""
     try:
         yield
     except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
         what = f"{type(error).__name__}: {first_line(error)}"
-        raise UserError(f"{checkpoint}: does not hold what a run goes on from ({what})") from error
+        raise UserError(f"{checkpoint}: does not hold what a run needs to continue ({what})") from error
 
 
 def save_checkpoint(folder: Path, step: int, state: dict[str, Any], save_agent: Callable[[Path], None]) -> None:
-    """Write `folder/<step>` and drop all but the newest two. Raises `UserError` when the disk does not take it."""
+    """Write `folder/<step>` and drop all but the newest two. Raises `UserError` when it can't be written."""
 
     def write(partial: Path) -> None:
         (partial / "agent").mkdir()
@@ -93,7 +93,7 @@ def load_checkpoint(folder: Path) -> Checkpoint:
     found = _all(folder)
     if not found:
         raise UserError(
-            f"{folder}: holds no checkpoint yet (one is written after each round); remove the run and start it anew"
+            f"{folder}: holds no checkpoint yet (one is written after each round); remove the run and start it again"
         )
     newest = found[-1]
     older = f"; delete it to continue from {found[-2].name}" if len(found) > 1 else ""

@@ -20,7 +20,7 @@ def save_tree(tree: Any, directory: Path) -> None:
     """Write a tree of dicts, lists, tuples, JSON scalars, numpy arrays and scalars, and tensors.
 
     Tuples come back as lists and numpy scalars as Python ones. Raises `TypeError` naming the place of a
-    value of any other type, `OSError` when the disk does not take it.
+    value of any other type, `OSError` when a file can't be written.
     """
     arrays: dict[str, NDArray[Any]] = {}
     tensors: dict[str, torch.Tensor] = {}

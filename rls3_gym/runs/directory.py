@@ -1,4 +1,4 @@
-"""The run directory: where its parts are, and writing that leaves it intact when the disk gives up."""
+"""The run directory: where its parts are, and writing that leaves it intact when the disk is full."""
 
 from __future__ import annotations
 
@@ -91,13 +91,16 @@ class RunDirectory:
     def open(cls, path: Path) -> RunDirectory:
         """An existing run directory. Raises `UserError` saying what it lacks."""
         run = cls(path)
-        if not path.is_dir():
-            raise UserError(f"{path}: there is no such run directory")
-        missing = [part.name for part in (run.config, run.metrics) if not part.is_file()]
-        missing += [part.name for part in (run.samples, run.checkpoints) if not part.is_dir()]
-        if missing:
-            raise UserError(f"{path}: is not a run directory of rls3 (it has no {', '.join(missing)})")
+        run.check_has(run.config, run.metrics, run.samples, run.checkpoints)
         return run
+
+    def check_has(self, *parts: Path) -> None:
+        """Raise `UserError` unless these parts of the run are there."""
+        if not self.path.is_dir():
+            raise UserError(f"{self.path}: there is no such run directory")
+        missing = [part.name for part in parts if not part.exists()]
+        if missing:
+            raise UserError(f"{self.path}: is not a run directory of rls3 (it has no {', '.join(missing)})")
 
     def check_free(self) -> None:
         """Raise `UserError` when there is something at the path already."""

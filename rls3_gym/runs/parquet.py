@@ -24,7 +24,7 @@ _SIMPLE: dict[Any, pa.DataType] = {bool: pa.bool_(), int: pa.int64(), float: pa.
 
 
 def write_tables(run: RunDirectory) -> None:
-    """Write `metrics.parquet` and `samples/samples.parquet` from the JSON lines. Raises `UserError` when it can't."""
+    """Write `metrics.parquet` and `samples/samples.parquet`; raises `UserError` when they can't be written."""
     metrics = [_flat(row) for row in read_metrics(run.metrics).rows]
     _write(run.metrics_table, _schema(list(METRICS_ROWS.values()), metrics), metrics)
     _write(run.sample_table, _schema([SampleRow], ()), map(_flat, read_samples(run.sample_rows)))

@@ -43,7 +43,7 @@ class EpisodeRow(Row):
     episode: int
     """1 for the first of the experiment."""
     round: int
-    """The round it belongs to, 0 for the first; the VLM has been fine-tuned so many times before it."""
+    """The round it belongs to, 0 for the first; the number of fine-tunings before it."""
     n_generated: int
     n_trained: int
     n_steps: int
@@ -156,7 +156,7 @@ class SampleRow(Row):
     """The false caption that the VLM likes best."""
     correct: bool | None
     margin: float | None
-    """True caption minus hardest negative, logits. The three are None when the episode was given up."""
+    """True caption minus hardest negative, logits. The three are None when the episode was dropped."""
     cell: int
     """Index of its relation in `rls3_gym.scene.relations.RELATIONS`."""
     scene_key: str
@@ -166,9 +166,9 @@ class SampleRow(Row):
     objects: Annotated[tuple[PlacedObject, ...], BeforeValidator(_placed), Field(strict=False)]
     slot_a: int
     slot_b: int
-    """Slots of the pair that the caption speaks of."""
+    """Slots of the pair that the caption is about."""
     offset: Floats
-    """From b to a in the camera frame, metres."""
+    """From b to a in the camera frame, meters."""
     visible: Floats
     pixels: Whole
     """By slot: share of an object's own pixels that are seen, and how many those are."""
@@ -228,7 +228,7 @@ class JsonLines:
     """An append-only file of rows that knows its length, so that later rows can be dropped on resume."""
 
     def __init__(self, path: Path, keep: int = 0) -> None:
-        """Open for appending after the first `keep` bytes; what stands behind them is dropped."""
+        """Open for appending after the first `keep` bytes; what follows is dropped."""
         self.path = path
         self.check(path, keep)
         with writing(path):
@@ -238,7 +238,7 @@ class JsonLines:
 
     @staticmethod
     def check(path: Path, keep: int) -> None:
-        """Raise `UserError` unless there are `keep` bytes to go on from. Changes nothing."""
+        """Raise `UserError` unless there are `keep` bytes to continue from. Changes nothing."""
         length = path.stat().st_size if path.is_file() else 0
         if not 0 <= keep <= length:
             raise UserError(f"{path}: is shorter than its checkpoint says; it was changed after the run")
@@ -261,7 +261,7 @@ class JsonLines:
 
 
 def read_metrics(path: Path) -> Metrics:
-    """The rows of a `metrics.jsonl`, of a run that is complete or goes on.
+    """The rows of a `metrics.jsonl`, of a run that is complete or still going.
 
     Raises `UserError` naming file, line and key for a row that is none of the four, or when the file can't be read.
     """

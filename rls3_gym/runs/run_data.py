@@ -1,4 +1,4 @@
-"""A run directory as a report needs it: settings, metrics, the samples with a picture, and what adds up from them."""
+"""A run directory as a report needs it: settings, metrics, the samples with a picture, and their sums."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ import rls3_registry
 from rls3_gym.runs.directory import RunDirectory, read_text
 from rls3_gym.runs.rows import EpisodeRow, EvaluationRow, Metrics, SampleRow, read_metrics, read_samples
 from rls3_gym.scene.relations import Term
-from rls3_registry.errors import UserError
 
 TERM_NAMES = tuple(term.name.lower() for term in Term)
 COMPLEXITIES = ("1", "2", "3")
@@ -63,7 +62,7 @@ class Spent:
 
 @dataclass(frozen=True)
 class RunData:
-    """What one run left behind, so far."""
+    """What one run has written so far."""
 
     path: Path
     config: dict[str, Any]
@@ -75,7 +74,7 @@ class RunData:
 
     @cached_property
     def rounds(self) -> list[RoundSummary]:
-        """The episodes of each round that was brought to its fine-tuning."""
+        """The episodes of each round that ended in a fine-tuning."""
         by_round: dict[int, list[EpisodeRow]] = {}
         for row in self.metrics.episodes:
             if row.round < len(self.metrics.finetunes):
@@ -95,11 +94,11 @@ class RunData:
 
     @cached_property
     def spent(self) -> Spent:
-        """Time from the first reset to the last row, over all commands that carried the run on."""
+        """Time from the first reset to the last row, over all commands that continued the run."""
         total = since_start = after = 0.0
         for row in self.metrics.rows:
             if isinstance(row, EpisodeRow):
-                if row.since_start_seconds < since_start:  # a command that went on with the run
+                if row.since_start_seconds < since_start:  # a command that continued the run
                     total += since_start + after
                 since_start, after = row.since_start_seconds, 0.0
             elif isinstance(row, EvaluationRow):
@@ -133,11 +132,7 @@ def add_up(rows: Sequence[EpisodeRow]) -> RoundSummary:
 def read_run(path: Path) -> RunData:
     """Read a run directory, finished or not. Raises `UserError` for another folder, or when its files are damaged."""
     run = RunDirectory(path)
-    if not path.is_dir():
-        raise UserError(f"{path}: there is no such run directory")
-    missing = [part.name for part in (run.config, run.metrics) if not part.is_file()]
-    if missing:
-        raise UserError(f"{path}: is not a run directory of rls3 (it has no {', '.join(missing)})")
+    run.check_has(run.config, run.metrics)
     samples = read_samples(run.sample_rows) if run.sample_rows.is_file() else ()
     return RunData(
         path=path,

@@ -1,6 +1,6 @@
 """Which kind stands where in which room, and whether an edit of that is feasible.
 
-Distances are metres, world frame, z up. An object's position is the center of its base.
+Distances are meters, world frame, z up. An object's position is the center of its base.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from rls3_gym.scene.rooms import Layout, Surface
 SLOTS = 3
 """Number of active objects in a scene (the paper's three)."""
 RELEASE_HEIGHT = 1.6
-"""Metres above the floor from which an object is let go at level 1."""
+"""Meters above the floor from which an object is let go at level 1."""
 
 
 class Reason(StrEnum):
     """Why a step gives no sample. The last four are known only after rendering or captioning."""
 
-    NO_PLACE = "no_place"  # asked for a relation, the stage found no edit that makes it
+    NO_PLACE = "no_place"  # the stage found no edit that makes the requested relation
     OUTSIDE_ROOM = "outside_room"
     NO_SUPPORT = "no_support"
     OVERLAPS_FURNITURE = "overlaps_furniture"
@@ -59,7 +59,7 @@ class Arrangement:
 
     @cached_property
     def key(self) -> str:
-        """Identity of the scene for split checks: layout, kinds and positions to the millimetre (no yaw)."""
+        """Identity of the scene for split checks: layout, kinds and positions to the millimeter (no yaw)."""
         parts = [self.layout.key] + sorted(
             f"{o.kind}@{o.position[0]:.3f},{o.position[1]:.3f},{o.position[2]:.3f}" for o in self.objects
         )
@@ -83,7 +83,7 @@ class Arrangement:
         return cls(draw_layout(values["family"], values["layout"]), objects)
 
     def camera_positions(self) -> FloatArray:
-        """(slots, 3) base centers in the gravity-aligned camera frame, metres."""
+        """(slots, 3) base centers in the gravity-aligned camera frame, meters."""
         return camera_frame(self.layout.camera).to_camera(np.array([o.position for o in self.objects]))
 
 
@@ -102,7 +102,7 @@ class Edit:
     reference: int | None = None
     """Slot of the object that the caption relates the edited one to; None: the stage draws it."""
     turned: bool = False
-    """Whether the caption speaks of the reference in relation to the edited object, instead of the reverse."""
+    """Whether the caption describes the reference in relation to the edited object, instead of the reverse."""
 
 
 @dataclass(frozen=True)
@@ -118,7 +118,7 @@ class Placement:
 
 
 def surfaces_at(layout: Layout, kind: ObjectKind, x: float, y: float) -> list[Surface]:
-    """The surfaces that would carry an object of `kind` at (x, y), by height, whatever stands in the way."""
+    """The surfaces that would carry an object of `kind` at (x, y), by height, whether or not there is room."""
     return sorted((s for s in layout.surfaces if rules.carries(s, kind.radius, x, y)), key=lambda s: s.z)
 
 

@@ -16,7 +16,7 @@ FloatArray = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class CameraFrame:
-    """A camera pose's axes. World: metres, z up. Camera frame: gravity aligned, x right, y up, z along the heading."""
+    """A camera pose's axes. World: meters, z up. Camera frame: gravity aligned, x right, y up, z along the heading."""
 
     pose: CameraPose
 
@@ -67,5 +67,5 @@ class CameraFrame:
 
 @lru_cache(maxsize=1024)
 def camera_frame(pose: CameraPose) -> CameraFrame:
-    """The frame of a pose, kept: every step of the environment asks for that of its room."""
+    """The frame of a pose, cached: every step of the environment needs the one of its room."""
     return CameraFrame(pose)

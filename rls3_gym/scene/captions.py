@@ -82,16 +82,16 @@ def parse(caption: str) -> ParsedCaption:
 
 
 def is_false(claimed: Relation, offset: FloatArray) -> bool:
-    """Whether a claimed relation is plainly false for `offset`: some term of it points to a side A is not on.
+    """Whether a claimed relation is plainly false for `offset`: one of its terms points to a side that A is not on.
 
-    Stricter than "not the described cell": `behind` is said of a thing behind and slightly to the left, and
-    `behind and to the left` must then not serve as a negative.
+    Stricter than "not the described cell": `behind` also describes an object that is slightly to the left, and
+    `behind and to the left` must then not be a negative.
     """
     return any(not can_hold(term, offset) for term in claimed.terms)
 
 
 def negatives(kind_a: str, kind_b: str, offset: FloatArray) -> tuple[Negative, ...]:
-    """Every hard negative caption of the pair (A, B) at `offset` = A - B, (3,) metres, camera frame.
+    """Every hard negative caption of the pair (A, B) at `offset` = A - B, (3,) meters, camera frame.
 
     Single opposites come first, in the order of the true terms; then the other changes in the order of
     `RELATIONS`. No two are alike and none is true in the scene.
@@ -106,7 +106,7 @@ def negatives(kind_a: str, kind_b: str, offset: FloatArray) -> tuple[Negative, .
 
 @cache
 def _false_claims(truth: Relation, signs: tuple[int, int, int]) -> tuple[tuple[Relation, Change, Term | None], ...]:
-    """The relations to claim falsely of an offset whose axes have these signs (all that `is_false` asks about)."""
+    """The relations that are false for an offset whose axes have these signs (all that `is_false` depends on)."""
     offset = np.array(signs, dtype=np.float64)
     true_terms = set(truth.terms)
     singles = {BY_TERMS[frozenset(true_terms - {t} | {t.opposite})]: t for t in truth.terms}

@@ -11,7 +11,7 @@ from rls3_registry.errors import UserError, unknown
 
 @dataclass(frozen=True)
 class ObjectKind:
-    """One kind of object. `radius` of the footprint and `height` in metres."""
+    """One kind of object. `radius` of the footprint and `height` in meters."""
 
     name: str
     slug: str

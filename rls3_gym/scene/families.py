@@ -38,7 +38,7 @@ class Strict(BaseModel):
 
 
 class RoomSpec(Strict):
-    """The room's inner size, and where in it objects may stand. Metres."""
+    """The room's inner size, and where in it objects may stand. Meters."""
 
     half_width: Range
     back: Range
@@ -58,7 +58,7 @@ class FinishSpec(Strict):
 
 
 class CameraSpec(Strict):
-    """Eye in metres, angles in degrees."""
+    """Eye in meters, angles in degrees."""
 
     x: Range
     y: Range
@@ -69,7 +69,7 @@ class CameraSpec(Strict):
 
 
 class LightSpec(Strict):
-    """The point light (metres) and the ambient level."""
+    """The point light (meters) and the ambient level."""
 
     x: Range
     y: Range
@@ -80,13 +80,13 @@ class LightSpec(Strict):
 
 
 class PieceSpec(Strict):
-    """One way to fill a slot with a piece of furniture. Metres; every list is a choice."""
+    """One way to fill a slot with a piece of furniture. Meters; every list is a choice."""
 
     type: str
     share: Share = 1.0
-    """How often this one is chosen for its slot; what the shares leave to 1 is an empty slot."""
+    """Probability of choosing this one for its slot; if the shares add up to less than 1, the slot may stay empty."""
     against: Literal["back", "left", "right"] | None = None
-    """The wall it stands against; then the coordinate across that wall is a gap to it."""
+    """The wall it stands against; the coordinate across that wall is then the gap between them."""
     at: str | None = None
     """An earlier slot: x and y are offsets from that piece's center; without it, no piece."""
     like: str | None = None

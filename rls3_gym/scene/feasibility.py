@@ -1,5 +1,5 @@
 """Feasibility of many edits at once: what `place` finds for one, as arrays; free places near a wanted one; and where
-in a room objects can stand at all. Metres, world frame, z up.
+in a room objects can stand at all. Meters, world frame, z up.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ BoolArray = NDArray[np.bool_]
 REASONS = tuple(Reason)
 """A reason's code is its place here; the code -1 stands for a feasible edit."""
 GRID_STEP = 0.025
-"""Greatest distance of neighbours in the grid that `nearest_free_place` searches, metres."""
+"""Greatest distance of neighbors in the grid that `nearest_free_place` searches, meters."""
 PLAN_CELLS = 12
 """Cells of `floor_plan` along x and along y."""
 SLIM_RADIUS, TYPICAL_RADIUS, TYPICAL_HEIGHT = 0.1, 0.17, 0.3
-"""Sizes of the objects `floor_plan` is made for, metres: the least radius of the catalogue, and about its medians."""
+"""Sizes of the objects `floor_plan` is made for, meters: the least radius of the catalog, and about its medians."""
 _NEAREST_AT_ONCE = 512
 _PLAN_POINTS = 4  # a cell, along x and along y
 
@@ -88,14 +88,14 @@ def place_many(
     Args:
         arrangement: the scene before the edits.
         slots: (n,) the slot each edit fills, or one for all; so for `radii`, `heights` and `levels`.
-        radii: the footprint radius of each edit's object, metres.
-        heights: the height of each edit's object, metres.
-        x: (n,) metres.
-        y: (n,) metres.
+        radii: the footprint radius of each edit's object, meters.
+        heights: the height of each edit's object, meters.
+        x: (n,) meters.
+        y: (n,) meters.
         levels: 0..1, as `Edit.level`.
 
     Returns:
-        (n,) height of the surface each object comes to rest on, metres, NaN where there is none; and (n,) -1 where
+        (n,) height of the surface each object comes to rest on, meters, NaN where there is none; and (n,) -1 where
         the edit is feasible, else the code of the reason (its place in `REASONS`).
     """
     layout = arrangement.layout
@@ -104,7 +104,7 @@ def place_many(
     reachable, free = _support(room, radii, heights, x, y, levels)
     z = np.where(free, room.surfaces.z, -np.inf).max(axis=1, initial=-np.inf)
     z[np.isneginf(z)] = np.nan
-    # `place` gives the first reason it meets, so the last one goes in first.
+    # `place` gives the first reason that applies, so the reasons are filled in from the last to the first.
     codes = np.full(x.shape, -1)
     codes[~rules.in_view(room.camera, heights, x, y, z)] = _code(Reason.OUT_OF_VIEW)
     codes[~_clear_of_objects(arrangement, slots, radii, heights, (x, y, z))] = _code(Reason.OVERLAPS_OBJECT)
@@ -182,12 +182,14 @@ def _in_order(distances: FloatArray) -> Iterator[IntArray]:
 
 @lru_cache(maxsize=512)
 def floor_plan(layout: Layout) -> NDArray[np.float32]:
-    """What a room's furniture offers and takes, seen from above; the active objects and the camera play no part.
+    """A room seen from above: where its furniture carries objects, and where it blocks the floor.
+
+    The active objects and the camera play no part.
 
     Returns:
         (cells, cells, 2) float32, read-only. Rows go along y from the front of the stage to its back, columns along
         x from left to right. [..., 0]: height of the highest surface in the cell on which a slim object has room,
-        metres; 0 where that is the floor or there is none. [..., 1]: share of the cell, 0..1, where a typical object
+        meters; 0 where that is the floor or there is none. [..., 1]: share of the cell, 0..1, where a typical object
         can't stand on the floor. (A third of the raised surfaces is too narrow
         for a typical object.)
     """

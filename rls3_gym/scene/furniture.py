@@ -1,8 +1,8 @@
-"""Where furniture can carry objects and where it is in their way: surfaces and solids of every type.
+"""Where furniture can carry objects and where it blocks them: surfaces and solids of every type.
 
 A type is described in its own frame: origin in the middle of the footprint at the underside, x to its
 right, y to its back (its front looks along -y), z up. `facing` turns that frame in quarter turns. The
-mesh builders of the backend use the same boxes, so what is drawn is what is in the way.
+mesh builders of the backend use the same boxes, so the drawn furniture and its solids agree.
 """
 
 from __future__ import annotations
@@ -14,21 +14,21 @@ from typing import Any
 from rls3_gym.scene.rooms import Piece, Solid, Surface
 
 BOARD = 0.035
-"""Thickness of table tops and shelf boards, metres."""
+"""Thickness of table tops and shelf boards, meters."""
 EDGE = 0.03
-"""Objects' centers stay this far inside a board's edge, metres."""
+"""Objects' centers stay this far inside a board's edge, meters."""
 TOP_LIMIT = 1.36
-"""Boards above this are not offered: objects on them would leave the picture. Metres."""
+"""Boards above this are not offered: objects on them would leave the picture. Meters."""
 TURNS = {"front": 0, "right": 1, "back": 2, "left": 3}
 """Counter-clockwise quarter turns (seen from above) for where a piece's front looks; front is the camera's side."""
 
 Box = tuple[float, float, float, float, float, float]
-"""x0, x1, y0, y1, z0, z1 in the piece's own frame, metres."""
+"""x0, x1, y0, y1, z0, z1 in the piece's own frame, meters."""
 
 
 @dataclass
 class Shape:
-    """Boxes of a piece in its own frame: what is in the way, and the tops objects may stand on."""
+    """Boxes of a piece in its own frame: the solids, and the tops that objects may stand on."""
 
     solids: list[Box] = field(default_factory=list)
     tops: list[tuple[str, Box]] = field(default_factory=list)
@@ -39,7 +39,7 @@ class Shape:
 
 @dataclass(frozen=True)
 class Local:
-    """A piece's size in its own frame, metres, and its options."""
+    """A piece's size in its own frame, meters, and its options."""
 
     w: float
     d: float
@@ -136,7 +136,7 @@ def _block(s: Local) -> Shape:
 
 
 def _flat(s: Local) -> Shape:
-    """Nothing in the way and nothing to stand on."""
+    """No solid, and nothing to stand on."""
     return Shape()
 
 
@@ -233,12 +233,12 @@ def _to_world(piece: Piece, box: Box) -> Box:
 
 
 def solids_of(piece: Piece) -> tuple[Solid, ...]:
-    """The boxes of a piece that objects must not touch, world metres."""
+    """The boxes of a piece that objects must not touch, world meters."""
     return tuple(Solid(*_to_world(piece, box)) for box in TYPES[piece.type].shape(local(piece)).solids)
 
 
 def surfaces_of(piece: Piece, ceiling: float) -> tuple[Surface, ...]:
-    """The tops of a piece, shrunk by `EDGE`, world metres; clearance reaches to `ceiling` for now."""
+    """The tops of a piece, shrunk by `EDGE`, world meters; clearance reaches to `ceiling` for now."""
     found = []
     for name, box in TYPES[piece.type].shape(local(piece)).tops:
         x0, x1, y0, y1, z, _ = _to_world(piece, box)

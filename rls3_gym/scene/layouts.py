@@ -19,9 +19,9 @@ from rls3_registry.errors import UserError
 __all__ = ["draw_layout", "family_names", "layouts", "load_family"]
 
 MIN_CLEARANCE = 0.44
-"""Surfaces with less free height above them carry nothing, metres."""
+"""Surfaces with less free height above them carry nothing, meters."""
 MIN_SIDE = 0.08
-"""Shortest side of a surface's rectangle of centers, metres."""
+"""Shortest side of a surface's rectangle of centers, meters."""
 MIN_FREE_FLOOR = 0.4
 """Least share of the stage's floor plan without anything standing on it."""
 MIN_SURFACES = 4
@@ -149,11 +149,11 @@ def _distinct_heights(surfaces: Sequence[Surface]) -> int:
 
 @cache
 def draw_layout(family: str, index: int) -> Layout:
-    """Layout `index` of a family; depends on nothing but the two and the family's file.
+    """Layout `index` of a family; depends on these two and the family's file only.
 
     Draws until the furniture does not intersect, leaves enough free floor and offers enough surfaces
-    at enough heights. Raises `UserError` for an unknown family, an index it has not, or ranges that
-    never fit together.
+    at enough heights. Raises `UserError` for an unknown family, an index it does not have, or ranges that never fit
+    together.
     """
     spec = load_family(family)
     if not 0 <= index < spec.sizes.total:

@@ -1,8 +1,8 @@
 """Natural proposals: feasible edits as uniform actions would give them, for an agent to choose from.
 
-Uniform edits are drawn in batches, and the first feasible ones are kept, each with the slot its caption is to speak
-about. So each proposal is an independent draw of what the random sampler makes, seen before it is rendered: a
-choice among them made without looking is the random sampler.
+Uniform edits are drawn in batches, and the first feasible ones are kept, each with the slot that its caption refers
+to. So each proposal is an independent draw from what the random sampler makes, known before it is rendered: choosing
+one of them at random is the random sampler.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from rls3_gym.scene.proposals import container
 from rls3_gym.scene.relations import RELATIONS, Term, margins_deg, relation_indices
 
 PairRule = Callable[[str, str], bool]
-"""Whether a caption may speak of these two object kinds."""
+"""Whether a caption may be about these two object kinds."""
 
 MAX_TERMS = 3
 TERMS_OF = np.array([[term in r.terms for term in Term] for r in RELATIONS], dtype=np.float32)
@@ -36,15 +36,15 @@ _BATCHES = 40
 
 @dataclass(frozen=True, eq=False)
 class Proposals:
-    """n feasible edits in the order they were drawn, with what each would be captioned as. Rows are proposals."""
+    """n feasible edits in the order they were drawn, with what the caption of each would say. Rows are proposals."""
 
     edits: tuple[Edit, ...]
     relations: IntArray
     """(n,): the relation cell, an index into `RELATIONS`, of the edited object to the reference."""
     heights: FloatArray
-    """(n,): height of the surface the object comes to rest on, metres."""
+    """(n,): height of the surface the object comes to rest on, meters."""
     offsets: NDArray[np.float32]
-    """(n, 3): base of the edited object minus that of the reference, camera frame, metres."""
+    """(n, 3): base of the edited object minus that of the reference, camera frame, meters."""
 
     @property
     def terms(self) -> NDArray[np.float32]:
@@ -93,14 +93,14 @@ def natural_proposals(
 
     An edit is kept when `place` accepts it and its object may be captioned against at least one other slot: the pair
     rule allows the two kinds, and their relation is no nearer than the margin to a boundary. The reference is drawn
-    uniformly from those slots. Whether the objects can be seen is known after rendering only.
+    uniformly from those slots. Whether the objects can be seen is known only after rendering.
 
     Args:
         rng: drawn from in batches, so how much depends on how many batches were needed.
         arrangement: the scene as it stands, all slots filled; every proposal is an edit of it.
         kinds: the object kinds to draw from; those in the other slots are left out.
         k: how many proposals.
-        pair_rule: whether a caption may speak of two kinds.
+        pair_rule: whether a caption may be about two kinds.
         margin_deg: least distance to a relation's boundary, degrees; 0 for no such rule.
 
     Returns:
@@ -182,6 +182,6 @@ def offsets_from_objects(arrangement: Arrangement, points: FloatArray) -> FloatA
 
 @lru_cache(maxsize=64)
 def kind_sizes(kinds: tuple[str, ...]) -> FloatArray:
-    """(2, kinds): radius and height of each kind, metres."""
+    """(2, kinds): radius and height of each kind, meters."""
     found = [load_catalog()[kind] for kind in kinds]
     return np.array([[k.radius for k in found], [k.height for k in found]])

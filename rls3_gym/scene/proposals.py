@@ -53,7 +53,7 @@ def random_edit(rng: Generator, arrangement: Arrangement, kinds: Sequence[str]) 
 
 
 def random_points(rng: Generator, layout: Layout, n: int) -> FloatArray:
-    """(n, 3) points where a base may stand: a surface drawn uniformly, then a point on it. World metres."""
+    """(n, 3) points where a base may stand: a surface drawn uniformly, then a point on it. World meters."""
     which = rng.integers(len(layout.surfaces), size=n)
     rect = np.array([[s.x0, s.x1, s.y0, s.y1, s.z] for s in layout.surfaces])[which]
     u = rng.random((n, 2))
@@ -131,7 +131,6 @@ def arrangement_for_relation(
     rng: Generator, layout: Layout, kinds: Sequence[str], wanted: Relation, n: int = SLOTS, min_margin_deg: float = 0.0
 ) -> Arrangement | None:
     """A random arrangement in which slot 0 stands in `wanted` to slot 1; None when none was found."""
-    catalog = load_catalog()
     frame = camera_frame(layout.camera)
     points = random_points(rng, layout, _CANDIDATES)
     seen = frame.to_camera(points)
@@ -142,10 +141,8 @@ def arrangement_for_relation(
     for pair in pairs[margins_deg(offsets[pairs]) >= min_margin_deg]:
         a, b = points[pair // _CANDIDATES], points[pair % _CANDIDATES]
         arrangement = Arrangement(layout, ())
-        for slot, (kind, point) in enumerate(zip(chosen[:2], (a, b), strict=True)):
-            thing = ActiveObject(kind, (float(point[0]), float(point[1]), float(point[2])), _yaw(rng))
-            if _fits(arrangement, slot, thing) and check(arrangement, slot, thing, catalog[kind]) is None:
-                arrangement = Arrangement(layout, (*arrangement.objects, thing))
+        for kind, point in zip(chosen[:2], (a, b), strict=True):
+            arrangement = _with_object(rng, arrangement, kind, point) or arrangement
         if len(arrangement.objects) == 2:
             try:
                 return _fill(rng, arrangement, chosen[2:])
@@ -155,18 +152,25 @@ def arrangement_for_relation(
 
 
 def _fill(rng: Generator, arrangement: Arrangement, kinds: Sequence[str]) -> Arrangement:
-    catalog = load_catalog()
     layout = arrangement.layout
     for kind in kinds:
-        slot = len(arrangement.objects)
         for point in random_points(rng, layout, _TRIES):
-            thing = ActiveObject(kind, (float(point[0]), float(point[1]), float(point[2])), _yaw(rng))
-            if _fits(arrangement, slot, thing) and check(arrangement, slot, thing, catalog[kind]) is None:
-                arrangement = Arrangement(layout, (*arrangement.objects, thing))
+            filled = _with_object(rng, arrangement, kind, point)
+            if filled is not None:
+                arrangement = filled
                 break
         else:
             raise no_place(layout, kind)
     return arrangement
+
+
+def _with_object(rng: Generator, arrangement: Arrangement, kind: str, point: FloatArray) -> Arrangement | None:
+    """The arrangement with one more object, its base at `point` (3,); None when that is not feasible."""
+    slot = len(arrangement.objects)
+    thing = ActiveObject(kind, (float(point[0]), float(point[1]), float(point[2])), _yaw(rng))
+    if _fits(arrangement, slot, thing) and check(arrangement, slot, thing, load_catalog()[kind]) is None:
+        return Arrangement(arrangement.layout, (*arrangement.objects, thing))
+    return None
 
 
 def _fits(arrangement: Arrangement, slot: int, thing: ActiveObject) -> bool:

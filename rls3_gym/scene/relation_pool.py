@@ -1,7 +1,7 @@
-"""Which relations can be had in a scene by moving one object, and edits that make them.
+"""The relations that moving one object can make in a scene, and edits that make them.
 
-For every slot, places are drawn: some uniformly over the surfaces of the room, more over and under the other objects,
-where the rare vertical relations are. What of them is feasible shows which relations there are on offer.
+For every slot, places are drawn: some uniformly over the surfaces of the room, more above and below the other
+objects, where the rare vertical relations are. The feasible ones show which relations are possible.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ CELLS = len(RELATIONS)
 _ANYWHERE = 320
 """Places drawn for each slot over all surfaces."""
 _NEAR = 160
-"""Places drawn for each slot about the other objects."""
+"""Places drawn for each slot around the other objects."""
 _SPREAD = 0.35
-"""How far about them: standard deviation along x and y, meters."""
+"""How far around them: standard deviation along x and y, meters."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,10 +60,10 @@ class RelationPool:
         return offer
 
     def edits(self, rng: Generator, slot: int, cell: int) -> Iterator[Edit]:
-        """Edits after which the object in `slot` stands in relation `cell` to another one; none: not on offer.
+        """Edits after which the object in `slot` stands in relation `cell` to another one; none when not possible.
 
         Those that move the object in `slot` come first, and of them those to places over all surfaces; then those that
-        move another one instead. Among equals the order is drawn.
+        move another one instead. Otherwise the order is random.
         """
         own = (self.slots[:, None] == slot) & (self.cells == cell)
         other = np.zeros_like(own)
@@ -92,13 +92,13 @@ class RelationPool:
 def relation_pool(
     rng: Generator, arrangement: Arrangement, kinds: Sequence[str], pair_rule: PairRule, margin_deg: float
 ) -> RelationPool:
-    """Draw what relations a scene has on offer.
+    """Draw edits and find the relations that they make.
 
     Args:
         rng: Drawn from; always the same number of draws.
         arrangement: The scene as it stands, all slots filled.
         kinds: The object kinds to draw from; those in the other slots are left out.
-        pair_rule: Whether a caption may speak of two kinds.
+        pair_rule: Whether a caption may be about two kinds.
         margin_deg: Least distance to a relation's boundary, degrees; 0 for no such rule.
 
     Returns:

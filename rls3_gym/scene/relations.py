@@ -1,6 +1,6 @@
 """Angle-based spatial relations between two positions (PAPER: eight sectors, three elevation regions).
 
-Camera frame, gravity aligned: x right, y up, z away from the camera along its heading; metres. The
+Camera frame, gravity aligned: x right, y up, z away from the camera along its heading; meters. The
 relation of A to B depends only on `offset = position(A) - position(B)`.
 
 Boundary rule, exact: the azimuth of an offset is the angle of (x, z), counter-clockwise from `right`;
@@ -43,7 +43,7 @@ class Term(IntEnum):
 
     @property
     def axis(self) -> int:
-        """Index of the camera axis the term speaks of: 0 x, 1 y, 2 z."""
+        """Index of the camera axis the term is about: 0 x, 1 y, 2 z."""
         return (0, 2, 1)[self // 2]
 
     @property
@@ -78,7 +78,7 @@ class Relation:
 
     @property
     def terms(self) -> tuple[Term, ...]:
-        """The terms in the order captions speak them: vertical, depth, lateral."""
+        """The terms in the order in which captions use them: vertical, depth, lateral."""
         vertical = {1: (Term.ABOVE,), -1: (Term.BELOW,), 0: ()}[self.vertical]
         return vertical + (() if self.horizontal is None else SECTORS[self.horizontal])
 
@@ -116,7 +116,7 @@ BY_TERMS: dict[frozenset[Term], Relation] = {frozenset(r.terms): r for r in RELA
 
 
 def relation_indices(offsets: FloatArray) -> NDArray[np.int64]:
-    """Relation cells of many offsets at once: (n, 3) metres, camera frame -> (n,) indices, -1 for a zero offset."""
+    """Relation cells of many offsets at once: (n, 3) meters, camera frame -> (n,) indices, -1 for a zero offset."""
     offset = np.asarray(offsets, dtype=np.float64).reshape(-1, 3)
     x, y, z = offset[:, 0], offset[:, 1], offset[:, 2]
     elevation = np.degrees(np.arctan2(y, np.hypot(x, z)))
@@ -133,7 +133,7 @@ def relation_indices(offsets: FloatArray) -> NDArray[np.int64]:
 
 
 def relation(offset: FloatArray) -> Relation:
-    """The relation of A to B for `offset = A - B`, (3,) metres in the camera frame.
+    """The relation of A to B for `offset = A - B`, (3,) meters in the camera frame.
 
     Raises `ValueError` when both stand at the same point.
     """
@@ -146,7 +146,7 @@ def relation(offset: FloatArray) -> Relation:
 def margins_deg(offsets: FloatArray) -> FloatArray:
     """Angular distances, degrees, from many offsets to the nearest boundary at which the relation of each would change.
 
-    (n, 3) metres, camera frame -> (n,). That of a zero offset, which has no relation, means nothing.
+    (n, 3) meters, camera frame -> (n,). That of a zero offset, which has no relation, means nothing.
     """
     x, y, z = np.asarray(offsets, dtype=np.float64).reshape(-1, 3).T
     elevation = np.abs(np.degrees(np.arctan2(y, np.hypot(x, z))))

@@ -11,7 +11,7 @@ Color = tuple[float, float, float]
 
 @dataclass(frozen=True)
 class Surface:
-    """A horizontal rectangle that objects can stand on. World metres, z up."""
+    """A horizontal rectangle that objects can stand on. World meters, z up."""
 
     name: str
     """What a person would call it: floor, table, shelf, sill, ..."""
@@ -21,12 +21,12 @@ class Surface:
     y1: float
     z: float
     clearance: float
-    """Free height above it, metres (to the next board, or to the ceiling)."""
+    """Free height above it, meters (to the next board, or to the ceiling)."""
 
 
 @dataclass(frozen=True)
 class Solid:
-    """An axis-aligned box that objects must not touch: part of a piece of furniture. World metres."""
+    """An axis-aligned box that objects must not touch: part of a piece of furniture. World meters."""
 
     x0: float
     x1: float
@@ -44,11 +44,11 @@ class Piece:
     x: float
     y: float
     z: float
-    """Center of its footprint, and the height of its underside, metres."""
+    """Center of its footprint, and the height of its underside, meters."""
     width: float
     depth: float
     height: float
-    """Size along world x, y, z, metres."""
+    """Size along world x, y, z, meters."""
     color: Color
     accent: Color
     texture: str | None
@@ -58,7 +58,7 @@ class Piece:
 
 @dataclass(frozen=True)
 class CameraPose:
-    """Pinhole camera. `eye` metres; heading 0 looks along +y, positive turns to the right; radians."""
+    """Pinhole camera. `eye` meters; heading 0 looks along +y, positive turns to the right; radians."""
 
     eye: tuple[float, float, float]
     heading: float
@@ -98,9 +98,9 @@ class Layout:
     y0: float
     y1: float
     height: float
-    """The room's inner bounds, metres. The camera may stand outside (an open fourth wall)."""
+    """The room's inner bounds, meters. The camera may stand outside (an open fourth wall)."""
     stage: tuple[float, float, float, float]
-    """x0, x1, y0, y1 of the floor plan within which objects may be placed, metres."""
+    """x0, x1, y0, y1 of the floor plan within which objects may be placed, meters."""
     pieces: tuple[Piece, ...]
     surfaces: tuple[Surface, ...]
     """The floor first. Rectangles already shrunk to where an object's center may stand."""

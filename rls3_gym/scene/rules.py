@@ -2,7 +2,7 @@
 
 A rule takes numbers or arrays that broadcast, and gives a bool or an array of bool. The rules use comparisons,
 sums, differences and products only: those are the same to the last bit for a number and for an entry of an array,
-so `place` (one edit) and `place_many` (many) cannot disagree. Metres, world frame, z up.
+so `place` (one edit) and `place_many` (many) cannot disagree. Meters, world frame, z up.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ Truth: TypeAlias = Any
 VIEW_LIMIT = 0.97
 """An object's base and top must project within this share of the half picture."""
 NEAREST = 0.1
-"""And be farther than this from the camera along its optical axis, metres."""
+"""And be farther than this from the camera along its optical axis, meters."""
 OVERHANG = 0.5
 """Share of its footprint radius by which an object may reach over the edge of the furniture it stands on."""
 CONTACT = 1e-3
-"""An object that reaches into a solid by no more than this from above or below touches it only, metres."""
+"""An object that reaches into a solid by no more than this from above or below touches it only, meters."""
 
 
 class Rectangle(Protocol):
@@ -55,7 +55,7 @@ class Box(Rectangle, Protocol):
 
 
 def carries(surface: Level, radius: Number, x: Number, y: Number) -> Truth:
-    """Whether a surface would carry an object with its centre at (x, y)."""
+    """Whether a surface would carry an object with its center at (x, y)."""
     inset = (1 - OVERHANG) * radius * (surface.z > 0)  # the floor goes on beyond the stage
     return (surface.x0 + inset <= x) & (x <= surface.x1 - inset) & (surface.y0 + inset <= y) & (y <= surface.y1 - inset)
 
@@ -92,7 +92,7 @@ def clear_of(
 
 
 def in_view(camera: CameraFrame, height: Number, x: Number, y: Number, z: Number) -> Truth:
-    """Whether the camera sees the centre of an object's base and that of its top."""
+    """Whether the camera sees the center of an object's base and that of its top."""
     return _point_in_view(camera, x, y, z) & _point_in_view(camera, x, y, z + height)
 
 

@@ -39,7 +39,7 @@ class Feedback:
     p_true: Float
     """(n,) softmax share of the true caption among it and its negatives."""
     p_opposite: Float
-    """(n,) mean over single opposites of the chance given to the true caption in that pair; 0.5 is undecided."""
+    """(n,) mean over single opposites of the probability of the true caption in that pair; 0.5 is undecided."""
 
     def __len__(self) -> int:
         return len(self.correct)
@@ -86,7 +86,7 @@ class VLM(Protocol):
     name: str
     """The registry name, path or `module:Class` it was loaded by."""
     image_size: int
-    """Side of the square pictures it likes best, pixels; others are resized."""
+    """Side of the square pictures it works on, pixels; others are resized."""
 
     def evaluate(self, items: Sequence[CaptionItem]) -> Feedback:
         """Score items in batches, without gradients and without changing the model.
@@ -110,7 +110,7 @@ class VLM(Protocol):
         """
 
     def state(self) -> dict[str, Any]:
-        """What teaching can change: trainable weights, optimizer, replay; all else is named by its digest.
+        """What teaching can change: trainable weights, optimizer, replay. The rest is only named, by its digest.
 
         Returns:
             A tree of dictionaries with tensors (on the CPU), numpy arrays and JSON values, as `rls3_gym.runs.codec`
@@ -120,13 +120,20 @@ class VLM(Protocol):
     def load_state(self, state: Mapping[str, Any]) -> None:
         """The inverse of `state`.
 
+        Args:
+            state: What `state` returned, or what was read back of it.
+
         Raises:
             UserError: The state belongs to other frozen weights, or to other trainable ones.
-            KeyError, ValueError: It is no state of a VLM.
+            KeyError, ValueError: It is not the state of a VLM.
         """
 
     def digest(self) -> str:
-        """Short hash of all weights, the same on every device: names VLM states in every log row."""
+        """Name of the VLM's state in every log row.
+
+        Returns:
+            12 hex digits of a hash over all weights, the same on every device.
+        """
 
 
 _FORMER_KEYS = {"adapter": "plugin"} | {key: f"settings.{key}" for key in ("model", "pretrained", "quick_gelu")}
@@ -142,7 +149,7 @@ class VlmSpec(PluginSpec):
     @classmethod
     def _former_keys(cls, content: Any) -> Any:
         """Older files have an `adapter`, and its keys at the top."""
-        old = [f"{key!r} is {new!r} now" for key, new in _FORMER_KEYS.items() if key in content]
+        old = [f"{key!r} is now called {new!r}" for key, new in _FORMER_KEYS.items() if key in content]
         if old:
             raise ValueError(", ".join(old))
         return content
@@ -159,7 +166,7 @@ class VlmSection(PluginSection[VlmSpec]):
                 `module:Class`.
 
         Raises:
-            UserError: The name is none of these (the nearest are listed), or its file has a wrong key.
+            UserError: The name is unknown (the nearest are listed), or its file has a wrong key.
         """
         if name not in rls3_registry.names(self.section) and not name.endswith((".yaml", ".yml")):
             if Path(name).is_dir():

@@ -27,9 +27,9 @@ Logits = Callable[[Sequence[CaptionItem]], Float]
 """(n, 1 + most negatives) logits of items as in `rls3_gym.vlm.feedback`; called in evaluation mode."""
 
 _PROBE = 8
-"""Items of a round that are scored after it, to see whether the model still says different things of them."""
+"""Items of a round that are scored after it, to check that its scores still differ."""
 _COLLAPSED = 1e-3
-"""Standard deviation of logits below which they say nothing."""
+"""Standard deviation of logits below which a model counts as collapsed."""
 
 
 class Finetuner:
@@ -70,7 +70,7 @@ class Finetuner:
     def teach(
         self, items: Sequence[CaptionItem], rng: np.random.Generator, losses: Losses, logits: Logits
     ) -> FineTuneReport:
-        """One round on `items`. On a non-finite loss or a collapse the weights of before are restored.
+        """One round on `items`. On a non-finite loss or a collapse the weights from before it are restored.
 
         Raises `ValueError` when there are no items.
         """
@@ -213,7 +213,7 @@ class Finetuner:
         return self._frozen
 
     def digest(self) -> str:
-        """12 hex digits of the SHA-256 over all weights, computed anew only after they changed."""
+        """12 hex digits of the SHA-256 over all weights, computed again only after they changed."""
         if self._digest is None:
             self._digest = _digest_of(self._module.state_dict())
         return self._digest

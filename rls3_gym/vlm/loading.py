@@ -15,10 +15,10 @@ def load_vlm(name: str, finetune: Mapping[str, Any] | None = None, seed: int = 0
     Args:
         name: A registry name, a YAML file, an open_clip model folder, an installed plugin's name, or `module:Class`.
         finetune: Put over the YAML's own `finetune`.
-        seed: Fixes the first weights of a model that has none; matters to no other.
+        seed: Fixes the first weights of a model without pre-trained ones; unused otherwise.
 
     Raises:
-        UserError: A name or key nobody knows, weights that don't load, a device that is not there.
+        UserError: An unknown name or key, weights that don't load, a device that is not there.
     """
     from rls3_gym.vlm.seeding import seeded_torch
 

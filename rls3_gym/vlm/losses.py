@@ -13,8 +13,8 @@ from torch.nn import functional as F
 def contrastive_loss(images: Tensor, texts: Tensor, same: Tensor, scale: Tensor) -> Tensor:
     """CLIP's symmetric cross entropy over a batch.
 
-    `images`, `texts` (n, d) normalized; `same` (n, n) bool: pairs with the very same caption, which are no
-    negatives of each other; `scale` the logit scale. Returns a scalar, nats.
+    `images`, `texts` (n, d) normalized; `same` (n, n) bool: pairs with the very same caption, which are not negatives
+    of each other; `scale` the logit scale. Returns a scalar, nats.
     """
     logits = scale * images @ texts.T
     off_diagonal = ~torch.eye(len(images), dtype=torch.bool, device=images.device)

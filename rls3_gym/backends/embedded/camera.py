@@ -10,7 +10,7 @@ from rls3_gym.scene.rooms import CameraPose
 from rls3_registry.errors import UserError
 
 NEAR = 0.01
-"""Metres in front of the eye; a box that comes closer than this is looked for in the whole image."""
+"""Meters in front of the eye; a box that comes closer than this is looked for in the whole image."""
 
 
 class Camera:

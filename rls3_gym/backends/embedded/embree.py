@@ -1,4 +1,4 @@
-"""The door to Intel Embree: triangle scenes, closest hits and shadow queries on numpy arrays."""
+"""Access to Intel Embree: triangle scenes, closest hits and shadow queries on numpy arrays."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ try:
     from embreex.rtcore_scene import EmbreeScene
 except ImportError as error:
     raise UserError(
-        f"the embedded backend needs the package embreex, which does not import here ({error}): it has wheels for "
+        f"the embedded backend needs the package embreex, which cannot be imported here ({error}): it has wheels for "
         "Linux x86-64, macOS arm64 and Windows; `pip install embreex` on one of those, or choose another backend"
     ) from error
 
@@ -29,7 +29,7 @@ class Hits:
     rays: NDArray[np.intp]
     """(h,) which rays hit anything."""
     distance: Float32
-    """(h,) metres along the ray."""
+    """(h,) meters along the ray."""
     triangle: Int32
     """(h,) index into the scene's faces."""
     u: Float32
@@ -40,14 +40,14 @@ class Hits:
 
 
 class TriangleScene:
-    """A set of triangles that rays can be cast at. Points and directions are (3, n) float32, metres.
+    """A set of triangles that rays can be cast at. Points and directions are (3, n) float32, meters.
 
     Embree's robust mode is on: no ray slips between two triangles that share an edge, and what a ray meets does not
     depend on which other triangles are in the scene. That is what lets objects be traced one at a time.
     """
 
     def __init__(self, vertices: Float32, faces: Int32) -> None:
-        """`vertices` (n, 3) float32 metres, `faces` (m, 3) int32."""
+        """`vertices` (n, 3) float32 meters, `faces` (m, 3) int32."""
         self._scene = EmbreeScene(device=_device(), robust=True)
         self._mesh = TriangleMesh(self._scene, np.ascontiguousarray(vertices), np.ascontiguousarray(faces))
 

@@ -14,7 +14,7 @@ STEEL: Color = (0.62, 0.63, 0.65)
 DARK: Color = (0.16, 0.16, 0.17)
 WHITE: Color = (0.93, 0.92, 0.9)
 THICK = 0.05
-"""Thickness of the room's floor and walls, metres."""
+"""Thickness of the room's floor and walls, meters."""
 
 
 def _solids(kit: Kit) -> list[Box]:

@@ -13,7 +13,7 @@ Int32 = NDArray[np.int32]
 
 @dataclass(frozen=True, eq=False)
 class Mesh:
-    """Triangles in metres. `vertices`, `normals` (n, 3) and `uv` (n, 2) float32; `faces` (m, 3) int32.
+    """Triangles in meters. `vertices`, `normals` (n, 3) and `uv` (n, 2) float32; `faces` (m, 3) int32.
 
     `uv` is in texture repeats: a textured surface repeats its texture once per unit.
     """
@@ -29,7 +29,7 @@ class Mesh:
             raise ValueError("vertices, normals, uv and faces of a mesh do not fit together")
 
     def moved(self, x: float = 0.0, y: float = 0.0, z: float = 0.0) -> Mesh:
-        """The mesh shifted by (x, y, z) metres."""
+        """The mesh shifted by (x, y, z) meters."""
         return replace(self, vertices=(self.vertices + np.array([x, y, z], np.float32)).astype(np.float32))
 
 

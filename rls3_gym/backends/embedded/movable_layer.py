@@ -1,4 +1,4 @@
-"""One movable object where it stands: what of it the camera could see, and what shadow it throws on the room."""
+"""One movable object at its place: the part of it that the camera could see, and the shadow it casts on the room."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class ObjectGeometry:
     surfaces: Surfaces
     low: Float32
     high: Float32
-    """(3,) bounding box about the object's own origin, metres."""
+    """(3,) bounding box about the object's own origin, meters."""
 
 
 def prepare_object(parts: Sequence[Part]) -> ObjectGeometry:
@@ -39,7 +39,7 @@ def prepare_object(parts: Sequence[Part]) -> ObjectGeometry:
 
 @dataclass(frozen=True)
 class Movable:
-    """An object at a place: origin (base center) in world metres, turned counter-clockwise by `yaw` radians."""
+    """An object at a place: origin (base center) in world meters, turned counter-clockwise by `yaw` radians."""
 
     geometry: ObjectGeometry
     position: tuple[float, float, float]
@@ -101,11 +101,11 @@ class MovableLayer:
     samples: Indices
     """(h,) numbers of the samples where it is nearer than the room."""
     depth: Float32
-    """(h,) metres along the ray."""
+    """(h,) meters along the ray."""
     lit: Lit
     """Light of those samples; `direct` is zero in the shadow of the room and of the object itself."""
     shadow: Indices
-    """Numbers of room samples that it keeps the light from."""
+    """Numbers of the room samples in its shadow."""
     cone: LightCone
     scene: TriangleScene
 

@@ -36,7 +36,7 @@ class _Placed(_Strict):
     rotate_deg: _Vector = (0.0, 0.0, 0.0)
     scale: float | _Vector = 1.0
     around: Annotated[int, Field(ge=1, le=32)] = 1
-    """So many copies, evenly about the object's z axis."""
+    """Number of copies, evenly spaced about the object's z axis."""
     color: tuple[_Unit, _Unit, _Unit]
     texture: str | None = None
     specular: _Unit = 0.1
@@ -93,14 +93,14 @@ class _ObjectSpec(_Strict):
     held_out: bool
     """Never trained on: kept for the test set of unseen kinds."""
     radius: _Positive
-    """Of the footprint with handles and all, metres."""
+    """Of the footprint with handles and all, meters."""
     height: _Positive
-    """Metres."""
+    """Meters."""
     parts: Annotated[tuple[Annotated[_AnyPart, Field(discriminator="shape")], ...], Field(min_length=1)]
 
 
 def build_object(spec: Mapping[str, Any], where: str = "object") -> tuple[Part, ...]:
-    """The meshes of an object kind, standing on z = 0 about the z axis, metres.
+    """The meshes of an object kind, standing on z = 0 about the z axis, meters.
 
     Parts that look alike come back as one. Raises `UserError`, beginning with `where`, for a spec that breaks
     the rules: an unknown or missing key, a wrong value, or a radius or height that its parts do not have.

@@ -1,4 +1,4 @@
-"""Shapes that objects and furniture are built from. Metres, z up, outward normals, uv 0..1 over each surface.
+"""Shapes that objects and furniture are built from. Meters, z up, outward normals, uv 0..1 over each surface.
 
 Lathes, cylinders and boxes stand on z = 0, centered on the z axis; spheres and tori are centered on the origin.
 A corner bent by more than `CREASE` degrees stays sharp, a gentler one is shaded round.

@@ -1,4 +1,4 @@
-"""The few shapes rooms are made of, with texture coordinates in metres, and the kit that collects parts."""
+"""The few shapes rooms are made of, with texture coordinates in meters, and the kit that collects parts."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from rls3_gym.scene.rooms import Color, Piece
 
 
 def slab(box: Box) -> Mesh:
-    """An axis-aligned box, 12 triangles; one texture repeat per metre on each side."""
+    """An axis-aligned box, 12 triangles; one texture repeat per meter on each side."""
     low, high = np.array(box[0::2], np.float64), np.array(box[1::2], np.float64)
     vertices, normals, uvs = [], [], []
     for axis in range(3):
@@ -85,7 +85,7 @@ class Kit:
         self._parts.append(Part(mesh, color, texture, specular))
 
     def boxes(self, boxes: Iterable[Box], color: Color, texture: str | None = None, specular: float = 0.05) -> None:
-        """Several boxes of one look as one part; nothing for none."""
+        """Several boxes that look alike as one part; an empty list adds nothing."""
         slabs = [slab(box) for box in boxes]
         if slabs:
             self.add(join(slabs), color, texture, specular)

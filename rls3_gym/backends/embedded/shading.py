@@ -15,9 +15,9 @@ from rls3_registry.errors import UserError, unknown
 
 TEXTURE_SIZE = 256
 _SHADOW_OFFSET = np.float32(1e-3)
-"""Metres by which a point is lifted off its surface before the light is asked whether it sees the point."""
+"""Meters by which a point is lifted off its surface before the shadow ray from the light is cast."""
 _MERGE_DECIMALS = 6
-"""Corners that agree to a micrometre become one vertex: Embree takes half as long to be told of them."""
+"""Corners that agree to a micrometer become one vertex: that halves the time Embree takes to build a scene."""
 _BYTE_STEPS = 4096
 
 UInt8 = NDArray[np.uint8]
@@ -86,7 +86,7 @@ class Surfaces:
     """Triangles of several parts as one soup, with what shading needs of each."""
 
     vertices: Float32
-    """(n, 3) metres; corners that coincide are one vertex."""
+    """(n, 3) meters; corners that coincide are one vertex."""
     faces: Int32
     """(m, 3)."""
     corners: Float32
@@ -132,7 +132,7 @@ class Lit:
     from_light: Float32
     """(3, n) unit directions from the light to the points."""
     range: Float32
-    """(n,) metres from the light to the points."""
+    """(n,) meters from the light to the points."""
 
 
 class Shader:

@@ -1,4 +1,4 @@
-"""What of a room never moves, traced and lit once per camera and light."""
+"""The part of a room that never moves, traced and lit once per camera and light."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from rls3_gym.backends.embedded.mesh import Float32, Part
 from rls3_gym.backends.embedded.shading import Shader, Surfaces, UInt8, to_bytes
 
 FAR = np.float32(1e4)
-"""Depth where a ray meets nothing, metres."""
+"""Depth where a ray meets nothing, meters."""
 BACKDROP = np.float32(0.02)
 """Linear gray of a ray that meets nothing."""
 STATIC_IDS = 1000
@@ -40,7 +40,7 @@ class StaticLayer:
         """(samples of the image,) instance id."""
         self.ids[hits.rays] = STATIC_IDS + self.surfaces.part.take(hits.triangle)
         self.depth: Float32 = np.full(count, FAR, np.float32)
-        """(samples of the image,) metres along the ray."""
+        """(samples of the image,) meters along the ray."""
         self.depth[hits.rays] = hits.distance
         self.ambient: Float32 = np.full((3, count), BACKDROP, np.float32)
         """(3, samples of the image) linear light of a sample in shadow."""

@@ -1,6 +1,6 @@
 """Procedural textures by name: tileable, pale (they are multiplied with a part's color), always the same.
 
-One repeat stands for one metre on furniture and walls. Contrasts are soft and details coarse: a small
+One repeat stands for one meter on furniture and walls. Contrasts are soft and details coarse: a small
 picture takes few samples per texture, and fine patterns would flicker.
 """
 

@@ -2,7 +2,7 @@
 
 The camera, the light and the furniture of a room stand still, so their picture is traced once. Every movable is a
 layer of its own over it, traced inside its screen box and its shadow cone, and kept for as long as it does not move.
-A capture puts the layers together; `trace_plain` gets the same picture by tracing everything anew.
+A capture puts the layers together; `trace_plain` gets the same picture by tracing everything again.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class Traced:
     ids: NDArray[np.int16]
     """(H, W) index into the movables; `STATIC_IDS` + index of a static part; -1 where nothing is."""
     depth: Float32
-    """(H, W) metres along the ray; 1e4 where nothing is."""
+    """(H, W) meters along the ray; 1e4 where nothing is."""
     visible: Float32
     """(k,) share of a movable's own pixels that nothing hides; 0 for one out of view."""
     pixels: Int32
@@ -97,7 +97,7 @@ class Tracer:
         return self._traced(rgb, ids, depth, count, own)
 
     def trace_plain(self, movables: Sequence[Movable]) -> Traced:
-        """The same capture with nothing kept: one scene of everything, every sample traced and lit anew.
+        """The same capture with nothing kept: one scene of everything, every sample traced and lit again.
 
         The reference for tests and the benchmark; many times slower than `trace`.
         """

@@ -25,7 +25,7 @@ class ClipModel:
         mean: Sequence[float],
         std: Sequence[float],
     ) -> None:
-        """`model` is taken over as it is, on the device where it is."""
+        """`model` is used as it is, on its device."""
         self.model = model
         self.device = next(model.parameters()).device
         self.tokenizer = tokenizer

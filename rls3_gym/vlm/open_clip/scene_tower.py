@@ -2,7 +2,7 @@
 
 A small convolutional stem with coordinate channels (CoordConv, Liu et al. 2018), one transformer block on its
 8x8 tokens, and attention pooling with many queries. A ViT of the same size with usual position embeddings did
-not learn left from right; coordinate channels cured it.
+not learn left from right; coordinate channels fixed that.
 """
 
 from __future__ import annotations

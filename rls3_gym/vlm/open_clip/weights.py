@@ -32,7 +32,7 @@ class OpenClipSettings(Settings):
     model: str
     """`packaged:NAME`, an open_clip model name, or the path of an open_clip model folder."""
     pretrained: str | None = None
-    """For open_clip names: a checkpoint file, or a tag that open_clip can fetch; weights drawn anew when left out."""
+    """For open_clip names: a checkpoint file, or a tag that open_clip can fetch; random weights when left out."""
     quick_gelu: bool = False
     """For open_clip names: OpenAI's weights, and what was tuned from them, need it."""
     device: Device = "auto"
