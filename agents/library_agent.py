@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Generic, TypeVar
 
 import gymnasium
 
-from rls3_agents import saving, spaces
+from rls3_agents import saving
 from rls3_agents.algorithms import Algorithm, S, parse_algorithm
 from rls3_agents.base import Monitor
 from rls3_agents.global_rng import LibraryGenerators
@@ -62,10 +62,10 @@ class LibraryAgent(ABC, Generic[S, M]):
         directory.mkdir(parents=True, exist_ok=True)
         header = {
             "algorithm": self.settings.algorithm,
-            "observation_space": spaces.describe(self.observation_space),
-            "action_space": spaces.describe(self.action_space),
+            "observation_space": saving.describe_space(self.observation_space),
+            "action_space": saving.describe_space(self.action_space),
             "generators": self.generators.state(),
-            "action_generator": spaces.generator_state(self.action_space),
+            "action_generator": saving.generator_state(self.action_space),
             "counters": self.save_model(directory),
         }
         saving.write_header(directory, self.library, header)
@@ -75,9 +75,9 @@ class LibraryAgent(ABC, Generic[S, M]):
         with saving.restoring(directory):
             if header["algorithm"] != self.settings.algorithm:
                 raise UserError(f"{directory}: holds {header['algorithm']}, not {self.settings.algorithm}")
-            self._begin(spaces.restore(header["observation_space"]), spaces.restore(header["action_space"]))
+            self._begin(saving.restore_space(header["observation_space"]), saving.restore_space(header["action_space"]))
             self.load_model(directory, header["counters"])
-            spaces.load_generator_state(self.action_space, header["action_generator"])
+            saving.load_generator_state(self.action_space, header["action_generator"])
             self.generators.load_state(header["generators"])
 
     def model(self, purpose: str) -> M:

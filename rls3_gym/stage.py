@@ -17,11 +17,11 @@ from rls3_gym.scene.arrangement import SLOTS, Arrangement, Edit, Reason, check, 
 from rls3_gym.scene.catalog import load_catalog
 from rls3_gym.scene.layouts import layouts
 from rls3_gym.scene.natural import Proposals, natural_proposals
-from rls3_gym.scene.pairs import is_held_out_pair
 from rls3_gym.scene.proposals import random_arrangement, random_edit
 from rls3_gym.scene.relation_pool import RelationPool, relation_pool
 from rls3_gym.scene.relations import margin_deg
 from rls3_gym.scene.rooms import Layout, Split
+from rls3_gym.scene.splits import is_held_out_pair
 from rls3_registry.errors import UserError, unknown
 from rls3_registry.validation import Settings
 

@@ -16,9 +16,9 @@ import rls3_registry
 from rls3_agents.algorithms import VIEWS_BY_SPACE, Algorithm
 from rls3_agents.base import AGENTS, choose_view, make_agent
 from rls3_agents.samplers.random import RandomAgent
+from rls3_agents.saving import describe, restore
 from rls3_agents.sb3.sb3_algorithms import ALGORITHMS as SB3_ALGORITHMS
 from rls3_agents.sb3.sb3_algorithms import DqnSettings
-from rls3_agents.spaces import describe, restore
 from rls3_agents.tianshou.tianshou_algorithms import ALGORITHMS as TIANSHOU_ALGORITHMS
 from rls3_gym.envs.scene_env import RLS3SceneEnv
 from rls3_gym.envs.settings import EnvironmentSettings

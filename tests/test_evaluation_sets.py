@@ -16,12 +16,12 @@ from rls3_gym.evalsets import renderings
 from rls3_gym.evalsets.builder import PLANS, SetPlan, build_set, cell_counts, readable, stands
 from rls3_gym.evalsets.loader import HELD_OUT_SETS, SET_NAMES, held_out_keys, load_set, set_hash
 from rls3_gym.evalsets.specs import SETS_FOLDER, ItemSpec, hash_of, read_specs, rounded, write_specs
-from rls3_gym.evaluation.blind import blind_accuracy
+from rls3_gym.evaluation.metrics import blind_accuracy
 from rls3_gym.sample import Sample, make_sample
 from rls3_gym.scene.captions import Change, describe
 from rls3_gym.scene.catalog import load_catalog
-from rls3_gym.scene.pairs import HELD_OUT_PAIRS, is_held_out_pair
 from rls3_gym.scene.relations import RELATIONS, Relation, relation
+from rls3_gym.scene.splits import HELD_OUT_PAIRS, is_held_out_pair
 from rls3_gym.stage import FeasibilityRules
 from rls3_registry.errors import UserError
 

@@ -209,7 +209,7 @@ def test_the_wanted_number_of_pictures_is_kept_of_every_round_that_has_so_many_s
     tmp_path: Path, finetune: bool
 ) -> None:
     environment = {"steps_per_episode": 16, "episodes_per_round": 4, "train_fraction": 1.0, "finetune": finetune}
-    config = tiny(environment=environment, budget={"n_generated": 40}, images_per_round=8, agent="stratified")
+    config = tiny(environment=environment, budget={"n_generated": 90}, images_per_round=8, agent="stratified")
     directory = run(config, tmp_path / "run").directory
     samples = rows(directory / "samples" / "samples.jsonl")
     episodes = metrics(directory, "episode")

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 import rls3_registry
-from rls3_gym.backends.embedded import primitives
-from rls3_gym.backends.embedded.mesh import Mesh
+from rls3_gym.backends.embedded import meshes
+from rls3_gym.backends.embedded.meshes import Mesh
 from rls3_gym.backends.embedded.objects import build_object, load_object
 from rls3_gym.scene.captions import describe, parse
 from rls3_gym.scene.relations import RELATIONS
@@ -131,15 +131,15 @@ def test_a_wrong_file_is_an_error_that_names_the_key(change: Any, message: str) 
 
 
 CLOSED = {
-    "lathe": (primitives.lathe([(0, 0), (0.1, 0), (0.1, 0.2), (0, 0.2)], 64), np.pi * 0.01 * 0.2),
-    "pyramid": (primitives.lathe([(0, 0), (0.1, 0), (0, 0.3)], 4, smooth=False), 0.02 * 0.1),
-    "cylinder": (primitives.cylinder(0.1, 0.2, segments=64), np.pi * 0.01 * 0.2),
-    "cone": (primitives.cylinder(0.1, 0.3, top_radius=0, segments=64), np.pi * 0.01 * 0.1),
-    "box": (primitives.box((0.1, 0.2, 0.3)), 0.006),
-    "sphere": (primitives.sphere((0.1, 0.2, 0.3), 64), 4 / 3 * np.pi * 0.006),
-    "torus": (primitives.torus(0.2, 0.05, plane="xz", segments=64), 2 * np.pi**2 * 0.2 * 0.05**2 * 0.9),
-    "tube": (primitives.tube([(0, 0, 0), (0.2, 0, 0), (0.4, 0, 0)], 0.05, 64), np.pi * 0.0025 * 0.4),
-    "bent tube": (primitives.tube([(0, 0, 0), (0, 0.2, 0), (0, 0.2, 0.2)], 0.02, 64), np.pi * 0.0004 * 0.4),
+    "lathe": (meshes.lathe([(0, 0), (0.1, 0), (0.1, 0.2), (0, 0.2)], 64), np.pi * 0.01 * 0.2),
+    "pyramid": (meshes.lathe([(0, 0), (0.1, 0), (0, 0.3)], 4, smooth=False), 0.02 * 0.1),
+    "cylinder": (meshes.cylinder(0.1, 0.2, segments=64), np.pi * 0.01 * 0.2),
+    "cone": (meshes.cylinder(0.1, 0.3, top_radius=0, segments=64), np.pi * 0.01 * 0.1),
+    "box": (meshes.box((0.1, 0.2, 0.3)), 0.006),
+    "sphere": (meshes.sphere((0.1, 0.2, 0.3), 64), 4 / 3 * np.pi * 0.006),
+    "torus": (meshes.torus(0.2, 0.05, plane="xz", segments=64), 2 * np.pi**2 * 0.2 * 0.05**2 * 0.9),
+    "tube": (meshes.tube([(0, 0, 0), (0.2, 0, 0), (0.4, 0, 0)], 0.05, 64), np.pi * 0.0025 * 0.4),
+    "bent tube": (meshes.tube([(0, 0, 0), (0, 0.2, 0), (0, 0.2, 0.2)], 0.02, 64), np.pi * 0.0004 * 0.4),
 }
 
 
@@ -151,17 +151,15 @@ def test_a_closed_shape_looks_outwards_and_encloses_its_volume(shape: str) -> No
 
 
 def test_corners_stay_sharp_and_curves_are_smooth() -> None:
-    tin = primitives.cylinder(0.1, 0.2)
+    tin = meshes.cylinder(0.1, 0.2)
     assert np.allclose(np.sort(np.abs(tin.normals), axis=1)[:, :2].min(axis=1), 0, atol=1e-6)
     assert np.all((np.abs(tin.normals[:, 2]) < 1e-6) | (np.abs(tin.normals[:, 2]) > 1 - 1e-6))
-    ball = primitives.sphere((0.2, 0.2, 0.2), 24)
+    ball = meshes.sphere((0.2, 0.2, 0.2), 24)
     np.testing.assert_allclose(ball.normals, ball.vertices / 0.2, atol=0.01)
 
 
 def test_transform_scales_then_turns_then_moves() -> None:
-    rod = primitives.transform(
-        primitives.box((1, 1, 1)), translate=(0, 0, 5), rotate_deg=(0, 90, 0), scale=(0.1, 0.2, 3)
-    )
+    rod = meshes.transform(meshes.box((1, 1, 1)), translate=(0, 0, 5), rotate_deg=(0, 90, 0), scale=(0.1, 0.2, 3))
     assert flaws(rod) == []
     np.testing.assert_allclose(rod.vertices.min(0), (0, -0.1, 4.95), atol=1e-6)
     np.testing.assert_allclose(rod.vertices.max(0), (3, 0.1, 5.05), atol=1e-6)

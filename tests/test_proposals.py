@@ -27,9 +27,9 @@ from rls3_gym.scene.feasibility import (
 )
 from rls3_gym.scene.layouts import draw_layout, family_names, layouts
 from rls3_gym.scene.natural import natural_proposals
-from rls3_gym.scene.pairs import is_held_out_pair
 from rls3_gym.scene.proposals import random_arrangement, random_edit
 from rls3_gym.scene.relations import RELATIONS, Term, margin_deg, relation
+from rls3_gym.scene.splits import is_held_out_pair
 from rls3_gym.stage import Stage
 
 CATALOG = load_catalog()

@@ -12,9 +12,9 @@ from rls3_gym.scene.arrangement import RELEASE_HEIGHT, SLOTS, Edit, Reason, free
 from rls3_gym.scene.captions import parse
 from rls3_gym.scene.catalog import load_catalog
 from rls3_gym.scene.layouts import draw_layout, family_names, layouts
-from rls3_gym.scene.pairs import is_held_out_pair
 from rls3_gym.scene.proposals import arrangement_for_relation, random_arrangement, random_edit, spread_arrangement
 from rls3_gym.scene.relations import RELATIONS, relation
+from rls3_gym.scene.splits import is_held_out_pair
 from rls3_gym.stage import FeasibilityRules, Stage
 from rls3_registry.errors import UserError
 

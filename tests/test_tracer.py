@@ -13,11 +13,11 @@ import numpy as np
 import pytest
 
 import rls3_registry
-from rls3_gym.backends.embedded import embree, primitives
-from rls3_gym.backends.embedded.camera import Camera
+from rls3_gym.backends.embedded import meshes, rays
 from rls3_gym.backends.embedded.furniture_meshes import build_room
-from rls3_gym.backends.embedded.mesh import Part
+from rls3_gym.backends.embedded.meshes import Part
 from rls3_gym.backends.embedded.objects import load_object
+from rls3_gym.backends.embedded.rays import Camera
 from rls3_gym.backends.embedded.shading import to_linear
 from rls3_gym.backends.embedded.textures import texture, texture_names
 from rls3_gym.backends.embedded.tracer import STATIC_IDS, Movable, ObjectGeometry, Traced, Tracer, prepare_object
@@ -77,12 +77,12 @@ def arrangement(rng: np.random.Generator, layout: Layout, count: int) -> list[Mo
 def open_room(
     *solids: Part, size: int = 64, supersampling: int = 1, light: Light = PLAIN_LIGHT, specular: float = 0.0
 ) -> Tracer:
-    floor = Part(primitives.box((8.0, 8.0, 0.1)).moved(z=-0.1), (0.8, 0.7, 0.6), None, specular)
+    floor = Part(meshes.box((8.0, 8.0, 0.1)).moved(z=-0.1), (0.8, 0.7, 0.6), None, specular)
     return Tracer([floor, *solids], {}, FORWARD, light, size, supersampling)
 
 
 def block(width: float, depth: float, height: float) -> ObjectGeometry:
-    return prepare_object([Part(primitives.box((width, depth, height)), (0.2, 0.4, 0.9))])
+    return prepare_object([Part(meshes.box((width, depth, height)), (0.2, 0.4, 0.9))])
 
 
 def same(first: Traced, second: Traced) -> bool:
@@ -214,7 +214,7 @@ def test_visible_pixels_are_counted_at_the_output_resolution() -> None:
 
 
 def test_furniture_hides_objects() -> None:
-    screen = Part(primitives.box((2.0, 0.1, 1.5)), (0.5, 0.5, 0.5))
+    screen = Part(meshes.box((2.0, 0.1, 1.5)), (0.5, 0.5, 0.5))
     traced = open_room(screen).trace([Movable(block(0.2, 0.2, 0.2), (0.0, 0.6, 0.0), 0.0)])
     assert traced.visible.tolist() == [0.0]
     assert (traced.ids == STATIC_IDS + 1).any()
@@ -223,12 +223,12 @@ def test_furniture_hides_objects() -> None:
 def test_the_screen_box_holds_every_pixel_of_an_object() -> None:
     layout = draw_layout("country_kitchen", 0)
     camera, size = Camera(layout.camera), 96
-    rays = camera.rays(size, 1)
+    directions = camera.rays(size, 1)
     rng = np.random.default_rng(2)
     for movable in arrangement(rng, layout, 40):
         surfaces = movable.surfaces()
-        scene = embree.TriangleScene(surfaces.vertices, surfaces.faces)
-        hit = scene.closest(camera.eye, rays.reshape(3, -1)).rays
+        scene = rays.TriangleScene(surfaces.vertices, surfaces.faces)
+        hit = scene.closest(camera.eye, directions.reshape(3, -1)).rays
         y0, y1, x0, x1 = camera.screen_box(movable.box_corners(), size)
         assert (((hit // size) >= y0) & ((hit // size) < y1) & ((hit % size) >= x0) & ((hit % size) < x1)).all()
 
@@ -246,14 +246,14 @@ def test_objects_shade_the_room_and_each_other() -> None:
 
 def test_furniture_and_the_object_itself_shade_an_object() -> None:
     top = Movable(block(0.5, 0.5, 0.2), (0.0, 0.6, 0.0), 0.0)
-    roof = Part(primitives.box((0.6, 0.6, 0.02)).moved(y=-0.35, z=1.5), (0.5, 0.5, 0.5))
+    roof = Part(meshes.box((0.6, 0.6, 0.02)).moved(y=-0.35, z=1.5), (0.5, 0.5, 0.5))
     free, under = open_room().trace([top]), open_room(roof).trace([top])
     both = (free.ids == 0) & (under.ids == 0)
     assert (under.rgb[both].astype(int).sum(axis=1) < free.rgb[both].astype(int).sum(axis=1) - 60).any()
     table = prepare_object(
         [
-            Part(primitives.box((0.8, 0.8, 0.05)).moved(z=0.5), (0.9, 0.9, 0.9)),
-            Part(primitives.box((0.8, 0.8, 0.02)), (0.9, 0.9, 0.9)),
+            Part(meshes.box((0.8, 0.8, 0.05)).moved(z=0.5), (0.9, 0.9, 0.9)),
+            Part(meshes.box((0.8, 0.8, 0.02)), (0.9, 0.9, 0.9)),
         ]
     )
     traced = open_room(size=128).trace([Movable(table, (0.0, 1.0, 0.0), 0.0)])
@@ -306,7 +306,7 @@ def test_an_object_appears_where_the_camera_projects_it(heading: float) -> None:
     along = np.array([np.sin(heading), np.cos(heading), 0.0])
     right = np.array([np.cos(heading), -np.sin(heading), 0.0])
     place = np.array(pose.eye) + 2.5 * along + 0.4 * right - [0, 0, 0.8]
-    floor = Part(primitives.box((20.0, 20.0, 0.1)).moved(z=-0.1), (0.5, 0.5, 0.5))
+    floor = Part(meshes.box((20.0, 20.0, 0.1)).moved(z=-0.1), (0.5, 0.5, 0.5))
     tracer = Tracer([floor], {}, pose, PLAIN_LIGHT, 128, 1)
     traced = tracer.trace([Movable(block(0.1, 0.1, 0.1), (place[0], place[1], place[2] - 0.05), 0.3)])
     rows, columns = np.nonzero(traced.ids == 0)
@@ -322,7 +322,7 @@ def test_a_point_behind_the_camera_has_a_negative_distance() -> None:
 
 
 def test_yaw_turns_counter_clockwise_seen_from_above() -> None:
-    arm = prepare_object([Part(primitives.box((0.1, 0.1, 0.1)).moved(x=0.5), (0.5, 0.5, 0.5))])
+    arm = prepare_object([Part(meshes.box((0.1, 0.1, 0.1)).moved(x=0.5), (0.5, 0.5, 0.5))])
     corners = Movable(arm, (1.0, 2.0, 3.0), np.pi / 2).box_corners()
     np.testing.assert_allclose(corners.mean(axis=0), [1.0, 2.5, 3.05], atol=1e-5)
 
@@ -330,7 +330,7 @@ def test_yaw_turns_counter_clockwise_seen_from_above() -> None:
 def test_textures_are_multiplied_by_the_color() -> None:
     stripes = np.full((256, 256, 3), 255, np.uint8)
     stripes[:, 128:] = 0
-    part = Part(primitives.box((8.0, 8.0, 0.1)).moved(z=-0.1), (1.0, 0.0, 0.0), "stripes", 0.0)
+    part = Part(meshes.box((8.0, 8.0, 0.1)).moved(z=-0.1), (1.0, 0.0, 0.0), "stripes", 0.0)
     traced = Tracer([part], {"stripes": stripes}, FORWARD, PLAIN_LIGHT, 64, 1).trace([])
     floor = traced.rgb[traced.ids == STATIC_IDS]
     assert floor[:, 1:].max() == 0
@@ -339,13 +339,13 @@ def test_textures_are_multiplied_by_the_color() -> None:
 
 
 def test_an_unknown_texture_is_named_with_what_was_near() -> None:
-    part = Part(primitives.box((1.0, 1.0, 1.0)), (1.0, 1.0, 1.0), "wod")
+    part = Part(meshes.box((1.0, 1.0, 1.0)), (1.0, 1.0, 1.0), "wod")
     with pytest.raises(UserError, match="unknown texture 'wod'.*'wood'"):
         Tracer([part], {"wood": texture("wood")}, FORWARD, PLAIN_LIGHT, 16, 1)
 
 
 def test_wrong_arguments_are_named() -> None:
-    part = Part(primitives.box((1.0, 1.0, 1.0)), (1.0, 1.0, 1.0))
+    part = Part(meshes.box((1.0, 1.0, 1.0)), (1.0, 1.0, 1.0))
     with pytest.raises(UserError, match="'small' is uint8"):
         Tracer([part], {"small": np.zeros((4, 4, 3), np.uint8)}, FORWARD, PLAIN_LIGHT, 16, 1)
     with pytest.raises(UserError, match="supersampling 0"):
@@ -356,7 +356,7 @@ def test_wrong_arguments_are_named() -> None:
 
 def test_a_machine_without_embree_is_told_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "embreex.rtcore_scene", None)
-    spec = importlib.util.spec_from_file_location("embree_without_wheel", embree.__file__)
+    spec = importlib.util.spec_from_file_location("embree_without_wheel", rays.__file__)
     assert spec is not None
     assert spec.loader is not None
     with pytest.raises(UserError, match="embreex.*Linux x86-64.*another backend"):

@@ -10,7 +10,7 @@ import gymnasium
 import numpy as np
 from numpy.typing import NDArray
 
-from rls3_agents import saving, spaces
+from rls3_agents import saving
 from rls3_agents.base import Monitor
 from rls3_registry.errors import UserError
 
@@ -67,12 +67,12 @@ class ScriptedAgent:
     def save(self, directory: Path) -> None:
         if self.action_space is None:
             raise UserError("save: the agent has no state yet; let it learn, or load it, first")
-        state = {"action_space": spaces.describe(self.action_space), "rng": self.rng.bit_generator.state}
+        state = {"action_space": saving.describe_space(self.action_space), "rng": self.rng.bit_generator.state}
         saving.write_header(directory, self.name, {**state, "own": self.own_state()})
 
     def load(self, directory: Path) -> None:
         state = saving.read_header(directory, self.name)
         with saving.restoring(directory):
-            self.action_space = spaces.restore(state["action_space"])
+            self.action_space = saving.restore_space(state["action_space"])
             self.rng.bit_generator.state = state["rng"]
             self.load_own_state(state["own"])

@@ -21,10 +21,10 @@ from rls3_gym.scene.arrangement import Arrangement, check, free_surfaces_at, pla
 from rls3_gym.scene.catalog import load_catalog
 from rls3_gym.scene.layouts import family_names, layouts
 from rls3_gym.scene.natural import natural_proposals
-from rls3_gym.scene.pairs import is_held_out_pair
 from rls3_gym.scene.proposals import arrangement_for_relation, edit_at, random_arrangement, random_points
 from rls3_gym.scene.relations import RELATIONS, Relation, margin_deg
 from rls3_gym.scene.rooms import Layout, Split
+from rls3_gym.scene.splits import is_held_out_pair
 from rls3_gym.stage import FeasibilityRules, Stage
 from rls3_registry.errors import UserError
 

@@ -14,8 +14,7 @@ from rls3_gym.experiment.budget import Budget
 from rls3_gym.experiment.callbacks import RunCallback
 from rls3_gym.experiment.config import ExperimentConfig
 from rls3_gym.experiment.evaluator import Evaluator, Measurer
-from rls3_gym.experiment.recorder import Recorder
-from rls3_gym.experiment.tally import EpisodeTally
+from rls3_gym.experiment.recorder import EpisodeTally, Recorder
 from rls3_gym.runs.checkpoints import save_checkpoint, save_final_vlm
 from rls3_gym.runs.directory import RunDirectory
 from rls3_gym.runs.rows import EndRow, FinetuneRow

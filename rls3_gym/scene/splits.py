@@ -1,12 +1,18 @@
-"""Which layouts a split may use: by layout index, so no layout is ever in two splits.
+"""What training may see: layouts of its split alone, and object pairs that the `test` set does not ask about.
+
+A layout's index decides its split, so no layout is ever in two.
 
 Of a family's layouts the first `train` indices train, the next `validation` validate and the last `test`
-test. Layouts are drawn independently of each other, so the order of the indices carries no meaning.
+test. Layouts are drawn independently of each other, so the order of the indices carries no meaning. And which object
+pairs are kept out of training: a fixed hash of the two names decides, so that a new kind changes no other pair's side,
+and the order of the two makes no difference.
 """
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
+from functools import cache
 
 from rls3_gym.scene.rooms import Split
 
@@ -37,3 +43,14 @@ class SplitSizes:
         """The layout indices of a split, ascending."""
         start = {"train": 0, "validation": self.train, "test": self.train + self.validation}[split]
         return range(start, start + getattr(self, split))
+
+
+HELD_OUT_PAIRS = 0.2
+"""Share of unordered kind pairs kept out of training."""
+
+
+@cache
+def is_held_out_pair(kind_a: str, kind_b: str) -> bool:
+    """Whether captions about these two kinds, in either order, are kept for the `test` set."""
+    digest = hashlib.sha256("|".join(sorted((kind_a, kind_b))).encode()).digest()
+    return int.from_bytes(digest[:4], "big") < HELD_OUT_PAIRS * 2**32

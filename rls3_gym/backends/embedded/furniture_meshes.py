@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from rls3_gym.backends.embedded.mesh import Part
-from rls3_gym.backends.embedded.primitives import cylinder, lathe, sphere, transform
+from rls3_gym.backends.embedded.meshes import Part, cylinder, lathe, sphere, transform
 from rls3_gym.backends.embedded.room_shapes import Kit, cushion, shade, slab
 from rls3_gym.scene.furniture import TYPES, Box
 from rls3_gym.scene.rooms import Color, Layout, Piece

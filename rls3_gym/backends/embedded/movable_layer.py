@@ -9,9 +9,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from rls3_gym.backends.embedded.camera import Camera
-from rls3_gym.backends.embedded.embree import Hits, TriangleScene
-from rls3_gym.backends.embedded.mesh import Float32, Part
+from rls3_gym.backends.embedded.meshes import Float32, Part
+from rls3_gym.backends.embedded.rays import Camera, Hits, TriangleScene
 from rls3_gym.backends.embedded.shading import Lit, Shader, Surfaces
 from rls3_gym.backends.embedded.static_layer import StaticLayer
 

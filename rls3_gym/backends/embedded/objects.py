@@ -10,8 +10,8 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
 import rls3_registry
-from rls3_gym.backends.embedded import primitives
-from rls3_gym.backends.embedded.mesh import Mesh, Part
+from rls3_gym.backends.embedded import meshes
+from rls3_gym.backends.embedded.meshes import Mesh, Part
 from rls3_registry.errors import UserError
 from rls3_registry.validation import check
 
@@ -73,7 +73,7 @@ class _Torus(_Placed):
     radius: _Positive
     tube_radius: _Positive
     arc_deg: _Point = (0.0, 360.0)
-    plane: primitives.Plane = "xy"
+    plane: meshes.Plane = "xy"
     segments: _Segments = 16
 
 
@@ -109,11 +109,11 @@ def build_object(spec: Mapping[str, Any], where: str = "object") -> tuple[Part, 
     surfaces: dict[tuple[_Vector, str | None, float], list[Mesh]] = {}
     for number, part in enumerate(checked.parts):
         try:
-            meshes = _meshes(part)
+            made = _meshes(part)
         except ValueError as error:
             raise UserError(f"{where}: parts.{number}: {error}") from error
-        surfaces.setdefault((part.color, part.texture, part.specular), []).extend(meshes)
-    parts = tuple(Part(primitives.join(meshes), *surface) for surface, meshes in surfaces.items())
+        surfaces.setdefault((part.color, part.texture, part.specular), []).extend(made)
+    parts = tuple(Part(meshes.join(made), *surface) for surface, made in surfaces.items())
     _check_size(checked, parts, where)
     return parts
 
@@ -126,25 +126,25 @@ def load_object(name: str) -> tuple[Part, ...]:
 
 
 def _meshes(part: _AnyPart) -> list[Mesh]:
-    mesh = primitives.transform(_mesh(part), part.translate, part.rotate_deg, part.scale)
+    mesh = meshes.transform(_mesh(part), part.translate, part.rotate_deg, part.scale)
     turns = [360.0 * i / part.around for i in range(part.around)]
-    return [primitives.transform(mesh, rotate_deg=(0.0, 0.0, turn)) for turn in turns]
+    return [meshes.transform(mesh, rotate_deg=(0.0, 0.0, turn)) for turn in turns]
 
 
 def _mesh(part: _AnyPart) -> Mesh:
     match part:
         case _Lathe():
-            return primitives.lathe(part.profile, part.segments, part.smooth)
+            return meshes.lathe(part.profile, part.segments, part.smooth)
         case _Cylinder():
-            return primitives.cylinder(part.radius, part.height, part.top_radius, part.segments)
+            return meshes.cylinder(part.radius, part.height, part.top_radius, part.segments)
         case _Sphere():
-            return primitives.sphere(part.radii, part.segments)
+            return meshes.sphere(part.radii, part.segments)
         case _Box():
-            return primitives.box(part.size)
+            return meshes.box(part.size)
         case _Torus():
-            return primitives.torus(part.radius, part.tube_radius, part.arc_deg, part.plane, part.segments)
+            return meshes.torus(part.radius, part.tube_radius, part.arc_deg, part.plane, part.segments)
         case _Tube():
-            return primitives.tube(part.points, part.radius, part.segments)
+            return meshes.tube(part.points, part.radius, part.segments)
         case _:
             assert_never(part)
 

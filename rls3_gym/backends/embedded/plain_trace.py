@@ -7,10 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from rls3_gym.backends.embedded.camera import Camera
-from rls3_gym.backends.embedded.embree import TriangleScene
-from rls3_gym.backends.embedded.mesh import Float32
+from rls3_gym.backends.embedded.meshes import Float32
 from rls3_gym.backends.embedded.movable_layer import Movable
+from rls3_gym.backends.embedded.rays import Camera, TriangleScene
 from rls3_gym.backends.embedded.shading import Shader, Surfaces, UInt8
 from rls3_gym.backends.embedded.static_layer import BACKDROP, FAR, STATIC_IDS, StaticLayer, resolve
 

@@ -7,8 +7,7 @@ from collections.abc import Iterable
 import numpy as np
 from numpy.typing import NDArray
 
-from rls3_gym.backends.embedded.mesh import Mesh, Part
-from rls3_gym.backends.embedded.primitives import join, transform
+from rls3_gym.backends.embedded.meshes import Mesh, Part, join, transform
 from rls3_gym.scene.furniture import TURNS, Box, Local, local
 from rls3_gym.scene.rooms import Color, Piece
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from rls3_gym.backends.embedded.embree import Hits
-from rls3_gym.backends.embedded.mesh import Float32, Int32, Part
+from rls3_gym.backends.embedded.meshes import Float32, Int32, Part
+from rls3_gym.backends.embedded.rays import Hits
 from rls3_gym.scene.rooms import Light
 from rls3_registry.errors import UserError, unknown
 

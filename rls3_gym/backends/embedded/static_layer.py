@@ -7,9 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from rls3_gym.backends.embedded.camera import Camera
-from rls3_gym.backends.embedded.embree import TriangleScene
-from rls3_gym.backends.embedded.mesh import Float32, Part
+from rls3_gym.backends.embedded.meshes import Float32, Part
+from rls3_gym.backends.embedded.rays import Camera, TriangleScene
 from rls3_gym.backends.embedded.shading import Shader, Surfaces, UInt8, to_bytes
 
 FAR = np.float32(1e4)

@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rls3_gym.backends.embedded import plain_trace
-from rls3_gym.backends.embedded.camera import Camera
-from rls3_gym.backends.embedded.mesh import Float32, Int32, Part
+from rls3_gym.backends.embedded.meshes import Float32, Int32, Part
 from rls3_gym.backends.embedded.movable_layer import Movable, MovableLayer, ObjectGeometry, prepare_object
+from rls3_gym.backends.embedded.rays import Camera
 from rls3_gym.backends.embedded.shading import Shader, Textures, UInt8
 from rls3_gym.backends.embedded.static_layer import STATIC_IDS, StaticLayer, resolve
 from rls3_gym.scene.rooms import CameraPose, Light

@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-
-from rls3_gym.backends.embedded.mesh import Mesh
 
 CREASE = 45.0
 Plane = Literal["xy", "xz", "yz"]
@@ -244,3 +243,42 @@ def _unit(vectors: ArrayLike) -> _Float:
     lengths: _Float = np.linalg.norm(array, axis=-1, keepdims=True)
     unit: _Float = array / np.maximum(lengths, 1e-12)
     return unit
+
+
+Float32 = NDArray[np.float32]
+Int32 = NDArray[np.int32]
+
+
+@dataclass(frozen=True, eq=False)
+class Mesh:
+    """Triangles in meters. `vertices`, `normals` (n, 3) and `uv` (n, 2) float32; `faces` (m, 3) int32.
+
+    `uv` is in texture repeats: a textured surface repeats its texture once per unit.
+    """
+
+    vertices: Float32
+    faces: Int32
+    normals: Float32
+    uv: Float32
+
+    def __post_init__(self) -> None:
+        n = len(self.vertices)
+        if self.normals.shape != (n, 3) or self.uv.shape != (n, 2) or self.faces.shape[1:] != (3,):
+            raise ValueError("vertices, normals, uv and faces of a mesh do not fit together")
+
+    def moved(self, x: float = 0.0, y: float = 0.0, z: float = 0.0) -> Mesh:
+        """The mesh shifted by (x, y, z) meters."""
+        return replace(self, vertices=(self.vertices + np.array([x, y, z], np.float32)).astype(np.float32))
+
+
+@dataclass(frozen=True, eq=False)
+class Part:
+    """A mesh with one surface: base color (sRGB, 0..1), optional texture by name, specular strength 0..1.
+
+    The texture (mean near white) is multiplied by the color.
+    """
+
+    mesh: Mesh
+    color: tuple[float, float, float]
+    texture: str | None = None
+    specular: float = 0.1
