@@ -14,9 +14,9 @@ from torch.nn import functional as F
 from rls3_gym.evalsets.loader import load_set
 from rls3_gym.runs.codec import load_tree, save_tree
 from rls3_gym.vlm.feedback import captions_of, feedback_from_logits, join_feedback, logits_table
+from rls3_gym.vlm.finetune_settings import FineTuneSettings
 from rls3_gym.vlm.finetuner import Finetuner
 from rls3_gym.vlm.loading import load_vlm
-from rls3_gym.vlm.settings import FineTuneSettings
 from rls3_registry.errors import UserError
 from rls3_registry.validation import check
 

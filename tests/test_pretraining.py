@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from rls3_gym.pretraining.captions import (
+from rls3_gym.pretraining.pretraining_captions import (
     COMPARISON_MIN_OFFSET,
     DEPTH_EDGES,
     HEIGHT_EDGES,

@@ -12,9 +12,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from rls3_gym.pretraining.captions import vocabulary_texts
 from rls3_gym.pretraining.card import measure, write_card
 from rls3_gym.pretraining.package import write_model_folder
+from rls3_gym.pretraining.pretraining_captions import vocabulary_texts
 from rls3_gym.pretraining.scenes import SceneTable, draw_scenes
 from rls3_gym.pretraining.train import CONTEXT_LENGTH, Pretraining, PretrainSettings
 from rls3_gym.scene.catalog import load_catalog

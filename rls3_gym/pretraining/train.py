@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from rls3_gym.pretraining.captions import CaptionWriter, Written
+from rls3_gym.pretraining.pretraining_captions import CaptionWriter, Written
 from rls3_gym.pretraining.scenes import GRID, IMAGE_SIZE, SceneTable
 from rls3_gym.vlm.losses import contrastive_loss, hard_negative_loss, same_caption
 from rls3_gym.vlm.open_clip.clip_model import ClipModel

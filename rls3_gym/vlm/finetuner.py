@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from rls3_gym.sample import CaptionItem, decode_items, encode_items
 from rls3_gym.vlm.base import FineTuneReport, Float
-from rls3_gym.vlm.settings import FineTuneSettings
+from rls3_gym.vlm.finetune_settings import FineTuneSettings
 from rls3_registry.errors import SettingError, UserError, unknown
 
 Losses = Callable[[Sequence[CaptionItem], np.random.Generator], Mapping[str, Tensor]]

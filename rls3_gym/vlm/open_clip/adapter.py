@@ -14,11 +14,11 @@ from torch.nn import functional as F
 from rls3_gym.sample import CaptionItem
 from rls3_gym.vlm.base import Feedback, FineTuneReport, Float
 from rls3_gym.vlm.feedback import captions_of, feedback_from_logits, join_feedback, logits_table
+from rls3_gym.vlm.finetune_settings import FineTuneSettings
 from rls3_gym.vlm.finetuner import Finetuner
 from rls3_gym.vlm.losses import contrastive_loss, hard_negative_loss, same_caption
 from rls3_gym.vlm.open_clip.clip_model import FeatureCache
 from rls3_gym.vlm.open_clip.weights import OpenClipSettings, load_clip
-from rls3_gym.vlm.settings import FineTuneSettings
 from rls3_registry.validation import check
 
 LOSSES = ("contrastive", "hard_negative")

@@ -14,9 +14,9 @@ from torch import Tensor
 
 from rls3_gym._compat import torchvision as torchvision_compat
 from rls3_gym.vlm.device import find_device
+from rls3_gym.vlm.finetune_settings import Device
 from rls3_gym.vlm.open_clip.clip_model import ClipModel
 from rls3_gym.vlm.open_clip.tokenizer import CompactTokenizer
-from rls3_gym.vlm.settings import Device
 from rls3_registry.errors import UserError, first_line, unknown
 from rls3_registry.validation import Settings
 
