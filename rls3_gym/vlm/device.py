@@ -8,7 +8,7 @@ from rls3_registry.errors import UserError
 
 
 def find_device(name: str) -> torch.device:
-    """The device that a VLM's YAML names (`rls3_gym.vlm.finetune_settings.Device`). Raises `UserError` when it is not there."""
+    """The device a YAML names (`rls3_gym.vlm.finetune_settings.Device`). Raises `UserError` when it is not there."""
     n_cuda = torch.cuda.device_count() if torch.cuda.is_available() else 0
     has_mps = torch.backends.mps.is_available()
     if name == "auto":
