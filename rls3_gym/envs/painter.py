@@ -14,6 +14,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from rls3_gym.backends.base import Frame
 from rls3_gym.loop.lane import Lane
+from rls3_gym.loop.learning_loop import LearningLoop
 from rls3_gym.sample import Sample
 from rls3_gym.scene.arrangement import Arrangement, Reason
 from rls3_gym.vlm.base import VLM, Feedback
@@ -116,12 +117,17 @@ class Display:
         self._painter = Painter()
         self._window: Window | None = None
 
-    def render(self, lane: Lane, vlm: VLM, steps_per_episode: int) -> NDArray[np.uint8] | None:
-        """The picture in the mode `rgb_array`; in the mode `human` it is shown, and None returned."""
+    def follow(self, loop: LearningLoop) -> None:
+        """In the mode `human` show every step, as Gymnasium asks for; nothing in the others."""
+        if self.render_mode == "human":
+            self.render(loop)
+
+    def render(self, loop: LearningLoop) -> NDArray[np.uint8] | None:
+        """The picture of the first lane in the mode `rgb_array`; in the mode `human` it is shown, and None returned."""
         if self.render_mode is None:
             gymnasium.logger.warn("render() does nothing without a render_mode; make the environment with one")
             return None
-        picture = self._painter.draw(lane, vlm, steps_per_episode)
+        picture = self._painter.draw(loop.lanes[0], loop.scheduler.vlm, loop.settings.steps_per_episode)
         if self.render_mode == "rgb_array":
             return picture
         if self._window is None:

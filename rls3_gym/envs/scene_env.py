@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Collection, Mapping
-from dataclasses import replace
 from typing import Any
 
 import gymnasium
@@ -165,16 +163,15 @@ class RLS3SceneEnv(gymnasium.Env[Any, Any]):
         if seed is not None or not self.loop.begun:
             self.loop.begin_experiment([self.np_random])
         info = self.loop.begin_episode(arrangement=arrangement)
-        self._show()
+        self._display.follow(self.loop)
         return self.observation(), info
 
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
         """One step of the loop: decode, place, capture, caption, pay; at the episode's end ask the VLM, and at the
         round's end teach it."""
-        if not self.loop.begun:
-            raise gymnasium.error.ResetNeeded("there is no episode: call reset() before step()")
+        self.loop.check_begun()
         taken = self.loop.step({0: self.action_view.decode(action, self.loop.lanes[0])})[0]
-        self._show()
+        self._display.follow(self.loop)
         return self.observation(), taken.reward, False, taken.ended, taken.info
 
     def preview(self, action: Any) -> dict[str, Any]:
@@ -182,9 +179,8 @@ class RLS3SceneEnv(gymnasium.Env[Any, Any]):
 
         Nothing is counted, the experiment's generators stay where they are, and the VLM is not asked.
         """
-        if not self.loop.begun:
-            raise gymnasium.error.ResetNeeded("there is no episode: call reset() before preview()")
-        aside = replace(self.loop.lanes[0], rng=copy.deepcopy(self.np_random))
+        self.loop.check_begun()
+        aside = self.loop.lanes[0].aside()
         return aside.preview(self.action_view.decode(action, aside))
 
     def action_masks(self) -> NDArray[np.bool_]:
@@ -213,11 +209,7 @@ class RLS3SceneEnv(gymnasium.Env[Any, Any]):
 
     def render(self) -> Any:
         """`rgb_array`: (392, 320, 3) uint8. `human`: shows it in a window, returns None."""
-        return self._display.render(self.loop.lanes[0], self.scheduler.vlm, self.settings.steps_per_episode)
-
-    def _show(self) -> None:
-        if self.render_mode == "human":
-            self.render()
+        return self._display.render(self.loop)
 
     def close(self) -> None:
         """Free the backend and the window. Closing twice is fine."""

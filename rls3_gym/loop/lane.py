@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import Any
 
@@ -130,6 +131,10 @@ class Lane:
             self.proposals = self.stage.proposals(self.rng, k)
         else:
             self.relations = self.stage.relation_pool(self.rng)
+
+    def aside(self) -> Lane:
+        """The same lane with a copy of its generator, to draw from without changing what comes next."""
+        return replace(self, rng=copy.deepcopy(self.rng))
 
     def preview(self, edit: Edit | None) -> dict[str, Any]:
         """What an edit would give: `feasible`, `reason`, `caption`, `relation` (its label). Nothing is counted and

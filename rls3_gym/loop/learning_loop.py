@@ -129,6 +129,11 @@ class LearningLoop:
         """Whether an experiment is under way."""
         return self._begun
 
+    def check_begun(self) -> None:
+        """Raises `gymnasium.error.ResetNeeded` before the first experiment."""
+        if not self._begun:
+            raise ResetNeeded("nothing has begun: call reset() first")
+
     def begin_experiment(self, rngs: Sequence[np.random.Generator]) -> None:
         """The VLM as it was given, an empty batch, all counters zero.
 
@@ -166,9 +171,10 @@ class LearningLoop:
 
         Raises `gymnasium.error.ResetNeeded` for a lane whose episode is over.
         """
+        self.check_begun()
         for number in edits:
-            if not self._begun or self.lanes[number].episode.step >= self.settings.steps_per_episode:
-                raise ResetNeeded("the episode is over, or none has begun: call reset() before step()")
+            if self.lanes[number].episode.step >= self.settings.steps_per_episode:
+                raise ResetNeeded("the episode is over: call reset() before step()")
         outcomes = {number: self._carry_out(number, edit) for number, edit in edits.items()}
         verdicts = self._verdicts(outcomes)
         pay = {number: self._pay(number, outcomes[number], verdicts.get(number)) for number in edits}
@@ -252,8 +258,7 @@ class LearningLoop:
 
         Raises `gymnasium.error.ResetNeeded` before the first experiment.
         """
-        if not self._begun:
-            raise ResetNeeded("there is no state before the first reset()")
+        self.check_begun()
         return {
             "lanes": [lane.state() for lane in self.lanes],
             "scheduler": self.scheduler.state(),
