@@ -16,7 +16,7 @@ import rls3_registry
 from rls3_agents.algorithms import VIEWS_BY_SPACE, Algorithm
 from rls3_agents.base import AGENTS, choose_view, make_agent
 from rls3_agents.samplers.random import RandomAgent
-from rls3_agents.saving import describe, restore
+from rls3_agents.saving import describe_space, restore_space
 from rls3_agents.sb3.sb3_algorithms import ALGORITHMS as SB3_ALGORITHMS
 from rls3_agents.sb3.sb3_algorithms import DqnSettings
 from rls3_agents.tianshou.tianshou_algorithms import ALGORITHMS as TIANSHOU_ALGORITHMS
@@ -251,4 +251,4 @@ def test_a_saved_agent_is_not_taken_for_another(tmp_path: Path) -> None:
     ],
 )
 def test_a_space_survives_being_written_as_json(space: gymnasium.Space[Any]) -> None:
-    assert restore(describe(space)) == space
+    assert restore_space(describe_space(space)) == space
