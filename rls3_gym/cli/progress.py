@@ -13,7 +13,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedCo
 
 from rls3_gym.experiment.callbacks import RunCallback
 from rls3_gym.experiment.config import ExperimentConfig
-from rls3_gym.runs.rows import EndRow, EpisodeRow, EvaluationRow, FinetuneRow
+from rls3_gym.runs.rows import EndRow, EpisodeRow, EvaluationRow, FinetuneRow, LifeRow
 
 
 class _Live:
@@ -57,6 +57,7 @@ class RunProgress(_Live, RunCallback):
         self._begun: tuple[float, float] | None = None
         """Time and share of the budget when the clock of the estimate began."""
         self._share = 0.0
+        self._life = 1
 
     def run_begun(self, directory: Path, resumed: bool) -> None:
         config = self._config
@@ -86,6 +87,16 @@ class RunProgress(_Live, RunCallback):
             f"pairwise {accuracy} on {row.set}  {self.time_left()}".rstrip()
         )
 
+    def life_ended(self, row: LifeRow) -> None:
+        self._life = row.life + 1
+        name = self._config.evaluation.sets[0]
+        accuracy = row.pairwise_accuracy[name]
+        told = "unknown" if accuracy is None else f"{accuracy:.1%}"
+        self.note(
+            f"life {row.life} of {self._config.lives}: {row.n_trained:,} trained, pairwise {told} on {name}; "
+            f"the VLM begins anew  {self.time_left()}".rstrip()
+        )
+
     def run_ended(self, row: EndRow, early_stopped: bool) -> None:
         if early_stopped:
             self.note("early stopping: the validation score no longer rises")
@@ -113,7 +124,7 @@ class RunProgress(_Live, RunCallback):
             shares.append(row.n_generated / budget.n_generated)
         if budget.rounds is not None:
             shares.append(row.episode / (budget.rounds * self._config.environment.episodes_per_round))
-        return min(1.0, max(shares))
+        return (self._life - 1 + min(1.0, max(shares))) / self._config.lives
 
 
 class PhaseProgress(_Live):

@@ -6,13 +6,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from rls3_gym.runs.rows import EndRow, EpisodeRow, EvaluationRow, FinetuneRow
+from rls3_gym.runs.rows import EndRow, EpisodeRow, EvaluationRow, FinetuneRow, LifeRow
 
 
 class RunCallback:
     """Follows a run. Every method does nothing until a subclass overrides it.
 
-    The monitor calls its callbacks in order, the recorder first: what a callback is told has been written already.
+    The monitor calls its callbacks in order, the recorder first: what a callback is told has been written already. Of
+    the lives before the last, the recorder is told the end alone.
     """
 
     def run_begun(self, directory: Path, resumed: bool) -> None:
@@ -32,6 +33,9 @@ class RunCallback:
 
     def evaluated(self, row: EvaluationRow) -> None:
         """The VLM was measured on one set."""
+
+    def life_ended(self, row: LifeRow) -> None:
+        """The VLM begins anew, and all counts with it; the agent keeps what it has learned."""
 
     def run_ended(self, row: EndRow, early_stopped: bool) -> None:
         """The run is complete."""

@@ -110,6 +110,9 @@ class ExperimentConfig(BaseModel):
     evaluation: EvaluationConfig = EvaluationConfig()
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
     """Fixes everything that is drawn: scenes, agent, the share that trains, the order of training."""
+    lives: Positive = 1
+    """How often the agent meets the VLM as it was at first, keeping what it has learned, with the whole budget each
+    time. The last life is the one that counts; of the others the end alone is recorded."""
     output: str = "runs"
     """Folder that holds the run directories, relative to where the command is run."""
     images_per_round: Annotated[int, Field(ge=0)] = 24

@@ -7,6 +7,7 @@ from time import perf_counter
 from typing import Any, SupportsFloat
 
 import gymnasium
+import numpy as np
 
 from rls3_agents.base import SamplerAgent
 from rls3_gym.envs.scene_env import RLS3SceneEnv
@@ -17,7 +18,7 @@ from rls3_gym.experiment.evaluator import Evaluator, Measurer
 from rls3_gym.experiment.recorder import EpisodeTally, Recorder
 from rls3_gym.runs.checkpoints import save_checkpoint, save_final_vlm
 from rls3_gym.runs.directory import RunDirectory
-from rls3_gym.runs.rows import EndRow, FinetuneRow
+from rls3_gym.runs.rows import EndRow, FinetuneRow, LifeRow
 from rls3_gym.vlm.base import VLM
 
 
@@ -38,11 +39,16 @@ class RunMonitor:
         self._config = config
         self._directory = directory
         self._env = env
+        self.life: int = part.get("life", 1)
+        """How often the VLM has begun."""
+        self._steps_before: int = part.get("steps_before", 0)
+        """Steps in earlier lives."""
         self._budget = Budget(config.budget, part.get("budget"))
+        self._measurer = measurer
         self._evaluator = Evaluator(measurer, config.evaluation.every, part.get("measured"))
         self._recorder = Recorder(config, directory, part.get("recorder"))
         self._tally = EpisodeTally(**part.get("tally", {}))
-        self._callbacks = (self._recorder, *callbacks)
+        self._others = tuple(callbacks)
         self._started = perf_counter()
         self._stop_asked = False
         self._stopped = False
@@ -52,7 +58,7 @@ class RunMonitor:
     def check(directory: RunDirectory, state: Mapping[str, Any]) -> None:
         """Raise `UserError`, or what a state of another form makes Python raise, unless the run in a directory can go
         on from the `state` of a monitor. Changes nothing."""
-        missing = {"budget", "measured", "tally", "recorder"} ^ state.keys()
+        missing = {"life", "steps_before", "budget", "measured", "tally", "recorder"} ^ state.keys()
         if missing:
             raise KeyError(*sorted(missing))
         Recorder.check(directory, state["recorder"])
@@ -70,7 +76,8 @@ class RunMonitor:
         if self._budget.counts["round"] > self._saved_round or (asked and not self._stopped):
             config = self._config.model_dump(mode="json")
             state = {"config": config, "environment": self._env.state(), "monitor": self.state()}
-            save_checkpoint(self._directory.checkpoints, self._budget.counts["n_steps"], state, agent.save)
+            steps = self._steps_before + self._budget.counts["n_steps"]
+            save_checkpoint(self._directory.checkpoints, steps, state, agent.save)
             self._saved_round = self._budget.counts["round"]
         self._stopped = asked
 
@@ -78,8 +85,8 @@ class RunMonitor:
 
     @property
     def complete(self) -> bool:
-        """Whether the budget is spent, or early stopping has ended the teaching."""
-        return self._budget.complete
+        """Whether the budget of the last life is spent, or early stopping has ended its teaching."""
+        return self._in_last_life and self._budget.complete
 
     @property
     def stopped(self) -> bool:
@@ -102,7 +109,28 @@ class RunMonitor:
     def close(self) -> None:
         self._recorder.close()
 
-    # What the environment tells
+    # What the environment asks and tells
+
+    @property
+    def seed(self) -> int:
+        """Of this life's experiment: the last life has the configuration's own, as a run of one life has."""
+        if self._in_last_life:
+            return self._config.seed
+        return int(np.random.SeedSequence([self._config.seed, self.life]).generate_state(1)[0])
+
+    def next_life(self) -> bool:
+        """Begin the next life if the budget of this one is spent and there is another; says whether it did."""
+        if self._in_last_life or not self._budget.complete:
+            return False
+        accuracy = {row.set: row.pairwise_accuracy for row in self._measurer.rows(self._vlm, self._budget.counts)}
+        ended = LifeRow.model_validate({"life": self.life, **self._budget.counts, "pairwise_accuracy": accuracy})
+        for callback in (self._recorder, *self._others):
+            callback.life_ended(ended)
+        self._steps_before += self._budget.counts["n_steps"]
+        self._budget = Budget(self._config.budget)
+        self._saved_round = 0
+        self.life += 1
+        return True
 
     def episode_begun(self, first: bool) -> None:
         """The environment was reset; before the first episode of the experiment the VLM is measured."""
@@ -134,6 +162,8 @@ class RunMonitor:
     def state(self) -> dict[str, Any]:
         """What a continued run needs: what is spent and written, and the current episode."""
         return {
+            "life": self.life,
+            "steps_before": self._steps_before,
             "budget": self._budget.state(),
             "measured": self._evaluator.measured,
             "tally": self._tally.as_dict(),
@@ -141,11 +171,20 @@ class RunMonitor:
         }
 
     @property
+    def _in_last_life(self) -> bool:
+        return self.life == self._config.lives
+
+    @property
+    def _callbacks(self) -> tuple[RunCallback, ...]:
+        """Who is told what happens now: the recorder only in the last life."""
+        return (self._recorder, *self._others) if self._in_last_life else self._others
+
+    @property
     def _vlm(self) -> VLM:
         return self._env.scheduler.vlm
 
     def _measure_if_due(self, last: bool = False) -> None:
-        if self._evaluator.due(self._budget.counts["round"], last):
+        if self._in_last_life and self._evaluator.due(self._budget.counts["round"], last):
             for row in self._evaluator.measure(self._vlm, self._budget.counts):
                 for callback in self._callbacks:
                     callback.evaluated(row)
@@ -159,18 +198,19 @@ def _finetune_row(counts: Mapping[str, int], report: Mapping[str, Any]) -> Finet
 class MonitoredEnv(gymnasium.Wrapper[Any, Any, Any, Any]):
     """The environment as agents get it: each step is reported to the monitor, and only the experiment's seed counts."""
 
-    def __init__(self, env: RLS3SceneEnv, monitor: RunMonitor, seed: int | None) -> None:
-        """`seed` begins the experiment at the first reset; None: it is under way already."""
+    def __init__(self, env: RLS3SceneEnv, monitor: RunMonitor, under_way: bool) -> None:
+        """`under_way`: the experiment was continued, so that the first reset begins none."""
         super().__init__(env)
         self._monitor = monitor
-        self._seed = seed
+        self._under_way = under_way
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
-        """Start the next episode. `seed` is not passed on: libraries seed environments as they like, and here a seed
-        would start a new experiment."""
-        seed, self._seed = self._seed, None
-        observation, info = self.env.reset(seed=seed, options=options)
-        self._monitor.episode_begun(first=seed is not None)
+        """Start the next episode, or the next life. `seed` is not passed on: libraries seed environments as they like,
+        and here a seed would start a new experiment."""
+        begins = self._monitor.next_life() or not self._under_way
+        self._under_way = True
+        observation, info = self.env.reset(seed=self._monitor.seed if begins else None, options=options)
+        self._monitor.episode_begun(first=begins)
         return observation, info
 
     def step(self, action: Any) -> tuple[Any, SupportsFloat, bool, bool, dict[str, Any]]:

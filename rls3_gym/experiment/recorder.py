@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from rls3_gym.experiment.callbacks import RunCallback
 from rls3_gym.experiment.config import ExperimentConfig
 from rls3_gym.runs.directory import RunDirectory
-from rls3_gym.runs.rows import EndRow, EpisodeRow, EvaluationRow, FinetuneRow, JsonLines, SampleRow
+from rls3_gym.runs.rows import EndRow, EpisodeRow, EvaluationRow, FinetuneRow, JsonLines, LifeRow, SampleRow
 from rls3_gym.sample import Sample
 from rls3_gym.scene.relations import RELATIONS, Term
 
@@ -123,6 +123,9 @@ class Recorder(RunCallback):
         self._metrics.append(row)
 
     def evaluated(self, row: EvaluationRow) -> None:
+        self._metrics.append(row)
+
+    def life_ended(self, row: LifeRow) -> None:
         self._metrics.append(row)
 
     def run_ended(self, row: EndRow, early_stopped: bool) -> None:

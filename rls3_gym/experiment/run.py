@@ -171,7 +171,7 @@ def _carry_out(
     for callback in callbacks:
         callback.run_begun(directory.path, resumed=saved is not None)
     monitor = RunMonitor(config, directory, env, parts.measurer, callbacks, saved)
-    watched = MonitoredEnv(env, monitor, config.seed if saved is None else None)
+    watched = MonitoredEnv(env, monitor, under_way=saved is not None)
 
     def ask() -> None:
         note("stopping: saving at the next safe point (Ctrl-C again: end now, keep the last checkpoint)")

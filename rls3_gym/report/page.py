@@ -10,7 +10,7 @@ import yaml
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from rls3_gym.report.accuracy import accuracy_figures
-from rls3_gym.report.figures import FigureItem, loop_figures, sample_figures
+from rls3_gym.report.figures import FigureItem, loop_figures, percent, sample_figures
 from rls3_gym.report.gallery import NOTE, shots_by_round
 from rls3_gym.runs.directory import RunDirectory, write_text
 from rls3_gym.runs.run_data import RunData, read_run
@@ -161,6 +161,9 @@ def _facts(run: RunData) -> list[tuple[str, str]]:
             facts.append(("backend", rows[0].backend))
     for name, of_set in run.metrics.evaluations.items():
         facts.append((f"set {name}", f"{of_set[0].n:,} items, hash {of_set[0].set_hash}"))
+    for life in run.metrics.lives:
+        reached = ", ".join(f"{name} {percent(value)}" for name, value in life.pairwise_accuracy.items())
+        facts.append((f"life {life.life}", f"{life.n_trained:,} trained, then {reached}; the VLM began anew after it"))
     if run.command:
         facts.append(("command", run.command))
     return facts

@@ -1,6 +1,6 @@
 """The rows of a run's logs: what each holds, and the one place that writes and reads them.
 
-`metrics.jsonl` holds four classes of rows, named by their key `row`; `samples/samples.jsonl` holds one. JSON has no
+`metrics.jsonl` holds five classes of rows, named by their key `row`; `samples/samples.jsonl` holds one. JSON has no
 NaN: the mean of nothing (the accuracy of an episode without samples) is null in the file and None here.
 """
 
@@ -116,6 +116,21 @@ class EvaluationRow(Row):
     evaluate_seconds: float
 
 
+class LifeRow(Row):
+    """The end of a life that is not the last: what the agent had taught the VLM, which now begins anew."""
+
+    row: Literal["life"] = "life"
+    life: int
+    """1 for the first."""
+    round: int
+    n_generated: int
+    n_trained: int
+    n_steps: int
+    """Counts of this life alone."""
+    pairwise_accuracy: dict[str, float | None]
+    """By set."""
+
+
 class EndRow(Row):
     """The run is complete: the counts at its end."""
 
@@ -174,11 +189,12 @@ class SampleRow(Row):
     """By slot: share of an object's own pixels that are seen, and how many those are."""
 
 
-MetricsRow = EpisodeRow | FinetuneRow | EvaluationRow | EndRow
+MetricsRow = EpisodeRow | FinetuneRow | EvaluationRow | LifeRow | EndRow
 METRICS_ROWS: dict[str, type[MetricsRow]] = {
     "episode": EpisodeRow,
     "finetune": FinetuneRow,
     "evaluation": EvaluationRow,
+    "life": LifeRow,
     "end": EndRow,
 }
 """The classes of `metrics.jsonl` by the value of their key `row`."""
@@ -203,6 +219,11 @@ class Metrics:
         return self._of(FinetuneRow)
 
     @cached_property
+    def lives(self) -> tuple[LifeRow, ...]:
+        """Those before the last, which all other rows are about."""
+        return self._of(LifeRow)
+
+    @cached_property
     def evaluations(self) -> dict[str, tuple[EvaluationRow, ...]]:
         """By set, in the order of the experiment's configuration."""
         found = self._of(EvaluationRow)
@@ -217,7 +238,7 @@ class Metrics:
     @property
     def counts(self) -> dict[str, int]:
         """`round`, `n_generated`, `n_trained` and `n_steps` at the last row."""
-        last = next((row for row in reversed(self.rows) if not isinstance(row, FinetuneRow)), None)
+        last = next((row for row in reversed(self.rows) if not isinstance(row, FinetuneRow | LifeRow)), None)
         counted = {
             key: 0 if last is None else int(getattr(last, key)) for key in ("n_generated", "n_trained", "n_steps")
         }
@@ -263,7 +284,7 @@ class JsonLines:
 def read_metrics(path: Path) -> Metrics:
     """The rows of a `metrics.jsonl`, of a run that is complete or still going.
 
-    Raises `UserError` naming file, line and key for a row that is none of the four, or when the file can't be read.
+    Raises `UserError` naming file, line and key for a row that is none of these, or when the file can't be read.
     """
     rows: list[MetricsRow] = []
     for where, content in _lines(path):
