@@ -91,8 +91,13 @@ def curves_figure(arms: Arms, analysis: Analysis) -> Figure:
         handles, labels = panels[0][0].get_legend_handles_labels()
         if len(labels) < len(arms):  # arms that never fine-tune have no curve over what they trained on
             handles, labels = panels[0][-1].get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside lower center", ncols=max(1, min(len(labels), 6)))
+        figure.legend(handles, labels, loc="outside lower center", ncols=_columns(labels))
         return figure
+
+
+def _columns(labels: Sequence[str]) -> int:
+    """Columns of a legend, so that long names stay within the figure's width of about 130 letters."""
+    return max(1, min(len(labels), 6, 130 // (8 + max(map(len, labels), default=0))))
 
 
 Line = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
