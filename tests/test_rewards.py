@@ -247,6 +247,8 @@ def test_a_centered_reward_pays_what_a_sample_is_worth_above_the_mean_of_the_cho
     for reward in (centered, uncentered):
         for _ in range(50):
             reward.episode_reward([hard, easy], feedback([hard, easy], [False, True]))
+            for sample in (hard, easy):  # the scale follows what is made: let it settle
+                reward.step_reward(sample, None, None)
     choice = np.array([hard.relation.index, easy.relation.index, easy.relation.index, cell(Term.ABOVE)])
     paid, worth = [
         [r.step_reward(s, None, c) for s in (hard, easy)] for r, c in ((centered, choice), (uncentered, None))
@@ -266,3 +268,17 @@ def test_rarity_pays_what_is_seldom_made_whatever_the_vlm_says() -> None:
         reward.episode_reward([often], feedback([often], 0.0))
         reward.step_reward(often, None, None)
     assert reward.step_reward(of_cell(Term.ABOVE), None, None) > 2 * reward.step_reward(often, None, None)
+
+
+def test_captions_of_a_length_can_be_worth_less() -> None:
+    where, spec = REWARDS.find("rarity")
+    rule = spec.settings | {"centered": False, "length_weights": [0.5, 1, 2]}
+    weighted = REWARDS.build(where, spec, rule, steps_per_episode=32, guide=lambda: ())
+    short, middle = of_cell(Term.LEFT), of_cell(Term.LEFT, Term.FRONT)
+    long = of_cell(Term.LEFT, Term.FRONT, Term.ABOVE)
+    paid = [weighted.step_reward(sample, None, None) for sample in (short, middle, long)]
+    same = plain("rarity")
+    unweighted = [same.step_reward(sample, None, None) for sample in (short, middle, long)]
+    assert np.divide(paid, unweighted) == pytest.approx([0.5, 1, 2])
+    with pytest.raises(UserError, match="length_weights"):
+        REWARDS.build(where, spec, spec.settings | {"length_weights": [1, 2]}, steps_per_episode=32, guide=lambda: ())

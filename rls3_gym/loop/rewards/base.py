@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Protocol
+from typing import Annotated, Any, ClassVar, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -182,6 +182,10 @@ def shares_of_mean(per_cell: Float, floor: float, frequency: Float | None = None
     return np.minimum(REWARD_CAP, MEAN_REWARD * positive / max(floor, mean))
 
 
+Weight = Annotated[float, Field(ge=0, le=10)]
+_LENGTHS = np.array([len(relation.terms) for relation in RELATIONS])
+
+
 class CellRewardSettings(Settings):
     """Of a reward that pays by relation cell."""
 
@@ -189,6 +193,8 @@ class CellRewardSettings(Settings):
     """Whether a sample is paid what it is worth above an ordinary one, so that being feasible does not outbid being
     worth something. The ordinary worth is the mean over the proposals the edit was chosen from; where there were none,
     `MEAN_REWARD`."""
+    length_weights: Annotated[tuple[Weight, Weight, Weight], Field(strict=False)] = (1.0, 1.0, 1.0)
+    """What a cell's worth is multiplied by when its caption has one, two or three terms."""
 
 
 class CellReward(SilentReward):
@@ -201,7 +207,7 @@ class CellReward(SilentReward):
         raise NotImplementedError
 
     def step_reward(self, sample: Sample, feedback: Feedback | None, choice: Cells | None) -> float:
-        worth = self.worth()
+        worth = self.worth() * np.take(self.settings.length_weights, _LENGTHS - 1)
         ordinary = 0.0
         if self.settings.centered:
             ordinary = MEAN_REWARD if choice is None else float(worth[choice].mean())
