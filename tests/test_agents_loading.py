@@ -146,7 +146,7 @@ def test_an_agent_says_which_spaces_it_needs() -> None:
     for name in ("sb3/sac", "tianshou/sac"):
         with pytest.raises(UserError, match=rf"{name.replace('/', ' ')} acts in Box, not in Discrete\(2\)"):
             make_agent(name, seed=0).learn(env, Until(env, 1))
-    pictures = RLS3SceneEnv(observation="pixels")
+    pictures = RLS3SceneEnv(action_view="preference", observation="pixels")
     for name in ("sb3/crossq", "tianshou/sac"):
         with pytest.raises(UserError, match="flat observations.*use 'state'"):
             make_agent(name, seed=0).learn(pictures, Until(env, 1))

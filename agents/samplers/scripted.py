@@ -28,7 +28,8 @@ class ScriptedAgent:
         self.observation: Any = None
         """What the agent sees now. One whose rule depends on it saves it in `own_state`."""
         self.masks: Callable[[], NDArray[np.bool_]] | None = None
-        """Tells which numbered actions are known to be feasible; None outside `learn`."""
+        """Tells which numbered actions are known to be feasible; None outside `learn`, and where the environment does not
+        say."""
 
     def choose(self, space: gymnasium.Space[Any]) -> Any:
         """The next action, an element of `space`."""
@@ -48,7 +49,8 @@ class ScriptedAgent:
         if self.action_space is None:
             self.observation, _ = env.reset()
         self.action_space = env.action_space
-        self.masks = env.get_wrapper_attr("action_masks")
+        if env.has_wrapper_attr("action_masks"):
+            self.masks = env.get_wrapper_attr("action_masks")
         while not monitor.done:
             self.observation, _, terminated, truncated, info = env.step(self.choose(env.action_space))
             self.on_step(info)
