@@ -28,7 +28,7 @@ class ScriptedAgent:
         self.observation: Any = None
         """What the agent sees now. One whose rule depends on it saves it in `own_state`."""
         self.masks: Callable[[], NDArray[np.bool_]] | None = None
-        """Tells which numbered actions are known to be feasible; None outside `learn`, or where an environment has none."""
+        """Tells which numbered actions are known to be feasible; None outside `learn`, or where nothing tells."""
 
     def choose(self, space: gymnasium.Space[Any]) -> Any:
         """The next action, an element of `space`."""
