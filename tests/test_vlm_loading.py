@@ -139,7 +139,7 @@ def test_auto_is_the_best_device_that_is_there(monkeypatch):
 
 def test_naming_and_describing_vlms_brings_no_torch():
     code = (
-        "import sys; from rls3_gym.vlm import base, feedback, loading, settings; "
+        "import sys; from rls3_gym.vlm import base, feedback, finetune_settings, loading; "
         "assert base.VLMS.find('tiny')[1].plugin == 'open_clip'; "
         "print([name for name in ('torch', 'open_clip') if name in sys.modules])"
     )
