@@ -31,8 +31,9 @@ from numpy.typing import NDArray
 from rls3_agents.base import SamplerAgent, make_agent
 from rls3_gym.envs.scene_env import RLS3SceneEnv
 from rls3_gym.evalsets.builder import cell_counts
+from rls3_gym.loop.cells import ANTONYMS, Cells
 from rls3_gym.loop.lane import Lane
-from rls3_gym.loop.rewards.base import ANTONYMS, CellReward, CellRewardSettings, Cells
+from rls3_gym.loop.rewards.base import CellReward, CellRewardSettings
 from rls3_gym.loop.running_mean import RunningMean
 from rls3_gym.sample import CaptionItem, Sample
 from rls3_gym.scene.relations import RELATIONS
@@ -220,9 +221,11 @@ def best_action(view: str, lane: Lane, worth: Float, rng: np.random.Generator) -
     if view == "select":
         return row
     if view == "preference":
-        from rls3_gym.envs.views import proposal_features
+        from rls3_gym.envs.views import FEATURES, RELATION_FEATURES, proposal_features
 
-        return proposal_features(proposals)[row].astype(np.float32)
+        weights = np.zeros(FEATURES, np.float32)
+        weights[:RELATION_FEATURES] = proposal_features(proposals, lane.cells)[row, :RELATION_FEATURES]
+        return weights
     edit, stage = proposals.edits[row], lane.stage
     x0, x1, y0, y1 = stage.arrangement.layout.stage
     from rls3_gym.scene.proposals import container

@@ -8,13 +8,14 @@ from typing import Any
 import gymnasium
 import numpy as np
 import pytest
-from env_parts import make_env
+from env_parts import feedback, make_env, samples
 from gymnasium import spaces
 from scipy.stats import chi2_contingency
 
 from rls3_gym.envs.observations import StateView
 from rls3_gym.envs.settings import EnvironmentSettings
-from rls3_gym.envs.views import FEATURES, VIEWS, ActionView, RelationView, proposal_features
+from rls3_gym.envs.views import FEATURES, RELATION_FEATURES, VIEWS, ActionView, RelationView, proposal_features
+from rls3_gym.loop.cells import ANTONYMS, CellRecord
 from rls3_gym.loop.lane import Lane
 from rls3_gym.scene.arrangement import Reason, place
 from rls3_gym.scene.natural import Proposals
@@ -24,7 +25,7 @@ from rls3_registry.errors import UserError
 
 @pytest.fixture(scope="module")
 def env() -> gymnasium.Env:
-    env = make_env(observation="dict").unwrapped
+    env = make_env(observation="dict", proposals=8).unwrapped
     env.reset(seed=11)
     return env
 
@@ -35,7 +36,7 @@ def lane(env: gymnasium.Env) -> Lane:
 
 
 def make_view(name: str, lane: Lane, **settings: Any) -> ActionView:
-    return VIEWS[name](lane.stage.kinds, EnvironmentSettings(action_view=name, **settings))
+    return VIEWS[name](lane.stage.kinds, EnvironmentSettings(action_view=name, proposals=8, **settings))
 
 
 def test_the_corners_of_the_box_are_the_corners_of_the_stage(lane: Lane) -> None:
@@ -91,7 +92,7 @@ def test_a_multi_discrete_action_names_a_cell_of_the_floor_plan(lane: Lane) -> N
 
 def test_a_preference_makes_the_proposal_that_fits_it_best(lane: Lane) -> None:
     view = make_view("preference", lane)
-    features = proposal_features(lane.proposals)
+    features = proposal_features(lane.proposals, lane.cells)
     assert features.shape == (8, FEATURES)
     rng = np.random.default_rng(3)
     for _ in range(50):
@@ -103,7 +104,7 @@ def test_a_preference_makes_the_proposal_that_fits_it_best(lane: Lane) -> None:
 def test_every_relation_cell_can_be_asked_for_by_a_preference() -> None:
     """Its own features are the weights under which it scores highest of all cells, and no other scores as high."""
     cells = np.arange(len(RELATIONS))
-    features = proposal_features(proposals_of(cells))
+    features = proposal_features(proposals_of(cells), CellRecord())[:, :RELATION_FEATURES]
     scores = features @ features.T
     assert (scores.argmax(axis=1) == cells).all()
     assert (np.sort(scores, axis=1)[:, -1] > np.sort(scores, axis=1)[:, -2] + 0.1).all()
@@ -114,9 +115,23 @@ def test_uniform_preferences_favor_no_caption_length() -> None:
     lengths = np.array([relation.complexity for relation in RELATIONS])
     drawn = np.array([rng.choice(np.flatnonzero(lengths == n)) for n in (1, 2, 3)] * 3000).reshape(3000, 3)
     weights = rng.uniform(-1, 1, (3000, FEATURES))
-    picks = [int((proposal_features(proposals_of(c)) @ w).argmax()) for c, w in zip(drawn, weights, strict=True)]
+    record = CellRecord()
+    features = [proposal_features(proposals_of(c), record) for c in drawn]
+    picks = [int((f @ w).argmax()) for f, w in zip(features, weights, strict=True)]
     shares = np.bincount(picks, minlength=3) / 3000
     assert (np.abs(shares - 1 / 3) < 0.04).all(), shares
+
+
+def test_the_last_two_features_tell_how_seldom_a_cell_was_made_and_how_wrong_the_vlm_is_there() -> None:
+    made, record = samples()[0], CellRecord()
+    for _ in range(60):
+        record.count(made)
+        record.judge([made], feedback([made], 0.0))
+    cells = np.arange(len(RELATIONS))
+    scarcity, error = proposal_features(proposals_of(cells), record)[:, RELATION_FEATURES:].T
+    assert scarcity.argmin() == made.relation.index and error[made.relation.index] == error.max() > 0
+    assert (np.abs([scarcity, error]) <= 1).all()
+    assert error[ANTONYMS[made.relation.index] == 0] == pytest.approx(0.0)
 
 
 def proposals_of(cells: np.ndarray) -> Any:
@@ -275,7 +290,7 @@ def test_the_state_says_what_stands_where_and_how_often_the_vlm_is_wrong(env: gy
 
 
 def test_the_state_of_a_choosing_view_holds_the_proposals_instead_of_the_room(env: gymnasium.Env, lane: Lane) -> None:
-    features = proposal_features(lane.proposals)
+    features = proposal_features(lane.proposals, lane.cells)
     each, mean = (StateView(lane.stage.kinds, name, 8) for name in ("select", "preference"))
     assert list(each.slices) == list(mean.slices) == ["proposals", "step", "round", "error", "complexity", "made"]
     np.testing.assert_allclose(each.observe(lane, env.scheduler)[each.slices["proposals"]], features.ravel(), rtol=1e-6)

@@ -23,6 +23,7 @@ from rls3_gym.envs.scene_env import RLS3SceneEnv
 from rls3_gym.envs.settings import EnvironmentSettings
 from rls3_gym.experiment.callbacks import RunCallback
 from rls3_gym.experiment.config import EnvironmentConfig, parse_config
+from rls3_gym.experiment.evaluator import Evaluator, Measurer
 from rls3_gym.experiment.interrupt import graceful_stop
 from rls3_gym.experiment.run import config_of, find_backend, find_vlm, start
 from rls3_gym.runs.rows import EndRow, EpisodeRow, EvaluationRow, FinetuneRow
@@ -213,13 +214,31 @@ def test_the_wanted_number_of_pictures_is_kept_of_every_round_that_has_so_many_s
     directory = run(config, tmp_path / "run").directory
     samples = rows(directory / "samples" / "samples.jsonl")
     episodes = metrics(directory, "episode")
-    ends = [row["n_generated"] for row in episodes if row["episode"] % 4 == 0]
+    # A run that teaches nothing is like one round as long as its samples are few.
+    ends = [row["n_generated"] for row in episodes if row["episode"] % 4 == 0] if finetune else [len(samples)]
     assert len(ends) >= 1
     for start_, end in zip([0, *ends], ends, strict=False):
         kept = [i for i, row in enumerate(samples[start_:end]) if row["file"] is not None]
         assert len(kept) == min(8, end - start_)
         if end - start_ >= 8:
             assert kept[-1] >= (end - start_) / 2, "the pictures are spread over the round"
+
+
+def test_a_run_without_fine_tuning_writes_its_samples_as_it_goes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("rls3_gym.experiment.recorder.ROWS_WITHOUT_ROUNDS", 10)
+    environment = {"steps_per_episode": 6, "finetune": False}
+    config = tiny(environment=environment, budget={"n_generated": 30}, images_per_round=2, agent="stratified")
+    samples = rows(run(config, tmp_path / "run").directory / "samples" / "samples.jsonl")
+    assert len(samples) >= 30
+    assert sum(row["file"] is not None for row in samples) >= 4  # two of each lot
+
+
+def test_evaluations_may_come_at_doubling_distances() -> None:
+    evaluator = Evaluator(Measurer((), None), "doubling", measured=0)  # type: ignore[arg-type]
+    assert [r for r in range(1, 20) if evaluator.due(r)] == [1, 2, 4, 8, 16]
+    assert evaluator.due(7, last=True)
 
 
 def test_the_summary_compares_the_first_and_the_last_evaluation(runs: dict[str, Path]) -> None:

@@ -12,9 +12,10 @@ import pytest
 from env_parts import feedback, make_env, samples, tiny_vlm
 
 import rls3_registry
+from rls3_gym.loop.cells import ANTONYMS
 from rls3_gym.loop.rewards.base import (
-    ANTONYMS,
     MEAN_REWARD,
+    REWARD_CAP,
     REWARDS,
     ExtrinsicReward,
     make_extrinsic,
@@ -45,10 +46,11 @@ def named(name: str, steps_per_episode: int = 32, guide: Sequence[Sample] = ()) 
     return make_extrinsic(name, steps_per_episode, lambda: guide)
 
 
-def plain(name: str, guide: Sequence[Sample] = ()) -> Any:
-    """A reward that is not centered: it pays what cells are worth."""
+def plain(name: str, guide: Sequence[Sample] = (), **changes: Any) -> Any:
+    """A reward that is neither centered nor minds repeats: it pays what cells are worth."""
     where, spec = REWARDS.find(name)
-    return REWARDS.build(where, spec, spec.settings | {"centered": False}, steps_per_episode=32, guide=lambda: guide)
+    settings = spec.settings | {"centered": False, "repeat_weight": 1.0} | changes
+    return REWARDS.build(where, spec, settings, steps_per_episode=32, guide=lambda: guide)
 
 
 def test_a_cell_and_its_antonyms_are_all_that_flipping_any_of_its_terms_gives() -> None:
@@ -182,6 +184,47 @@ def test_learning_progress_is_gain_per_trained_sample_on_the_guide() -> None:
     assert [copy.step_reward(s, None, None) for s in guide] == [reward.step_reward(s, None, None) for s in guide]
 
 
+def test_a_nudged_vlm_is_a_little_better_at_what_it_was_nudged_on_and_the_vlm_stays_as_it_is() -> None:
+    vlm, guide = tiny_vlm(), samples(24)
+    digest = vlm.digest()
+    nudged = vlm.nudged(guide, np.random.default_rng(0), 0.02)
+    before, after = vlm.evaluate(guide).loss.mean(), nudged.evaluate(guide).loss.mean()
+    assert 0.8 * before < after < before
+    assert vlm.digest() == digest != nudged.digest()
+
+
+def test_influence_tells_a_sample_that_teaches_the_guides_lesson_from_one_that_teaches_the_opposite() -> None:
+    vlm, guide = tiny_vlm(), samples(24)
+    reward = make_extrinsic("influence", 32, lambda: guide)
+    reward.begin_experiment(vlm, seed=0)
+    assert reward.immediate
+    pairs = [(sample, with_wrong_caption(sample)) for sample in guide]
+    paid = np.array([[reward.step_reward(s, vlm.evaluate([s]), None) for s in pair] for pair in pairs])
+    assert (paid[:, 0] > paid[:, 1]).mean() > 0.7  # the lie earns less, nearly always
+    assert np.abs(paid).max() <= REWARD_CAP
+    copy = make_extrinsic("influence", 32, lambda: guide)
+    copy.load_state(reward.state(), vlm)
+    seen = vlm.evaluate(guide[:1])
+    assert copy.step_reward(guide[0], seen, None) == reward.step_reward(guide[0], seen, None)
+
+
+def with_wrong_caption(sample: Sample) -> Sample:
+    """The sample with one term of its caption turned, and the true caption among the negatives."""
+    turned = sample.opposites[0]
+    negatives = tuple(
+        replace(negative, caption=sample.caption) if negative == turned else negative for negative in sample.negatives
+    )
+    return replace(sample, caption=turned.caption, negatives=negatives)
+
+
+def test_influence_needs_a_vlm_whose_gradient_can_be_followed() -> None:
+    class Fixed:
+        name = "fixed"
+
+    with pytest.raises(UserError, match="'fixed' has none"):
+        make_extrinsic("influence", 32, lambda: ()).begin_experiment(Fixed(), seed=0)  # type: ignore[arg-type]
+
+
 def test_an_unknown_reward_is_an_error_that_names_the_nearest() -> None:
     with pytest.raises(UserError, match="did you mean 'cell_error'"):
         make_extrinsic("cel_error", 4, lambda: ())
@@ -242,7 +285,7 @@ def test_a_wrong_setting_of_a_reward_is_named(tmp_path: Path) -> None:
 
 
 def test_a_centered_reward_pays_what_a_sample_is_worth_above_the_mean_of_the_choice() -> None:
-    centered, uncentered = named("cell_error_unweighted"), plain("cell_error_unweighted")
+    centered, uncentered = plain("cell_error_unweighted", centered=True), plain("cell_error_unweighted")
     hard, easy = of_cell(Term.LEFT), of_cell(Term.FRONT)
     for reward in (centered, uncentered):
         for _ in range(50):
@@ -271,9 +314,7 @@ def test_rarity_pays_what_is_seldom_made_whatever_the_vlm_says() -> None:
 
 
 def test_captions_of_a_length_can_be_worth_less() -> None:
-    where, spec = REWARDS.find("rarity")
-    rule = spec.settings | {"centered": False, "length_weights": [0.5, 1, 2]}
-    weighted = REWARDS.build(where, spec, rule, steps_per_episode=32, guide=lambda: ())
+    weighted = plain("rarity", length_weights=[0.5, 1, 2])
     short, middle = of_cell(Term.LEFT), of_cell(Term.LEFT, Term.FRONT)
     long = of_cell(Term.LEFT, Term.FRONT, Term.ABOVE)
     paid = [weighted.step_reward(sample, None, None) for sample in (short, middle, long)]
@@ -281,4 +322,16 @@ def test_captions_of_a_length_can_be_worth_less() -> None:
     unweighted = [same.step_reward(sample, None, None) for sample in (short, middle, long)]
     assert np.divide(paid, unweighted) == pytest.approx([0.5, 1, 2])
     with pytest.raises(UserError, match="length_weights"):
-        REWARDS.build(where, spec, spec.settings | {"length_weights": [1, 2]}, steps_per_episode=32, guide=lambda: ())
+        plain("rarity", length_weights=[1, 2])
+
+
+def test_a_caption_that_a_room_has_had_before_earns_less() -> None:
+    reward = plain("rarity", repeat_weight=0.5)
+    first = of_cell(Term.LEFT)
+    assert reward.step_reward(first, None, None) == pytest.approx(plain("rarity").step_reward(first, None, None))
+    again = plain("rarity", repeat_weight=0.5)
+    again.load_state(reward.state(), tiny_vlm())
+    full = plain("rarity")
+    full.load_state(reward.state(), tiny_vlm())
+    paid = again.step_reward(first, None, None)
+    assert paid == pytest.approx(0.5 * full.step_reward(first, None, None))

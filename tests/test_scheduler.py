@@ -45,6 +45,32 @@ def test_after_a_rounds_episodes_the_vlm_is_taught_the_share_that_trains_and_the
     assert scheduler.vlm_digest == scheduler.vlm.digest() == second.report.digest_after != first_digest
 
 
+def test_a_round_may_be_as_many_samples_instead_of_episodes() -> None:
+    scheduler = begun(episodes_per_round=None, samples_per_round=5, train_fraction=1.0)
+    reports = [end(scheduler, samples()[start : start + 3]).report for start in range(0, 12, 3)]
+    assert [report is not None for report in reports] == [False, True, False, True]  # 6 of the 5 wanted, twice
+    assert (scheduler.round, scheduler.n_trained) == (2, 12)
+    with pytest.raises(ValueError, match="not both"):
+        schedule(samples_per_round=5)
+    assert schedule(episodes_per_round=None).samples_per_round is None  # the default: 500
+    assert schedule(episodes_per_round=None).round_is_full(episodes=1, samples=500)
+
+
+def test_the_record_of_cells_knows_what_is_seldom_made_and_where_the_vlm_is_wrong() -> None:
+    scheduler = begun()
+    cells = scheduler.cells
+    assert (cells.scarcity == 1).all() and (cells.error == 0.5).all()
+    often = samples()[0]
+    for _ in range(30):
+        scheduler.count_step(often)
+    assert cells.scarcity[often.relation.index] == cells.scarcity.min() < 0.5
+    for _ in range(20):
+        end(scheduler, [often], split_feedback(feedback([often], 0.0)))
+    assert cells.error[often.relation.index] == cells.error.max() > 0.5
+    scheduler.begin_experiment(np.random.default_rng(3))
+    assert (cells.scarcity == 1).all() and (cells.error == 0.5).all()
+
+
 def test_a_share_that_is_no_whole_number_of_samples_is_met_on_average() -> None:
     scheduler = begun(train_fraction=0.25, episodes_per_round=1000)
     for _ in range(200):

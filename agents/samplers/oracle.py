@@ -17,8 +17,8 @@ from pydantic import Field
 from rls3_agents.base import Monitor
 from rls3_agents.samplers.scripted import ScriptedAgent
 from rls3_gym.evalsets.loader import load_set
+from rls3_gym.loop.cells import ANTONYMS
 from rls3_gym.loop.learning_loop import LearningLoop
-from rls3_gym.loop.rewards.base import ANTONYMS
 from rls3_gym.scene.relations import RELATIONS
 from rls3_registry.errors import UserError
 from rls3_registry.validation import Settings, check

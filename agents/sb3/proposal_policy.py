@@ -24,7 +24,7 @@ from rls3_registry.errors import UserError
 class ProposalExtractor(BaseFeaturesExtractor):
     """Embeds every proposal, together with what the observation says beside them, by one shared network.
 
-    Observations (n, k * 9 + c) -> features (n, k * width), a proposal's next to each other.
+    Observations (n, k * 11 + c) -> features (n, k * width), a proposal's next to each other.
     """
 
     def __init__(self, observation_space: spaces.Box, proposals: int, layers: Sequence[int]) -> None:

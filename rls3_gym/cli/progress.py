@@ -123,7 +123,7 @@ class RunProgress(_Live, RunCallback):
         if budget.n_generated is not None:
             shares.append(row.n_generated / budget.n_generated)
         if budget.rounds is not None:
-            shares.append(row.episode / (budget.rounds * self._config.environment.episodes_per_round))
+            shares.append(self._config.environment.rounds_of(row.episode, row.n_generated) / budget.rounds)
         return (self._life - 1 + min(1.0, max(shares))) / self._config.lives
 
 

@@ -17,7 +17,6 @@ from rls3_gym.scene.arrangement import SLOTS, Arrangement
 from rls3_gym.scene.catalog import load_catalog
 from rls3_gym.scene.feasibility import floor_plan
 from rls3_gym.scene.layouts import family_names
-from rls3_gym.scene.natural import Proposals
 from rls3_gym.scene.rooms import Layout
 
 SURFACES = 5
@@ -38,7 +37,7 @@ class StateView:
     | `surfaces` | 5 x 3 | placing views | highest raised surfaces, highest first: center x, y (action units), height (m); zeros where there are fewer |
     | `floor` | 12 x 12 x 2 | placing views | over the stage's floor plan, row by row from front to back: height (m) of the highest surface for a slim object; share of the cell where furniture keeps a typical object off the floor |
     | `objects` | 3 x 10 | placing views | per slot: kind (action units), x, y (action units), position of the base in the camera frame (right, up, away; m), sine and cosine of the yaw, radius and height (dm) |
-    | `proposals` | k x 9, or 9 | `select`, or `preference` | features of each proposal, in order (zeros where there are fewer); or their mean. See `rls3_gym.envs.views.proposal_features` |
+    | `proposals` | k x 11, or 11 | `select`, or `preference` | features of each proposal, in order (zeros where there are fewer); or their mean. See `rls3_gym.envs.views.proposal_features` |
     | `step` | 1 | all | steps done in this episode / `steps_per_episode` |
     | `round` | 1 | all | rounds done / (rounds done + 4): 0 at first, then towards 1 |
     | `error` | 3 | all | running error of the VLM, averaged over antonyms: left/right, front/behind, above/below; -1 never wrong, 0 chance, 1 always |
@@ -71,7 +70,7 @@ class StateView:
     def observe(self, lane: Lane, scheduler: Scheduler) -> NDArray[np.float32]:
         """The vector for a lane as it stands."""
         if self._proposals:
-            parts = [self._of_proposals(lane.proposals)]
+            parts = [self._of_proposals(lane)]
         else:
             arrangement = lane.stage.arrangement
             parts = [self._of_room(arrangement.layout), self._of_objects(arrangement)]
@@ -85,9 +84,10 @@ class StateView:
         ]
         return np.clip(np.concatenate(parts), -_LIMIT, _LIMIT).astype(np.float32)
 
-    def _of_proposals(self, proposals: Proposals | None) -> NDArray[np.float64]:
+    def _of_proposals(self, lane: Lane) -> NDArray[np.float64]:
         """Block `proposals`."""
-        features = np.zeros((0, FEATURES)) if proposals is None else proposal_features(proposals)
+        proposals = lane.proposals
+        features = np.zeros((0, FEATURES)) if proposals is None else proposal_features(proposals, lane.cells)
         if self._proposals == 1:
             return features.mean(axis=0) if len(features) else np.zeros(FEATURES)
         rows = np.zeros((self._proposals, FEATURES))

@@ -33,15 +33,15 @@ class RLS3SceneEnv(gymnasium.Env[Any, Any]):
 
     Each step puts one of the three active objects somewhere (or swaps it for a kind from the container). A feasible
     edit gives one captioned picture, a *sample*. At the end of an episode of `steps_per_episode` steps the VLM is asked
-    about the episode's samples; the agent is paid for what it gets wrong. After `episodes_per_round` episodes the VLM is
-    fine-tuned on a random share `train_fraction` of their samples, inside the step that ends the last of them; then the
-    loop continues with the updated VLM.
+    about the episode's samples; the agent is paid for what it gets wrong, and a random share `train_fraction` of them
+    joins the batch. Once that holds `samples_per_round` samples, the VLM is fine-tuned on it, inside the step that ends
+    the episode; then the loop continues with the updated VLM.
 
     ## Action space
     | `action_view` | space | meaning |
     |---|---|---|
-    | `select` | Discrete(8) | the number of a proposal; the proposals are part of the observation |
-    | `preference` | Box(-1, 1, (9,), float32) | weights over six terms and three caption lengths: of the proposals the best-fitting is made |
+    | `select` | Discrete(16) | the number of a proposal; the proposals are part of the observation |
+    | `preference` | Box(-1, 1, (11,), float32) | weights over six terms, three caption lengths, scarcity and error: of the proposals the best-fitting is made |
     | `box` | Box(-1, 1, (5,), float32) | slot, kind, x, y, level: the paper's direct placement; (6,) with `choose_reference` |
     | `multi_discrete` | MultiDiscrete([3, kinds - 2, 12, 12, 4]) | slot, kind, x cell, y cell, level |
     | `relation` | Discrete(78) | slot x relation cell: put the slot in that relation to another object |

@@ -22,6 +22,7 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 
 from rls3_gym.envs.settings import EnvironmentSettings
+from rls3_gym.loop.cells import CellRecord
 from rls3_gym.loop.lane import Lane, Offer
 from rls3_gym.scene.arrangement import SLOTS, Edit, Reason
 from rls3_gym.scene.feasibility import nearest_free_place
@@ -37,8 +38,10 @@ LEVELS = 4
 """Heights to let go from in the `multi_discrete` view: the lowest reaches the floor alone, the highest all surfaces."""
 RELATION_TRIES = 5
 """Places that the `relation` view tries before it accepts one that is not seen well."""
-FEATURES = 9
-"""Features of a proposal: six terms, three caption lengths."""
+RELATION_FEATURES = 9
+"""Features of a proposal that tell its relation: six terms, three caption lengths."""
+FEATURES = RELATION_FEATURES + 2
+"""Features of a proposal: its relation, how seldom that has been made, and how wrong the VLM is about it."""
 
 
 class ActionView(Protocol):
@@ -74,17 +77,24 @@ class ActionView(Protocol):
         actions are not numbered."""
 
 
-def proposal_features(proposals: Proposals) -> NDArray[np.float64]:
-    """(k, 9) features of proposals: six term indicators divided by the square root of their number, and a one-hot of
-    the caption's length. All rows have the same length, so that none is favored beforehand, and each
-    is itself the direction in which its cell, and no other, scores highest."""
+def proposal_features(proposals: Proposals, cells: CellRecord) -> NDArray[np.float64]:
+    """(k, 11) features of proposals.
+
+    - Six term indicators divided by the square root of their number, and a one-hot of the caption's length. All rows
+      have the same length in these nine, so that none is favored beforehand, and each is itself the direction in which
+      its relation cell, and no other, scores highest.
+    - `scarcity`: half the logarithm of (mean count / count) of the cell, -1..1: above 0 where it was made less often
+      than others of late.
+    - `error`: the VLM's running error in the cell and its antonyms, -1 never wrong, 0 chance, 1 always wrong.
+    """
     terms = proposals.terms.astype(np.float64)
     number = np.maximum(terms.sum(axis=1, keepdims=True), 1.0)
-    return np.concatenate([terms / np.sqrt(number), proposals.lengths], axis=1)
+    known = np.stack([np.clip(np.log(cells.scarcity) / 2, -1, 1), 2 * cells.error - 1], axis=1)
+    return np.concatenate([terms / np.sqrt(number), proposals.lengths, known[proposals.relations]], axis=1)
 
 
 class PreferenceView:
-    """Box(9) in [-1, 1]: weights over the features of the proposals (see `proposal_features`). The proposal with the
+    """Box(11) in [-1, 1]: weights over the features of the proposals (see `proposal_features`). The proposal with the
     highest sum of weighted features is made; of equal ones the first."""
 
     name: ClassVar[str] = "preference"
@@ -96,10 +106,11 @@ class PreferenceView:
     def decode(self, action: Any, lane: Lane) -> Edit | None:
         weights = _array(action, "iuf").astype(np.float64)
         if weights.shape != (FEATURES,) or not np.isfinite(weights).all():
-            raise UserError(f"a preference action is {FEATURES} finite numbers (six terms, three lengths): {action!r}")
+            names = "six terms, three lengths, scarcity, error"
+            raise UserError(f"a preference action is {FEATURES} finite numbers ({names}), not {action!r}")
         if lane.proposals is None or not len(lane.proposals):
             return None
-        scores = proposal_features(lane.proposals) @ np.clip(weights, -1.0, 1.0)
+        scores = proposal_features(lane.proposals, lane.cells) @ np.clip(weights, -1.0, 1.0)
         return lane.proposals.edits[int(scores.argmax())]
 
     def masks(self, lane: Lane) -> NDArray[np.bool_]:

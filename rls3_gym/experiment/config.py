@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
@@ -81,8 +81,9 @@ class EvaluationConfig(BaseModel):
     """Held-out sets; the first one is shown while the run is going."""
     items: Positive | None = None
     """Largest number of items of each set, for a quick, coarse measurement; all when left out."""
-    every: Positive = 1
-    """Rounds from one evaluation to the next; before the first and after the last round always."""
+    every: Positive | Literal["doubling"] = 1
+    """Rounds from one evaluation to the next, or `doubling`: after rounds 1, 2, 4, 8 and so on. Before the first and
+    after the last round always."""
 
     @field_validator("sets")
     @classmethod

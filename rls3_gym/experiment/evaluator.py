@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from time import perf_counter
-from typing import Any
+from typing import Any, Literal
 
 from rls3_gym.backends.base import SceneBackend
 from rls3_gym.evalsets.loader import load_set
@@ -47,7 +47,7 @@ class Measurer:
 class Evaluator:
     """Says when to measure: before the first round, after every so many, and after the last."""
 
-    def __init__(self, measurer: Measurer, every: int, measured: int | None = None) -> None:
+    def __init__(self, measurer: Measurer, every: int | Literal["doubling"], measured: int | None = None) -> None:
         """`measured` is the round after which the run to continue was measured last; None: not yet."""
         self._measurer = measurer
         self._every = every
@@ -55,7 +55,10 @@ class Evaluator:
 
     def due(self, round_: int, last: bool = False) -> bool:
         """Whether to measure after this number of rounds; `last`: there will be no more."""
-        return self.measured is None or (self.measured < round_ and (last or round_ % self._every == 0))
+        if self.measured is None:
+            return True
+        in_turn = round_.bit_count() == 1 if self._every == "doubling" else round_ % self._every == 0
+        return self.measured < round_ and (last or in_turn)
 
     def measure(self, vlm: VLM, counts: Mapping[str, int]) -> Iterator[EvaluationRow]:
         """One row per set, as soon as it is measured."""

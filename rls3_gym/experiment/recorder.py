@@ -19,6 +19,8 @@ from rls3_gym.scene.relations import RELATIONS, Term
 
 _VERDICT = ("hardest_negative", "correct", "margin")
 RGB = NDArray[np.uint8]
+ROWS_WITHOUT_ROUNDS = 1000
+"""Sample rows that a run without fine-tuning holds before it writes them, with as many pictures as of a round."""
 
 
 class PictureChoice:
@@ -115,11 +117,12 @@ class Recorder(RunCallback):
 
     def episode_ended(self, row: EpisodeRow) -> None:
         self._metrics.append(row)
-        # With or without fine-tuning: a run that teaches nothing must not hold all of its samples until its end.
-        if row.episode % self._config.environment.episodes_per_round == 0:
+        # A run that teaches nothing has no rounds, and must not hold all of its samples until its end.
+        if not self._config.environment.finetune and len(self._round) >= ROWS_WITHOUT_ROUNDS:
             self._write_samples()
 
     def round_ended(self, row: FinetuneRow) -> None:
+        self._write_samples()
         self._metrics.append(row)
 
     def evaluated(self, row: EvaluationRow) -> None:

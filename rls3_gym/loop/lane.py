@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from rls3_gym.loop.cells import CellRecord
 from rls3_gym.sample import Sample, decode_samples, encode_items
 from rls3_gym.scene.arrangement import Edit, Reason
 from rls3_gym.scene.natural import Proposals
@@ -115,6 +116,8 @@ class Lane:
     """What the stage and the action view draw from."""
     offer: Offer | None = None
     """What is drawn for every step, for the action view to choose from."""
+    cells: CellRecord = field(default_factory=CellRecord)
+    """What the scheduler knows of the relation cells; one for all lanes."""
     episode: Episode = field(default_factory=Episode)
     proposals: Proposals | None = None
     """With `Offer.PROPOSALS`: the edits there are to choose from."""

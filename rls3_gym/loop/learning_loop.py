@@ -37,8 +37,9 @@ class LoopSettings(Schedule):
 
     backend: str = "embedded"
     """World that shows the scenes: a registered name or a YAML file."""
-    proposals: int = Field(8, ge=2, le=64)
-    """Edits to choose from at every step, in the action views that choose among proposals."""
+    proposals: int = Field(16, ge=2, le=64)
+    """Edits to choose from at every step, in the action views that choose among proposals. With 16, every relation cell
+    that is wanted is there most of the time; see docs/results.md."""
     steps_per_scene: int | None = Field(None, ge=1)
     """Steps until the next scene within the episode. When left out: 10 in the action views that choose from what is on
     offer, where nearly every step gives a sample, and the whole episode in the others."""
@@ -108,6 +109,8 @@ class LearningLoop:
         watches = settings.early_stopping is not None and settings.finetune
         validation = load_set("validation", self.backend).samples if watches else ()
         self.scheduler = Scheduler(vlm, settings, held_out=self.held_out, validation=validation, guide=guide)
+        for lane in self.lanes:
+            lane.cells = self.scheduler.cells
         self._reasons: dict[str, int] = {}
         self._begun = False
 
@@ -167,7 +170,7 @@ class LearningLoop:
 
     def step(self, edits: Edits) -> dict[int, LaneStep]:
         """Carry out one edit on each of some lanes: place, capture, caption, pay; where an episode ends ask the VLM,
-        and after `episodes_per_round` episodes teach it.
+        and where a round is full teach it.
 
         Raises `gymnasium.error.ResetNeeded` for a lane whose episode is over.
         """

@@ -1,18 +1,20 @@
 """The scheduler: it owns the one VLM and decides when it is asked and when it is taught.
 
-`steps_per_episode` steps give one feedback, `episodes_per_round` episodes one fine-tuning.
+`steps_per_episode` steps give one feedback; `episodes_per_round` episodes, or those that bring `samples_per_round`
+samples, one fine-tuning.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict, Field, model_validator
 
+from rls3_gym.loop.cells import CellRecord
 from rls3_gym.loop.running_mean import RunningMean
 from rls3_gym.loop.selection import SELECTIONS, Guide, SelectionName
 from rls3_gym.sample import Sample, decode_samples, encode_items
@@ -23,6 +25,7 @@ from rls3_registry.validation import Settings
 
 ERROR_RATE = 0.02
 """Weight of one sample in the running errors that agents observe."""
+DEFAULT_SAMPLES_PER_ROUND = 500
 _COUNTERS = ("n_steps", "n_generated", "n_trained", "episode", "round", "episodes_in_round")
 
 
@@ -33,9 +36,12 @@ class Schedule(Settings):
 
     steps_per_episode: int = Field(32, ge=1)
     """Steps of an episode (the paper's T)."""
-    episodes_per_round: int = Field(40, ge=1)
-    """Episodes of a round (the paper's E): how many until the VLM is fine-tuned. Where proposals give about 27 valid
-    samples an episode, a round trains about 540; uniform `box` actions give about 9."""
+    episodes_per_round: int | None = Field(None, ge=1)
+    """Episodes of a round (the paper's E): how many until the VLM is fine-tuned. Give this or `samples_per_round`."""
+    samples_per_round: int | None = Field(None, ge=1)
+    """Samples of a round: it ends with the episode that brings the batch to so many. Samplers that make few valid
+    samples an episode and those that make many then teach in equal rounds. 500 when `episodes_per_round` is not given
+    either."""
     train_fraction: float = Field(0.5, gt=0, le=1)
     """Share of an episode's samples that trains (the paper's eta)."""
     selection: SelectionName = "random"
@@ -44,6 +50,24 @@ class Schedule(Settings):
     """Off: the VLM is scored but never taught, and there are no rounds. Build evaluation environments that way."""
     early_stopping: int | None = Field(None, ge=1)
     """Rounds without a better validation score until fine-tuning ends for good; never when left out."""
+
+    @model_validator(mode="after")
+    def _one_length(self) -> Self:
+        if self.episodes_per_round is not None and self.samples_per_round is not None:
+            raise ValueError("give episodes_per_round or samples_per_round, not both")
+        return self
+
+    def round_is_full(self, episodes: int, samples: int) -> bool:
+        """Whether a round of so many episodes, with so many samples in its batch, is over."""
+        if self.episodes_per_round is not None:
+            return episodes >= self.episodes_per_round
+        return samples >= (self.samples_per_round or DEFAULT_SAMPLES_PER_ROUND)
+
+    def rounds_of(self, episodes: int, generated: int) -> float:
+        """How many rounds so many episodes and generated samples make, about."""
+        if self.episodes_per_round is not None:
+            return episodes / self.episodes_per_round
+        return self.train_fraction * generated / (self.samples_per_round or DEFAULT_SAMPLES_PER_ROUND)
 
 
 class EarlyStopping:
@@ -123,6 +147,8 @@ class Scheduler:
         self._term_error = RunningMean(6, ERROR_RATE, 0.5)
         self._complexity_error = RunningMean(3, ERROR_RATE, 0.5)
         self._made = RunningMean(6, ERROR_RATE, 0.5)
+        self.cells = CellRecord()
+        """Counts and errors of the relation cells, over all lanes."""
         self.begin_experiment(np.random.default_rng(0))
 
     def begin_experiment(self, rng: np.random.Generator) -> None:
@@ -137,6 +163,7 @@ class Scheduler:
         self._term_error.clear()
         self._complexity_error.clear()
         self._made.clear()
+        self.cells.clear()
         if self.schedule.finetune:
             self._selection.begin_experiment(self.vlm, self._guide, 0)
         if self.early_stopping is not None:
@@ -175,7 +202,9 @@ class Scheduler:
     def count_step(self, sample: Sample | None) -> None:
         """Count one step, and its sample if it gave one."""
         self.n_steps += 1
-        self.n_generated += sample is not None
+        if sample is not None:
+            self.n_generated += 1
+            self.cells.count(sample)
 
     def score(self, samples: Sequence[Sample]) -> list[Feedback]:
         """The VLM's feedback on each sample at once, for rewards paid at the step. Hand it to `end_episodes`."""
@@ -208,13 +237,14 @@ class Scheduler:
 
     def _end_episode(self, samples: Sequence[Sample], feedback: Feedback) -> EpisodeOutcome:
         self._note_errors(samples, feedback)
+        self.cells.judge(samples, feedback)
         self.episode += 1
         if not self.schedule.finetune or self.early_stopped:
             return EpisodeOutcome(feedback, None, ())
         chosen = self._selection.choose(samples, feedback, self.schedule.train_fraction, self.rng)
         self.batch += [samples[i] for i in chosen]
         self.episodes_in_round += 1
-        if self.episodes_in_round < self.schedule.episodes_per_round:
+        if not self.schedule.round_is_full(self.episodes_in_round, len(self.batch)):
             return EpisodeOutcome(feedback, None, ())
         trained, report = self._teach()
         return EpisodeOutcome(feedback, report, trained)
@@ -271,6 +301,7 @@ class Scheduler:
             "term_error": self._term_error.values.copy(),
             "complexity_error": self._complexity_error.values.copy(),
             "made": self._made.values.copy(),
+            "cells": self.cells.state(),
             "early_stopping": None if stopping is None else {"best": stopping.best, "waited": stopping.waited},
             "vlm": self.vlm.state() if self.schedule.finetune else None,
             "vlm_digest": self.vlm_digest,
@@ -293,6 +324,7 @@ class Scheduler:
         self._term_error.values[:] = state["term_error"]
         self._complexity_error.values[:] = state["complexity_error"]
         self._made.values[:] = state["made"]
+        self.cells.load_state(state["cells"])
         if self.early_stopping is not None and state["early_stopping"] is not None:
             self.early_stopping.best = float(state["early_stopping"]["best"])
             self.early_stopping.waited = int(state["early_stopping"]["waited"])

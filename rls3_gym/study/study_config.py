@@ -138,13 +138,19 @@ class StudyConfig(BaseModel):
     def check_arms(self) -> None:
         """Raise `UserError` for an arm that is no valid experiment, or that ends before it is compared."""
         for arm in self.arms:
-            end = self.experiment_of(arm, self.seeds.first).budget.n_generated
-            last = max((*self.at.n_trained, *self.at.n_generated))
-            if end is not None and last > end:
-                raise UserError(
-                    f"study {self.name}: arm {arm}: at: {last:,} samples are beyond the end of its runs, "
-                    f"budget.n_generated {end:,}"
-                )
+            config = self.experiment_of(arm, self.seeds.first)
+            per_round = config.environment.samples_per_round
+            by_rounds = config.budget.rounds * per_round if config.budget.rounds and per_round else None
+            ends = (
+                ("budget.n_generated", config.budget.n_generated, (*self.at.n_trained, *self.at.n_generated)),
+                ("budget.rounds times samples_per_round", by_rounds, self.at.n_trained),
+            )
+            for key, end, wanted in ends:
+                if end is not None and max(wanted, default=0) > end:
+                    raise UserError(
+                        f"study {self.name}: arm {arm}: at: {max(wanted):,} samples are beyond the end of its runs, "
+                        f"{key} {end:,}"
+                    )
 
 
 def load_study(source: str) -> StudyConfig:

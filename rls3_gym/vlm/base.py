@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -133,6 +133,20 @@ class VLM(Protocol):
 
         Returns:
             12 hex digits of a hash over all weights, the same on every device.
+        """
+
+
+@runtime_checkable
+class GradientVLM(Protocol):
+    """A VLM whose gradient can be followed: what rewards need that compare samples by what they would teach."""
+
+    def nudged(self, items: Sequence[CaptionItem], rng: np.random.Generator, share: float) -> VLM:
+        """A copy that has taken one small step straight down the gradient of its loss on `items`.
+
+        Args:
+            items: Pictures with captions, at least one.
+            rng: What the loss draws from: which negatives.
+            share: How much of that loss the step takes away, to first order, in (0, 1).
         """
 
 

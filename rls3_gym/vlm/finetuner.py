@@ -95,6 +95,34 @@ class Finetuner:
             rolled_back=failure,
         )
 
+    def nudge(self, items: Sequence[CaptionItem], rng: np.random.Generator, losses: Losses, share: float) -> None:
+        """One step straight down the gradient of the mean loss on all items together, without the optimizer.
+
+        Args:
+            items: At least one; they are gone through in batches.
+            rng: What the losses draw from.
+            losses: See `Losses`.
+            share: How much of its loss the step takes away, to first order.
+        """
+        self._digest = None
+        self._module.train()
+        _keep_statistics(self._module)
+        try:
+            self._optimizer.zero_grad(set_to_none=True)
+            values = [
+                len(part) / len(items) * self._backward(part, rng, losses, len(part) / len(items))["total"]
+                for part in _parts(items, -(-len(items) // self.settings.batch_size))
+            ]
+        finally:
+            self._module.eval()
+        gradients = [(w, w.grad) for w in self.trainable.values() if w.grad is not None]
+        steepness = sum(float(g.double().square().sum()) for _, g in gradients)
+        if np.isfinite(sum(values)) and np.isfinite(steepness) and steepness > 0:
+            with torch.no_grad():
+                for weight, gradient in gradients:
+                    weight.sub_(gradient, alpha=share * sum(values) / steepness)
+        self._optimizer.zero_grad(set_to_none=True)
+
     def batches(self, items: Sequence[CaptionItem], rng: np.random.Generator) -> list[list[CaptionItem]]:
         """The round's batches: new items, reshuffled each pass, and the replay share of earlier ones."""
         s = self.settings
@@ -137,21 +165,28 @@ class Finetuner:
         values: dict[str, float] = {}
         for part in _parts(batch, self.settings.accumulation_steps):
             share = len(part) / len(batch)
-            with self._precision():
-                named = losses(part, rng)
-            weights = self.settings.loss_weights
-            total = torch.stack([weights.get(name, 1.0) * loss for name, loss in named.items()]).sum()
-            said = torch.stack([loss.detach().float() for loss in (total, *named.values())]).tolist()
-            for name, value in zip(("total", *named), said, strict=True):
+            for name, value in self._backward(part, rng, losses, share).items():
                 values[name] = values.get(name, 0.0) + share * value
             if not np.isfinite(values["total"]):
                 return values
-            (share * total).backward()
         for group in self._optimizer.param_groups:
             group["lr"] = learning_rate
         torch.nn.utils.clip_grad_norm_(self.trainable.values(), self.settings.clip_norm)
         self._optimizer.step()
         return values
+
+    def _backward(
+        self, part: Sequence[CaptionItem], rng: np.random.Generator, losses: Losses, share: float
+    ) -> dict[str, float]:
+        """Add `share` times the gradient of the weighted total, unless that is not finite; the total and the losses."""
+        with self._precision():
+            named = losses(part, rng)
+        weights = self.settings.loss_weights
+        total = torch.stack([weights.get(name, 1.0) * loss for name, loss in named.items()]).sum()
+        said = torch.stack([loss.detach().float() for loss in (total, *named.values())]).tolist()
+        if np.isfinite(said[0]):
+            (share * total).backward()
+        return dict(zip(("total", *named), said, strict=True))
 
     def _precision(self) -> torch.autocast:
         device = next(iter(self.trainable.values())).device

@@ -13,9 +13,9 @@ from dataclasses import dataclass, field
 from typing import Annotated, Any, ClassVar, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 from pydantic import Field
 
+from rls3_gym.loop.cells import Cells, Float
 from rls3_gym.loop.selection import Guide
 from rls3_gym.sample import Sample
 from rls3_gym.scene.arrangement import Reason
@@ -25,27 +25,12 @@ from rls3_registry.errors import unknown
 from rls3_registry.plugins import PluginSection, PluginSpec
 from rls3_registry.validation import Settings, check
 
-Float = NDArray[np.float64]
-CELLS = len(RELATIONS)
-Cells = NDArray[np.int64]
-"""Relation cells: indices into `RELATIONS`."""
-
 MEAN_REWARD = 0.35
 """What a dense reward pays for a typical sample."""
 REWARD_CAP = 1.2
 """No single step is paid more."""
-
-
-def _antonym_matrix() -> Float:
-    """(26, 26): row c averages over the cells that cell c turns into when any of its terms are flipped."""
-    axes = [frozenset(term.axis for term in relation.terms) for relation in RELATIONS]
-    same = np.array([[a == b for b in axes] for a in axes], dtype=np.float64)
-    return np.asarray(same / same.sum(axis=1, keepdims=True))
-
-
-ANTONYMS = _antonym_matrix()
-"""`ANTONYMS @ per_cell` averages every cell with its antonym cells (2, 4 or 8 together). The failure of a single sample
-chases the VLM's antonym bias: a VLM that always says "left" makes an agent produce "right", then it turns round."""
+REMEMBERED = 8192
+"""Captions, each with its room, that a reward remembers to tell what is a repeat."""
 
 
 @dataclass(frozen=True)
@@ -195,6 +180,9 @@ class CellRewardSettings(Settings):
     `MEAN_REWARD`."""
     length_weights: Annotated[tuple[Weight, Weight, Weight], Field(strict=False)] = (1.0, 1.0, 1.0)
     """What a cell's worth is multiplied by when its caption has one, two or three terms."""
+    repeat_weight: Annotated[float, Field(ge=0, le=1)] = 0.5
+    """What a sample's worth is multiplied by when a picture of the same room has had the same caption before: too alike
+    to teach as much again."""
 
 
 class CellReward(SilentReward):
@@ -206,9 +194,32 @@ class CellReward(SilentReward):
         """(26,) what a sample of each cell is worth now, `MEAN_REWARD` on the average."""
         raise NotImplementedError
 
+    def __init__(self, settings: Mapping[str, Any], *, steps_per_episode: int, guide: Guide) -> None:
+        super().__init__(settings, steps_per_episode=steps_per_episode, guide=guide)
+        self._seen: dict[str, None] = {}
+
+    def begin_experiment(self, vlm: VLM, seed: int) -> None:
+        self._seen.clear()
+
     def step_reward(self, sample: Sample, feedback: Feedback | None, choice: Cells | None) -> float:
         worth = self.worth() * np.take(self.settings.length_weights, _LENGTHS - 1)
         ordinary = 0.0
         if self.settings.centered:
             ordinary = MEAN_REWARD if choice is None else float(worth[choice].mean())
-        return float(worth[sample.relation.index]) - ordinary
+        weight = self.settings.repeat_weight if self._is_repeat(sample) else 1.0
+        return weight * float(worth[sample.relation.index]) - ordinary
+
+    def _is_repeat(self, sample: Sample) -> bool:
+        """Whether a picture of the room has had the caption before; from now on it has."""
+        what = f"{sample.arrangement.layout.key} {sample.caption}"
+        known = what in self._seen
+        self._seen[what] = None
+        if len(self._seen) > REMEMBERED:
+            del self._seen[next(iter(self._seen))]
+        return known
+
+    def state(self) -> dict[str, Any]:
+        return {"seen": list(self._seen)}
+
+    def load_state(self, state: Mapping[str, Any], vlm: VLM) -> None:
+        self._seen = dict.fromkeys(str(what) for what in state["seen"])

@@ -8,23 +8,12 @@ from typing import Any, ClassVar
 import numpy as np
 from pydantic import Field
 
-from rls3_gym.loop.rewards.base import (
-    ANTONYMS,
-    CELLS,
-    CellReward,
-    CellRewardSettings,
-    Cells,
-    Float,
-    shares_of_mean,
-)
-from rls3_gym.loop.running_mean import RunningMean
+from rls3_gym.loop.cells import CELLS, CellRecord, Cells, Float
+from rls3_gym.loop.rewards.base import CellReward, CellRewardSettings, shares_of_mean
 from rls3_gym.loop.selection import Guide
 from rls3_gym.sample import Sample
 from rls3_gym.vlm.base import VLM, Feedback
 from rls3_registry.validation import Settings
-
-CELL_RATE = 0.05
-"""Weight of one sample in the running means per relation cell."""
 
 
 class CellErrorSettings(CellRewardSettings):
@@ -39,44 +28,38 @@ class CellErrorSettings(CellRewardSettings):
 class CellError(CellReward):
     """The VLM's running error in a cell, averaged over the cell and its antonym cells.
 
-    With `rarity` it is weighted by a power of (mean count / count) of those cells. Scale: over the samples that the
+    With `rarity` it is weighted by a power of (mean count / count) of the cell itself. Scale: over the samples that the
     agent makes, the mean is worth `MEAN_REWARD`, however much the VLM has learned.
     """
 
     settings_model: ClassVar[type[Settings]] = CellErrorSettings
-    COUNT_KEPT = 0.9995  # counts fade over about 2,000 samples
-    COUNT_PRIOR = 10.0  # added to every cell's count: the first samples of a run do not say what is rare
     FLOOR = 0.01  # below this mean error the scale is held: what is left is chance
 
     def __init__(self, settings: Mapping[str, Any], *, steps_per_episode: int, guide: Guide) -> None:
         super().__init__(settings, steps_per_episode=steps_per_episode, guide=guide)
-        self._error = RunningMean(CELLS, CELL_RATE, 0.5)
-        self._counts: Float = np.zeros(CELLS)
+        self._record = CellRecord()
 
     def begin_experiment(self, vlm: VLM, seed: int) -> None:
-        self._error.clear()
-        self._counts[:] = 0.0
+        super().begin_experiment(vlm, seed)
+        self._record.clear()
 
     def worth(self) -> Float:
-        worth = ANTONYMS @ self._error.values if self.settings.error else np.ones(CELLS)
+        worth = self._record.error if self.settings.error else np.ones(CELLS)
         if self.settings.rarity:
-            made = self._counts + self.COUNT_PRIOR
-            worth = worth * (made.mean() / (ANTONYMS @ made)) ** self.settings.rarity
-        return shares_of_mean(worth, self.FLOOR, self._counts)
+            worth = worth * self._record.scarcity**self.settings.rarity
+        return shares_of_mean(worth, self.FLOOR, self._record.counts)
 
     def step_reward(self, sample: Sample, feedback: Feedback | None, choice: Cells | None) -> float:
-        self._counts[sample.relation.index] += 1
-        pay = super().step_reward(sample, feedback, choice)
-        self._counts *= self.COUNT_KEPT
-        return pay
+        self._record.count(sample)
+        return super().step_reward(sample, feedback, choice)
 
     def episode_reward(self, samples: Sequence[Sample], feedback: Feedback) -> float:
-        self._error.add_all((s.relation.index for s in samples), 1.0 - feedback.pairwise)
+        self._record.judge(samples, feedback)
         return 0.0
 
     def state(self) -> dict[str, Any]:
-        return {"error": self._error.values.copy(), "counts": self._counts.copy()}
+        return super().state() | self._record.state()
 
     def load_state(self, state: Mapping[str, Any], vlm: VLM) -> None:
-        self._error.values[:] = state["error"]
-        self._counts[:] = state["counts"]
+        super().load_state(state, vlm)
+        self._record.load_state(state)

@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
-from rls3_gym.loop.rewards.base import MEAN_REWARD, Cells, SilentReward
+from rls3_gym.loop.cells import Cells
+from rls3_gym.loop.rewards.base import MEAN_REWARD, SilentReward
 from rls3_gym.loop.selection import Guide
 from rls3_gym.sample import Sample
 from rls3_gym.vlm.base import Feedback

@@ -1,4 +1,4 @@
-"""Rewards that measure on the guide set what the VLM can still learn.
+"""Rewards that look ahead with the guide set: what can the VLM still learn, and which samples would teach it that?
 
 A cell's gain grows with its share of the batch; to point anywhere, progress has to be gain per trained sample.
 """
@@ -7,16 +7,19 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
+from pydantic import Field
 
-from rls3_gym.loop.rewards.base import ANTONYMS, CELLS, CellReward, Float, shares_of_mean
-from rls3_gym.loop.rewards.cell_error import CELL_RATE
+from rls3_gym.loop.cells import ANTONYMS, CELL_RATE, CELLS, Cells, Float
+from rls3_gym.loop.rewards.base import MEAN_REWARD, REWARD_CAP, CellReward, SilentReward, shares_of_mean
 from rls3_gym.loop.running_mean import RunningMean
 from rls3_gym.loop.selection import Guide
 from rls3_gym.sample import Sample
-from rls3_gym.vlm.base import VLM, Feedback
+from rls3_gym.vlm.base import VLM, Feedback, GradientVLM
+from rls3_registry.errors import UserError
+from rls3_registry.validation import Settings
 
 
 class ReducibleError(CellReward):
@@ -39,6 +42,7 @@ class ReducibleError(CellReward):
         self._rounds = 0
 
     def begin_experiment(self, vlm: VLM, seed: int) -> None:
+        super().begin_experiment(vlm, seed)
         self._seed, self._rounds = seed, 0
         self._gain.clear()
         self._look_ahead(vlm)
@@ -62,9 +66,11 @@ class ReducibleError(CellReward):
         return 0.0
 
     def state(self) -> dict[str, Any]:
-        return {"gain": self._gain.values.copy(), "seed": self._seed, "rounds": self._rounds}
+        own = {"gain": self._gain.values.copy(), "seed": self._seed, "rounds": self._rounds}
+        return super().state() | own
 
     def load_state(self, state: Mapping[str, Any], vlm: VLM) -> None:
+        super().load_state(state, vlm)
         self._gain.values[:] = state["gain"]
         self._seed, self._rounds = int(state["seed"]), int(state["rounds"])
         self._look_ahead(vlm)
@@ -93,6 +99,7 @@ class LearningProgress(CellReward):
         return self._of_guide @ vlm.evaluate(self._guide).p_opposite.astype(np.float64)
 
     def begin_experiment(self, vlm: VLM, seed: int) -> None:
+        super().begin_experiment(vlm, seed)
         self._belief = self._measure(vlm)
         self._gain = np.zeros(CELLS)
 
@@ -108,8 +115,76 @@ class LearningProgress(CellReward):
         return shares_of_mean(self._gain, 1e-6)
 
     def state(self) -> dict[str, Any]:
-        return {"belief": self._belief.copy(), "gain": self._gain.copy()}
+        return super().state() | {"belief": self._belief.copy(), "gain": self._gain.copy()}
 
     def load_state(self, state: Mapping[str, Any], vlm: VLM) -> None:
+        super().load_state(state, vlm)
         self._belief = np.array(state["belief"], dtype=np.float64)
         self._gain = np.array(state["gain"], dtype=np.float64)
+
+
+class InfluenceSettings(Settings):
+    """Of `Influence`."""
+
+    centered: bool = Field(strict=True)
+    """Whether a sample is paid what its influence is above that of an ordinary sample of late."""
+
+
+class Influence(SilentReward):
+    """How well the gradient of a sample's loss goes along with that of the guide set, sample by sample.
+
+    A VLM that takes a small step down the gradient of its loss on the guide set gets better at the samples whose
+    gradients point the same way: the fall of a sample's loss is, to first order, the product of the two gradients, and
+    so what the sample would do for the guide set if it were trained on. The step is made anew after each round (see
+    `GradientVLM.nudged`). Scale: the running mean of the absolute influence pays `MEAN_REWARD`, at most `REWARD_CAP`
+    either way.
+    """
+
+    immediate: ClassVar[bool] = True
+    settings_model: ClassVar[type[Settings]] = InfluenceSettings
+    STEP = 0.02  # share of the guide set's loss that the step takes away
+    RATE = 0.01  # weight of one sample in the running means
+    FLOOR = 1e-6  # nats: below this mean the scale is held
+
+    def __init__(self, settings: Mapping[str, Any], *, steps_per_episode: int, guide: Guide) -> None:
+        super().__init__(settings, steps_per_episode=steps_per_episode, guide=guide)
+        self._guide = guide()
+        self._nudged: VLM | None = None
+        self._seed = 0
+        self._rounds = 0
+        self._seen, self._mean, self._size = 0, 0.0, 0.0
+
+    def begin_experiment(self, vlm: VLM, seed: int) -> None:
+        self._seed, self._rounds = seed, 0
+        self._seen, self._mean, self._size = 0, 0.0, 0.0
+        self._nudge(vlm)
+
+    def end_round(self, vlm: VLM, trained: Sequence[Sample]) -> None:
+        self._rounds += 1
+        self._nudge(vlm)
+
+    def _nudge(self, vlm: VLM) -> None:
+        if not isinstance(vlm, GradientVLM):
+            raise UserError(f"extrinsic 'influence' needs a VLM with a method `nudged`, and {vlm.name!r} has none")
+        self._nudged = vlm.nudged(self._guide, np.random.default_rng([self._seed, self._rounds]), self.STEP)
+
+    def step_reward(self, sample: Sample, feedback: Feedback | None, choice: Cells | None) -> float:
+        if feedback is None or self._nudged is None:
+            raise ValueError("influence is paid at the step: it needs feedback on the sample, after begin_experiment")
+        influence = float(feedback.loss[0] - self._nudged.evaluate([sample]).loss[0])
+        self._seen += 1
+        rate = max(self.RATE, 1 / self._seen)
+        self._mean += rate * (influence - self._mean)
+        self._size += rate * (abs(influence) - self._size)
+        above = influence - (self._mean if self.settings.centered else 0.0)
+        return float(np.clip(MEAN_REWARD * above / max(self.FLOOR, self._size), -REWARD_CAP, REWARD_CAP))
+
+    def state(self) -> dict[str, Any]:
+        return {
+            "seed": self._seed, "rounds": self._rounds, "seen": self._seen, "mean": self._mean, "size": self._size
+        }  # fmt: skip
+
+    def load_state(self, state: Mapping[str, Any], vlm: VLM) -> None:
+        self._seed, self._rounds, self._seen = (int(state[key]) for key in ("seed", "rounds", "seen"))
+        self._mean, self._size = float(state["mean"]), float(state["size"])
+        self._nudge(vlm)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -77,6 +78,13 @@ class OpenClipVLM:
     def digest(self) -> str:
         """See `VLM.digest`."""
         return self._tuner.digest()
+
+    def nudged(self, items: Sequence[CaptionItem], rng: np.random.Generator, share: float) -> OpenClipVLM:
+        """See `GradientVLM.nudged`."""
+        twin = copy.deepcopy(self)
+        twin._features.prepare(items)
+        twin._tuner.nudge(items, rng, twin.losses, share)
+        return twin
 
     def batches(self, items: Sequence[CaptionItem], rng: np.random.Generator) -> list[list[CaptionItem]]:
         """The batches that a round on these items would have."""
