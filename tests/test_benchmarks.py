@@ -11,6 +11,8 @@ import sys
 from pathlib import Path
 
 import pytest
+from experiment_tools import run as make_run
+from experiment_tools import tiny
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCUMENTS = ["README.md", "CONTRIBUTING.md", "docs/results.md", "rls3_gym/vlm/packaged/tiny/MODEL_CARD.md"]
@@ -21,6 +23,8 @@ IN_SMALL = {
     "benchmarks/finetune.py": ["--samples", "64", "--repeats", "1"],
     "benchmarks/checkpoint.py": ["--model", "packaged:tiny", "--train", "visual.trunk.projection.*", "--samples", "20"],
     "benchmarks/teach.py": ["--seeds", "1", "--budgets", "500", "--processes", "1", "--out", "taught"],
+    "benchmarks/same_samples.py": ["--shuffles", "2", "--sets", "validation", "--processes", "1"],
+    "benchmarks/error_left.py": ["--set", "validation"],
     "benchmarks/steer.py": ["--pairs", "sb3/ppo:select", "--oracles", "vertical", "--seeds", "1", "--steps", "500"],
 }
 
@@ -48,11 +52,20 @@ def run(command: str, cwd: Path) -> str:
 @pytest.mark.slow
 @pytest.mark.parametrize("command", shown())
 def test_benchmarks_run_as_the_documents_say(command: str, tmp_path: Path) -> None:
+    if "RUN_DIR" in command:
+        made = make_run(tiny(budget={"rounds": 2}), tmp_path / "made").directory
+        command = command.replace("RUN_DIR", str(made))
     out = run(command, tmp_path)
     name = Path(command.split()[0]).stem
     if name == "teach":
         rows = json.loads((tmp_path / "taught" / "teaching.json").read_text(encoding="utf-8"))["rows"]
         assert {row["sampler"] for row in rows} == {"random", "stratified"}
+    elif name == "same_samples":
+        assert re.search(r"validation, points: .*noise floor \d+\.\d+  order is worth -?\d+\.\d+", out)
+    elif name == "error_left":
+        tables = [line for line in out.splitlines() if not line.startswith(" ")]
+        assert tables == ["all", "term", "length", "distance", "pixels", "clearness", "family", "layout", "kind"]
+        assert re.search(r"above +254 items  error +\d+\.\d %  \[", out)
     elif name == "steer":
         assert re.search(r"sb3/ppo +select +vertical seed 0 after +500: .*vertical \d\.\d+", out)
     else:
