@@ -19,7 +19,7 @@ from __future__ import annotations
 import argparse
 import json
 import multiprocessing
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -39,8 +39,9 @@ from rls3_gym.vlm.loading import load_vlm
 Row = dict[str, Any]
 
 
-def rounds_of(path: Path, captions: str) -> list[list[Sample]]:
-    """The samples that are taught, by round; whole rounds only."""
+@cache
+def rounds_of(path: Path, captions: str, most: int | None) -> list[list[Sample]]:
+    """The samples that are taught, by round; whole rounds only, at most so many."""
     config = config_of(path)
     backend = load_backend(config.environment.backend, config.environment.image_size)
     rng = np.random.default_rng(config.seed)
@@ -49,14 +50,14 @@ def rounds_of(path: Path, captions: str) -> list[list[Sample]]:
     for line in lines:
         row = json.loads(line)
         grouped.setdefault(row["round"], []).append(row)
+    longest = max(len(rows) for rows in grouped.values())
+    whole = [grouped[number] for number in sorted(grouped) if len(grouped[number]) > longest / 2]
     taught = []
-    for number in sorted(grouped):
-        rows = grouped[number]
+    for rows in whole[:most]:
         share = round(config.environment.train_fraction * len(rows))
         chosen = sorted(int(i) for i in rng.permutation(len(rows))[:share])
         taught.append([sample for i in chosen for sample in _samples(rows[i], backend, captions, rng)])
-    longest = max(len(samples) for samples in taught)
-    return [samples for samples in taught if len(samples) > longest / 2]
+    return taught
 
 
 def _samples(row: dict[str, Any], backend: Any, captions: str, rng: np.random.Generator) -> list[Sample]:
@@ -75,7 +76,7 @@ def teach(path: Path, sets: tuple[str, ...], captions: str, rounds_taught: int |
     torch.set_num_threads(1)
     config = config_of(path)
     vlm, rng = load_vlm(config.vlm.name, config.vlm.finetune), np.random.default_rng([config.seed, shuffle])
-    rounds = rounds_of(path, captions)[:rounds_taught]
+    rounds = rounds_of(path, captions, rounds_taught)
     if order == "mixed":
         pool = [sample for samples in rounds for sample in samples]
         dealt = iter(rng.permutation(len(pool)))

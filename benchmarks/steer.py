@@ -2,6 +2,7 @@
 
     python benchmarks/steer.py                                    # all oracles, views and agents; about half an hour
     python benchmarks/steer.py --pairs sb3/sac:preference --oracles vertical --seeds 1
+    python benchmarks/steer.py --pairs sb3/sac:box+snap+choose_reference --oracles vertical
 
 Where an oracle that always says the same cannot move an agent, no VLM will. For each agent, view and oracle: what the
 samples of a window of 500 steps are like after 500, 1,000, 2,000 and 5,000 steps, beside what uniform actions give and
@@ -44,7 +45,8 @@ MARKS = (500, 1000, 2000, 5000)
 WINDOW = 500
 PAIRS = (
     "sb3/sac:preference", "sb3/tqc:preference", "tianshou/sac:preference", "sb3/ppo_select:select", "sb3/ppo:select",
-    "sb3/dqn:select", "sb3/ppo:relation", "sb3/dqn:relation", "sb3/sac:box", "sb3/ppo:box",
+    "sb3/dqn:select", "sb3/maskable_ppo:relation", "sb3/ppo:relation", "sb3/dqn:relation", "sb3/sac:box",
+    "sb3/sac:box+snap+choose_reference", "sb3/ppo:box",
 )  # fmt: skip
 ORACLES = ("vertical", "inverse_frequency", "histogram")
 VERTICAL = np.array([float(relation.vertical != 0) for relation in RELATIONS])
@@ -125,7 +127,9 @@ class NobodyVLM:
 
 
 def make_env(view: str, oracle: str, centered: bool = True) -> RLS3SceneEnv:
-    env = RLS3SceneEnv(vlm=NobodyVLM(), finetune=False, action_view=view, extrinsic="steer:DefaultOracle")  # type: ignore[arg-type]
+    name, *switched_on = view.split("+")
+    options: dict[str, Any] = dict.fromkeys(switched_on, True)
+    env = RLS3SceneEnv(vlm=NobodyVLM(), finetune=False, action_view=name, extrinsic="steer:DefaultOracle", **options)  # type: ignore[arg-type]
     env.loop.extrinsic = Oracle({"oracle": oracle, "centered": centered}, steps_per_episode=32, guide=lambda: ())
     return env
 
@@ -233,7 +237,11 @@ def best_action(view: str, lane: Lane, worth: Float, rng: np.random.Generator) -
     options = container(stage.arrangement, edit.slot, stage.kinds)
     kind = 2 * (options.index(edit.kind) + 0.5) / len(options) - 1
     place = [2 * (edit.x - x0) / (x1 - x0) - 1, 2 * (edit.y - y0) / (y1 - y0) - 1, 2 * edit.level - 1]
-    return np.array([2 * (edit.slot + 0.5) / 3 - 1, kind, *place], np.float32)
+    numbers = [2 * (edit.slot + 0.5) / 3 - 1, kind, *place]
+    if "choose_reference" in view:
+        others = [slot for slot in range(3) if slot != edit.slot]
+        numbers.append(2 * (others.index(edit.reference) + 0.5) / len(others) - 1)
+    return np.array(numbers, np.float32)
 
 
 def main() -> None:
@@ -249,7 +257,7 @@ def main() -> None:
     views = sorted({pair.split(":")[1] for pair in arguments.pairs})
     references = [(who, view, oracle) for who in ("uniform", "best") for view in views for oracle in arguments.oracles]
     jobs = [
-        (pair, oracle, seed, max(arguments.steps, 5000 if pair.endswith(":box") and arguments.steps == 2000 else 0))
+        (pair, oracle, seed, max(arguments.steps, 5000 if ":box" in pair and arguments.steps == 2000 else 0))
         for pair in arguments.pairs for oracle in arguments.oracles for seed in range(arguments.seeds)
     ]  # fmt: skip
     rows = []

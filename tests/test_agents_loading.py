@@ -10,6 +10,7 @@ import gymnasium
 import numpy as np
 import pytest
 import yaml
+from env_parts import make_env
 from sb3_contrib import QRDQN
 
 import rls3_registry
@@ -29,11 +30,12 @@ from rls3_registry.plugins import installed
 
 
 class CountingEnv(gymnasium.Wrapper[Any, Any, Any, Any]):
-    """CartPole, counting its steps and resets: a small environment for what does not depend on scenes."""
+    """Counts steps and resets, by default of CartPole: a small environment for what does not depend on scenes."""
 
-    def __init__(self) -> None:
-        super().__init__(gymnasium.make("CartPole-v1"))
+    def __init__(self, env: gymnasium.Env[Any, Any] | None = None) -> None:
+        super().__init__(env or gymnasium.make("CartPole-v1"))
         self.steps = self.resets = 0
+        self.reasons: list[str] = []
 
     def reset(self, **arguments: Any) -> Any:
         self.resets += 1
@@ -41,7 +43,9 @@ class CountingEnv(gymnasium.Wrapper[Any, Any, Any, Any]):
 
     def step(self, action: Any) -> Any:
         self.steps += 1
-        return self.env.step(action)
+        result = self.env.step(action)
+        self.reasons.append(result[4].get("reason", ""))
+        return result
 
 
 class Until:
@@ -89,6 +93,7 @@ def test_the_built_in_plugins_are_installed_as_third_parties_would_be() -> None:
         ("tianshou/ppo", ("preference", "box", "multi_discrete", "select", "relation")),
         ("tianshou/a2c", ("preference", "box", "multi_discrete", "select", "relation")),
         ("sb3/ppo_select", ("select",)),
+        ("sb3/maskable_ppo", ("relation", "select")),
         ("stratified", ("relation",)),
         ("random", ("box", "multi_discrete", "relation", "select", "preference")),
     ],
@@ -103,6 +108,13 @@ def test_an_algorithm_takes_the_views_it_can_and_a_wrong_one_is_told_which(name:
         with pytest.raises(UserError) as refusal:
             choose_view(agent, view, name)
         assert str(refusal.value) == f"action_view: agent {name!r} cannot take {view!r}; it takes {' or '.join(views)}"
+
+
+def test_an_agent_that_takes_masks_asks_only_for_relations_that_can_be_had() -> None:
+    env = CountingEnv(make_env(action_view="relation", steps_per_episode=12, episodes_per_round=100))
+    small = {"n_steps": 6, "batch_size": 3, "net_arch": [16], "n_epochs": 1}
+    make_agent("sb3/maskable_ppo", 0, small).learn(env, Until(env, 30))
+    assert len(env.reasons) >= 30 and "no_place" not in env.reasons
 
 
 def test_every_action_view_stands_under_the_type_of_its_space() -> None:

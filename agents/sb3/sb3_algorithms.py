@@ -12,7 +12,7 @@ import gymnasium
 import numpy as np
 from gymnasium.spaces import Box, Discrete, MultiDiscrete
 from pydantic import Field, PositiveFloat, PositiveInt
-from sb3_contrib import TQC, CrossQ
+from sb3_contrib import TQC, CrossQ, MaskablePPO
 from stable_baselines3 import A2C, DQN, PPO, SAC, TD3
 from stable_baselines3.common.noise import NormalActionNoise
 
@@ -51,13 +51,22 @@ class OnPolicySettings(Sb3Settings):
     ent_coef: Weight
     vf_coef: Weight
     max_grad_norm: PositiveFloat
+
+
+class A2cSettings(OnPolicySettings):
     log_std_init: float  # log of the standard deviation that actions in a Box start with
 
 
-class PpoSettings(OnPolicySettings):
+class MaskablePpoSettings(OnPolicySettings):
+    """PPO that never takes a numbered action which the environment says is infeasible."""
+
     batch_size: Annotated[int, Field(ge=2)]
     n_epochs: PositiveInt
     clip_range: Annotated[float, Field(gt=0, lt=1)]
+
+
+class PpoSettings(MaskablePpoSettings):
+    log_std_init: float  # as for A2C
 
 
 class OffPolicySettings(Sb3Settings):
@@ -103,7 +112,8 @@ class DqnSettings(OffPolicySettings):
 ALGORITHMS: dict[str, Algorithm[Sb3Settings]] = {
     "ppo": Algorithm(PPO, PpoSettings, (Box, MultiDiscrete, Discrete)),
     "ppo_select": Algorithm(PPO, PpoSettings, (Discrete,), policy=ProposalPolicy, views=("select",)),
-    "a2c": Algorithm(A2C, OnPolicySettings, (Box, MultiDiscrete, Discrete)),
+    "maskable_ppo": Algorithm(MaskablePPO, MaskablePpoSettings, (Discrete,), views=("relation", "select")),
+    "a2c": Algorithm(A2C, A2cSettings, (Box, MultiDiscrete, Discrete)),
     "sac": Algorithm(SAC, SacSettings, (Box,)),
     "td3": Algorithm(TD3, Td3Settings, (Box,)),
     "tqc": Algorithm(TQC, SacSettings, (Box,)),
