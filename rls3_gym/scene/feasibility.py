@@ -127,10 +127,13 @@ def _support(
     surfaces, solids = room.surfaces, room.solids
     radius, height, at_x, at_y = (v[:, None] for v in (radii, heights, x, y))
     reachable = rules.carries(surfaces, radius, at_x, at_y) & (surfaces.z <= (levels * RELEASE_HEIGHT)[:, None])
-    in_the_way = rules.reaches_over(solids, radius, at_x, at_y)[:, None] & rules.level_with(
-        solids, height[:, None], surfaces.z[:, None]
-    )
-    return reachable, reachable & (height <= surfaces.clearance) & ~in_the_way.any(axis=2)
+    # An object reaches few of a room's surfaces: the solids are looked at for those alone.
+    objects, below = np.nonzero(reachable & (height <= surfaces.clearance))
+    in_the_way = rules.reaches_over(solids, radius, at_x, at_y)[objects]
+    in_the_way &= rules.level_with(solids, height[objects], surfaces.z[below, None])
+    free = np.zeros_like(reachable)
+    free[objects, below] = ~in_the_way.any(axis=1)
+    return reachable, free
 
 
 def _clear_of_objects(
@@ -141,11 +144,12 @@ def _clear_of_objects(
     position: tuple[FloatArray, FloatArray, FloatArray],
 ) -> BoolArray:
     """(n,) whether each object keeps clear of those in the other slots."""
-    clear = np.ones(slots.shape, dtype=np.bool_)
-    for slot, other in enumerate(arrangement.objects):
-        kind = load_catalog()[other.kind]
-        clear &= (slots == slot) | rules.clear_of(position, radii, heights, other.position, kind.radius, kind.height)
-    return clear
+    kinds = [load_catalog()[other.kind] for other in arrangement.objects]
+    radius, height = np.array([(kind.radius, kind.height) for kind in kinds]).reshape(-1, 2).T
+    others = np.array([other.position for other in arrangement.objects]).reshape(-1, 3).T
+    x, y, z = (v[:, None] for v in position)
+    clear = rules.clear_of((x, y, z), radii[:, None], heights[:, None], tuple(others), radius, height)
+    return np.asarray((clear | (slots[:, None] == np.arange(len(kinds)))).all(axis=1))
 
 
 def stage_grid(layout: Layout) -> tuple[FloatArray, FloatArray]:
