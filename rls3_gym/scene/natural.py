@@ -20,7 +20,6 @@ from rls3_gym.scene.arrangement import SLOTS, Arrangement, Edit
 from rls3_gym.scene.camera import FloatArray, camera_frame
 from rls3_gym.scene.catalog import load_catalog
 from rls3_gym.scene.feasibility import BoolArray, IntArray, place_many
-from rls3_gym.scene.proposals import container
 from rls3_gym.scene.relations import RELATIONS, Term, margins_deg, relation_indices
 
 PairRule = Callable[[str, str], bool]
@@ -50,7 +49,7 @@ class EditColumns(NamedTuple):
 
     def take(self, rows: IntArray) -> EditColumns:
         """Some of the edits."""
-        return EditColumns(*(column[rows] for column in self))
+        return EditColumns._make(column[rows] for column in self)
 
 
 @dataclass(frozen=True, eq=False)
@@ -151,8 +150,8 @@ def _joined(batches: Sequence[Proposals]) -> Proposals:
 
 def _draw(rng: Generator, arrangement: Arrangement, kinds: tuple[str, ...], count: int) -> EditColumns:
     """`count` edits, each distributed as `random_edit`'s."""
-    indices = {kind: i for i, kind in enumerate(kinds)}
-    options = [[indices[kind] for kind in container(arrangement, slot, kinds)] for slot in range(SLOTS)]
+    standing = [thing.kind for thing in arrangement.objects]
+    options = [_open_kinds(kinds, (*standing[:slot], *standing[slot + 1 :])) for slot in range(SLOTS)]
     sizes = np.array([len(of_slot) for of_slot in options])
     x0, x1, y0, y1 = arrangement.layout.stage
     slots = rng.integers(SLOTS, size=count)
@@ -168,6 +167,12 @@ def _draw(rng: Generator, arrangement: Arrangement, kinds: tuple[str, ...], coun
     )
 
 
+@lru_cache(maxsize=4096)
+def _open_kinds(kinds: tuple[str, ...], taken: tuple[str, ...]) -> IntArray:
+    """Indices of the kinds that may go into a slot when those in the others are `taken`; see `proposals.container`."""
+    return np.array([i for i, kind in enumerate(kinds) if kind not in taken])
+
+
 def _proposals(
     drawn: EditColumns,
     arrangement: Arrangement,
@@ -181,8 +186,7 @@ def _proposals(
     z, codes = place_many(arrangement, drawn.slots, radii, heights, drawn.x, drawn.y, drawn.levels)
     feasible = np.flatnonzero(codes < 0)
     offsets = offsets_from_objects(arrangement, np.stack([drawn.x, drawn.y, z], axis=1)[feasible])
-    cells = relation_indices(offsets).reshape(-1, SLOTS)
-    clear = (margins_deg(offsets) >= margin_deg).reshape(-1, SLOTS) & (cells >= 0)
+    clear = (margins_deg(offsets) >= margin_deg).reshape(-1, SLOTS) & offsets.any(axis=2)
     elsewhere = drawn.slots[feasible, None] != np.arange(SLOTS)
     possible = elsewhere & may_caption[drawn.kinds[feasible]] & clear
 
@@ -190,13 +194,14 @@ def _proposals(
     kept, possible = feasible[rows], possible[rows]
     nth = np.floor(drawn.reference_draws[kept] * possible.sum(axis=1))
     references = (possible.cumsum(axis=1) > nth[:, None]).argmax(axis=1)
+    offsets = offsets[rows, references]
     return Proposals(
         columns=drawn.take(kept),
         kinds=kinds,
         references=references,
-        relations=cells[rows, references],
+        relations=relation_indices(offsets),
         heights=z[kept],
-        offsets=offsets[rows, references].astype(np.float32),
+        offsets=offsets.astype(np.float32),
     )
 
 
