@@ -89,7 +89,10 @@ def proposal_features(proposals: Proposals, cells: CellRecord) -> NDArray[np.flo
       than others of late.
     - `error`: the VLM's running error in the cell and its antonyms, -1 never wrong, 0 chance, 1 always wrong.
     """
-    of_cells = np.column_stack([_OF_RELATIONS, np.clip(np.log(cells.scarcity) / 2, -1, 1), 2 * cells.error - 1])
+    of_cells = np.empty((len(RELATIONS), FEATURES))
+    of_cells[:, :RELATION_FEATURES] = _OF_RELATIONS
+    of_cells[:, -2] = (np.log(cells.scarcity) / 2).clip(-1, 1)
+    of_cells[:, -1] = 2 * cells.error - 1
     return of_cells[proposals.relations]
 
 
