@@ -72,6 +72,8 @@ class CaptionItem:
 class Sample(CaptionItem):
     """An item of this world; made by `make_sample`."""
 
+    relation: Relation
+    """The relation of A to B."""
     arrangement: Arrangement
     slot_a: int
     """The object the caption is about, and ..."""
@@ -83,11 +85,6 @@ class Sample(CaptionItem):
     """Visible share of each slot's object, 0..1."""
     pixels: tuple[int, ...]
     """Visible pixels of each slot's object."""
-
-    @cached_property
-    def relation(self) -> Relation:
-        """The relation of A to B."""
-        return relation(np.array(self.offset))
 
     @property
     def kind_a(self) -> str:
@@ -135,10 +132,12 @@ def _sample(
 ) -> Sample:
     kind_a, kind_b = arrangement.objects[slot_a].kind, arrangement.objects[slot_b].kind
     place = np.array(offset)
+    truth = relation(place)
     return Sample(
         rgb=rgb,
-        caption=describe(kind_a, relation(place), kind_b),
-        negatives=negatives(kind_a, kind_b, place),
+        caption=describe(kind_a, truth, kind_b),
+        negatives=negatives(kind_a, kind_b, place, truth),
+        relation=truth,
         arrangement=arrangement,
         slot_a=slot_a,
         slot_b=slot_b,

@@ -21,7 +21,7 @@ from rls3_gym.scene.proposals import random_arrangement, random_edit
 from rls3_gym.scene.relation_pool import RelationPool, relation_pool
 from rls3_gym.scene.relations import margin_deg
 from rls3_gym.scene.rooms import Layout, Split
-from rls3_gym.scene.splits import is_held_out_pair
+from rls3_gym.scene.splits import any_pair, may_train
 from rls3_registry.errors import UserError, unknown
 from rls3_registry.validation import Settings
 
@@ -83,6 +83,7 @@ class Stage:
         self.kinds = tuple(kinds) if kinds is not None else tuple(k.name for k in load_catalog().training)
         self.rules = rules
         self.held_out = held_out
+        self._may_caption = may_train if split == "train" else any_pair
         self._layouts: dict[str, list[Layout]] = {
             family: [room for room in layouts(split) if room.family == family] for family in self.families
         }
@@ -205,9 +206,6 @@ class Stage:
     def relation_pool(self, rng: Generator) -> RelationPool:
         """The relations that moving one object can make here, and edits that make them."""
         return relation_pool(rng, self.arrangement, self.kinds, self._may_caption, self._margin_deg)
-
-    def _may_caption(self, kind_a: str, kind_b: str) -> bool:
-        return self.split != "train" or not is_held_out_pair(kind_a, kind_b)
 
     def _reference(
         self, frame: Frame, kinds: Sequence[str], slot: int, wanted: int | None, rng: Generator

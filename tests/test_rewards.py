@@ -24,7 +24,7 @@ from rls3_gym.loop.rewards.base import (
 from rls3_gym.loop.rewards.look_ahead import LearningProgress
 from rls3_gym.sample import Sample
 from rls3_gym.scene.arrangement import Reason
-from rls3_gym.scene.relations import BY_TERMS, RELATIONS, Term
+from rls3_gym.scene.relations import BY_TERMS, RELATIONS, Term, relation
 from rls3_registry.errors import UserError
 
 
@@ -37,7 +37,7 @@ def of_cell(*terms: Term) -> Sample:
     offset = np.zeros(3)
     for term in terms:
         offset[term.axis] = term.sign
-    sample = replace(samples()[0], offset=tuple(offset))
+    sample = replace(samples()[0], offset=tuple(offset), relation=relation(np.array(offset)))
     assert sample.relation == BY_TERMS[frozenset(terms)]
     return sample
 
@@ -146,8 +146,8 @@ def test_reducible_error_pays_for_what_the_taught_copy_knows_better_and_leaves_t
     assert min(pays) > 0.0 and max(pays) > MEAN_REWARD
     unmade = [r for r in RELATIONS if not any(ANTONYMS[r.index, s.relation.index] for s in samples())]
     assert unmade, "the samples hold every cell or its antonym; take fewer"
-    for relation in unmade:  # nothing was seen to be reducible there
-        assert reward.step_reward(of_cell(*relation.terms), None, None) == 0.0
+    for unseen in unmade:  # nothing was seen to be reducible there
+        assert reward.step_reward(of_cell(*unseen.terms), None, None) == 0.0
 
 
 def test_reducible_error_remembers_and_makes_the_same_copy_again() -> None:

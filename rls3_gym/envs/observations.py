@@ -74,15 +74,9 @@ class StateView:
         else:
             arrangement = lane.stage.arrangement
             parts = [self._of_room(arrangement.layout), self._of_objects(arrangement)]
-        parts += [
-            np.array(
-                [lane.episode.step / scheduler.schedule.steps_per_episode, scheduler.round / (scheduler.round + 4)]
-            ),
-            2 * scheduler.axis_error - 1,
-            2 * scheduler.complexity_error - 1,
-            2 * scheduler.made - 1,
-        ]
-        return np.clip(np.concatenate(parts), -_LIMIT, _LIMIT).astype(np.float32)
+        shares = np.concatenate([scheduler.axis_error, scheduler.complexity_error, scheduler.made])
+        progress = [lane.episode.step / scheduler.schedule.steps_per_episode, scheduler.round / (scheduler.round + 4)]
+        return np.concatenate([*parts, progress, 2 * shares - 1]).clip(-_LIMIT, _LIMIT).astype(np.float32)
 
     def _of_proposals(self, lane: Lane) -> NDArray[np.float64]:
         """Block `proposals`."""

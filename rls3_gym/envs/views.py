@@ -26,7 +26,7 @@ from rls3_gym.loop.cells import CellRecord
 from rls3_gym.loop.lane import Lane, Offer
 from rls3_gym.scene.arrangement import SLOTS, Edit, Reason
 from rls3_gym.scene.feasibility import nearest_free_place
-from rls3_gym.scene.natural import Proposals
+from rls3_gym.scene.natural import LENGTH_OF, TERMS_OF, Proposals
 from rls3_gym.scene.proposals import container
 from rls3_gym.scene.relations import RELATIONS
 from rls3_gym.stage import Stage
@@ -42,6 +42,8 @@ RELATION_FEATURES = 9
 """Features of a proposal that tell its relation: six terms, three caption lengths."""
 FEATURES = RELATION_FEATURES + 2
 """Features of a proposal: its relation, how seldom that has been made, and how wrong the VLM is about it."""
+_OF_RELATIONS = np.hstack([TERMS_OF / np.sqrt(TERMS_OF.sum(axis=1, keepdims=True), dtype=np.float64), LENGTH_OF])
+"""(26, 9): the features that tell each relation."""
 
 
 class ActionView(Protocol):
@@ -87,10 +89,11 @@ def proposal_features(proposals: Proposals, cells: CellRecord) -> NDArray[np.flo
       than others of late.
     - `error`: the VLM's running error in the cell and its antonyms, -1 never wrong, 0 chance, 1 always wrong.
     """
-    terms = proposals.terms.astype(np.float64)
-    number = np.maximum(terms.sum(axis=1, keepdims=True), 1.0)
-    known = np.stack([np.clip(np.log(cells.scarcity) / 2, -1, 1), 2 * cells.error - 1], axis=1)
-    return np.concatenate([terms / np.sqrt(number), proposals.lengths, known[proposals.relations]], axis=1)
+    of_cells = np.empty((len(RELATIONS), FEATURES))
+    of_cells[:, :RELATION_FEATURES] = _OF_RELATIONS
+    of_cells[:, -2] = (np.log(cells.scarcity) / 2).clip(-1, 1)
+    of_cells[:, -1] = 2 * cells.error - 1
+    return of_cells[proposals.relations]
 
 
 class PreferenceView:
@@ -111,7 +114,7 @@ class PreferenceView:
         if lane.proposals is None or not len(lane.proposals):
             return None
         scores = proposal_features(lane.proposals, lane.cells) @ np.clip(weights, -1.0, 1.0)
-        return lane.proposals.edits[int(scores.argmax())]
+        return lane.proposals.edit(int(scores.argmax()))
 
     def masks(self, lane: Lane) -> NDArray[np.bool_]:
         raise _not_numbered(self.name)
@@ -131,8 +134,9 @@ class SelectView:
         value = _array(action, "iu")
         if value.shape != () or not 0 <= int(value) < self.space.n:
             raise UserError(f"a select action is a whole number below {self.space.n}, not {action!r}")
-        edits = () if lane.proposals is None else lane.proposals.edits
-        return edits[int(value)] if int(value) < len(edits) else None
+        if lane.proposals is None or int(value) >= len(lane.proposals):
+            return None
+        return lane.proposals.edit(int(value))
 
     def masks(self, lane: Lane) -> NDArray[np.bool_]:
         return np.arange(self.space.n) < (0 if lane.proposals is None else len(lane.proposals))

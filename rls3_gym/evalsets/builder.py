@@ -20,17 +20,16 @@ from rls3_gym.evalsets.specs import SETS_FOLDER, ItemSpec, hash_of, rounded, wri
 from rls3_gym.scene.arrangement import Arrangement, check, free_surfaces_at, place
 from rls3_gym.scene.catalog import load_catalog
 from rls3_gym.scene.layouts import family_names, layouts
-from rls3_gym.scene.natural import natural_proposals
+from rls3_gym.scene.natural import PairRule, natural_proposals
 from rls3_gym.scene.proposals import arrangement_for_relation, edit_at, random_arrangement, random_points
 from rls3_gym.scene.relations import RELATIONS, Relation, margin_deg
 from rls3_gym.scene.rooms import Layout, Split
-from rls3_gym.scene.splits import is_held_out_pair
+from rls3_gym.scene.splits import any_pair, is_held_out_pair, may_train
 from rls3_gym.stage import FeasibilityRules, Stage
 from rls3_registry.errors import UserError
 
 Progress = Callable[[str, int, int], None]
 """Called with the set's name, the items found so far and the items wanted."""
-PairRule = Callable[[str, str], bool]
 
 IMAGE_SIZE = 64
 """Picture size, pixels, at which the visibility rules are applied."""
@@ -58,14 +57,6 @@ class SetPlan:
     about: str
 
 
-def _new_pairs(kind_a: str, kind_b: str) -> bool:
-    return is_held_out_pair(kind_a, kind_b)
-
-
-def _training_pairs(kind_a: str, kind_b: str) -> bool:
-    return not is_held_out_pair(kind_a, kind_b)
-
-
 def _unseen_pairs(kind_a: str, kind_b: str) -> bool:
     catalog = load_catalog()
     return catalog[kind_a].held_out or catalog[kind_b].held_out
@@ -81,12 +72,12 @@ PLANS: tuple[SetPlan, ...] = (
     SetPlan("presence", 7106, "test", 2016, "which objects are there: true caption against one with an object swapped"),
 )
 _PAIRS: dict[str, PairRule] = {
-    "test": _new_pairs,
-    "test_balanced_natural": _new_pairs,
+    "test": is_held_out_pair,
+    "test_balanced_natural": is_held_out_pair,
     "test_unseen_kinds": _unseen_pairs,
-    "validation": _training_pairs,
-    "guide": _training_pairs,
-    "presence": lambda a, b: True,
+    "validation": may_train,
+    "guide": may_train,
+    "presence": any_pair,
 }
 
 
@@ -262,7 +253,7 @@ def _selected(
         behind = [wanted[int(cell)] - len(found[int(cell)]) for cell in proposals.relations]
         if not behind or max(behind) <= 0:
             continue
-        edit = proposals.edits[int(np.argmax(behind))]
+        edit = proposals.edit(int(np.argmax(behind)))
         scene = place(before, edit).arrangement
         reference = edit.reference
         if scene is None or reference is None:

@@ -52,7 +52,7 @@ class Episode:
     def end(self, feedback: Feedback) -> None:
         """Take in the feedback on all samples."""
         if self.sample is not None:
-            self.verdict = split_feedback(feedback)[-1]
+            self.verdict = feedback[len(feedback) - 1 :]
 
     def last_step(self) -> dict[str, Any]:
         """What `info` says of the last step."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import StrEnum
 from functools import cached_property
 from typing import Any
@@ -137,28 +137,35 @@ def place(arrangement: Arrangement, edit: Edit, catalog: Catalog | None = None) 
     x0, x1, y0, y1 = layout.stage
     if not (x0 <= edit.x <= x1 and y0 <= edit.y <= y1):
         return Placement(None, Reason.OUTSIDE_ROOM)
-    reachable = [s for s in surfaces_at(layout, kind, edit.x, edit.y) if s.z <= edit.level * RELEASE_HEIGHT]
+    release = edit.level * RELEASE_HEIGHT
+    reachable = [s for s in layout.surfaces if s.z <= release and rules.carries(s, kind.radius, edit.x, edit.y)]
     if not reachable:
         return Placement(None, Reason.NO_SUPPORT)
-    surface = next((s for s in reversed(reachable) if _has_room(layout, s, kind, edit.x, edit.y)), None)
+    reachable.sort(key=lambda s: -s.z)
+    surface = next((s for s in reachable if _has_room(layout, s, kind, edit.x, edit.y)), None)
     if surface is None:
         return Placement(None, Reason.OVERLAPS_FURNITURE)
     thing = ActiveObject(edit.kind, (edit.x, edit.y, surface.z), edit.yaw)
-    reason = check(arrangement, edit.slot, thing, kind)
+    reason = check(arrangement, edit.slot, thing, kind, has_room=True)
     if reason is not None:
         return Placement(None, reason)
     objects = list(arrangement.objects)
     objects[edit.slot : edit.slot + 1] = [thing]
-    return Placement(replace(arrangement, objects=tuple(objects)))
+    return Placement(Arrangement(layout, tuple(objects)))
 
 
-def check(arrangement: Arrangement, slot: int, thing: ActiveObject, kind: ObjectKind) -> Reason | None:
-    """The rules an object at a given position must meet in `slot` of `arrangement`; None when all hold."""
+def check(
+    arrangement: Arrangement, slot: int, thing: ActiveObject, kind: ObjectKind, *, has_room: bool = False
+) -> Reason | None:
+    """The rules an object at a given position must meet in `slot` of `arrangement`; None when all hold.
+
+    `has_room`: it is known already that the object touches no furniture there.
+    """
     x, y, z = thing.position
     layout = arrangement.layout
     if not rules.within_walls(layout, kind.radius, x, y):
         return Reason.OUTSIDE_ROOM
-    if _touches_furniture(layout, kind, x, y, z):
+    if not has_room and _touches_furniture(layout, kind, x, y, z):
         return Reason.OVERLAPS_FURNITURE
     catalog = load_catalog()
     for other_slot, other in enumerate(arrangement.objects):

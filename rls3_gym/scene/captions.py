@@ -62,10 +62,16 @@ class ParsedCaption:
 
 def describe(kind_a: str, relation: Relation, kind_b: str) -> str:
     """The caption of an ordered object pair, e.g. `The blender is below and in front of the plate.`"""
+    return f"The {kind_a} is {_phrase(relation)} the {kind_b}."
+
+
+@cache
+def _phrase(relation: Relation) -> str:
+    """What stands between the two kinds, e.g. `below and in front of`."""
     *inner, last = relation.terms
     phrases = [_INNER[t] for t in inner]
     head = f"{', '.join(phrases)} and " if phrases else ""
-    return f"The {kind_a} is {head}{_LAST[last]} the {kind_b}."
+    return f"{head}{_LAST[last]}"
 
 
 def parse(caption: str) -> ParsedCaption:
@@ -90,14 +96,15 @@ def is_false(claimed: Relation, offset: FloatArray) -> bool:
     return any(not can_hold(term, offset) for term in claimed.terms)
 
 
-def negatives(kind_a: str, kind_b: str, offset: FloatArray) -> tuple[Negative, ...]:
+def negatives(kind_a: str, kind_b: str, offset: FloatArray, truth: Relation | None = None) -> tuple[Negative, ...]:
     """Every hard negative caption of the pair (A, B) at `offset` = A - B, (3,) meters, camera frame.
 
     Single opposites come first, in the order of the true terms; then the other changes in the order of
-    `RELATIONS`. No two are alike and none is true in the scene.
+    `RELATIONS`. No two are alike and none is true in the scene. `truth` is the relation at `offset`, where the caller
+    knows it already.
     """
     offset = np.asarray(offset, dtype=np.float64)
-    truth = relation(offset)
+    truth = truth or relation(offset)
     x, y, z = (int(sign) for sign in np.sign(offset))
     claims = _false_claims(truth, (x, y, z))
     made = tuple(Negative(describe(kind_a, claimed, kind_b), change, term) for claimed, change, term in claims)

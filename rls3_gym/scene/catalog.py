@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 
 import rls3_registry
 from rls3_registry.errors import UserError, unknown
@@ -37,10 +37,14 @@ class Catalog:
         return tuple(k for k in self.kinds if k.held_out)
 
     def __getitem__(self, name: str) -> ObjectKind:
-        for kind in self.kinds:
-            if kind.name == name:
-                return kind
-        raise unknown("object kind", name, (k.name for k in self.kinds))
+        kind = self._by_name.get(name)
+        if kind is None:
+            raise unknown("object kind", name, self._by_name)
+        return kind
+
+    @cached_property
+    def _by_name(self) -> dict[str, ObjectKind]:
+        return {kind.name: kind for kind in self.kinds}
 
 
 @cache

@@ -22,6 +22,7 @@ BoolArray = NDArray[np.bool_]
 
 REASONS = tuple(Reason)
 """A reason's code is its place here; the code -1 stands for a feasible edit."""
+_CODES = {reason: code for code, reason in enumerate(REASONS)}
 GRID_STEP = 0.025
 """Greatest distance of neighbors in the grid that `nearest_free_place` searches, meters."""
 PLAN_CELLS = 12
@@ -76,23 +77,23 @@ def room_arrays(layout: Layout) -> RoomArrays:
 
 def place_many(
     arrangement: Arrangement,
-    slots: IntArray | int,
-    radii: FloatArray | float,
-    heights: FloatArray | float,
+    slots: IntArray,
+    radii: FloatArray,
+    heights: FloatArray,
     x: FloatArray,
     y: FloatArray,
-    levels: FloatArray | float,
+    levels: FloatArray,
 ) -> tuple[FloatArray, IntArray]:
     """The outcomes `place` would have for n edits, each of `arrangement` as it stands.
 
     Args:
         arrangement: the scene before the edits.
-        slots: (n,) the slot each edit fills, or one for all; so for `radii`, `heights` and `levels`.
-        radii: the footprint radius of each edit's object, meters.
-        heights: the height of each edit's object, meters.
+        slots: (n,) the slot each edit fills.
+        radii: (n,) the footprint radius of each edit's object, meters.
+        heights: (n,) the height of each edit's object, meters.
         x: (n,) meters.
         y: (n,) meters.
-        levels: 0..1, as `Edit.level`.
+        levels: (n,) 0..1, as `Edit.level`.
 
     Returns:
         (n,) height of the surface each object comes to rest on, meters, NaN where there is none; and (n,) -1 where
@@ -100,24 +101,22 @@ def place_many(
     """
     layout = arrangement.layout
     room = room_arrays(layout)
-    slots, radii, heights, levels = (np.broadcast_to(v, x.shape) for v in (slots, radii, heights, levels))
     reachable, free = _support(room, radii, heights, x, y, levels)
-    z = np.where(free, room.surfaces.z, -np.inf).max(axis=1, initial=-np.inf)
-    z[np.isneginf(z)] = np.nan
-    # `place` gives the first reason that applies, so the reasons are filled in from the last to the first.
-    codes = np.full(x.shape, -1)
-    codes[~rules.in_view(room.camera, heights, x, y, z)] = _code(Reason.OUT_OF_VIEW)
-    codes[~_clear_of_objects(arrangement, slots, radii, heights, (x, y, z))] = _code(Reason.OVERLAPS_OBJECT)
-    codes[~rules.within_walls(layout, radii, x, y)] = _code(Reason.OUTSIDE_ROOM)
-    codes[~free.any(axis=1)] = _code(Reason.OVERLAPS_FURNITURE)
-    codes[~reachable.any(axis=1)] = _code(Reason.NO_SUPPORT)
+    supported = free.any(axis=1)
+    z = np.where(supported, np.where(free, room.surfaces.z, -np.inf).max(axis=1, initial=-np.inf), np.nan)
     x0, x1, y0, y1 = layout.stage
-    codes[~((x0 <= x) & (x <= x1) & (y0 <= y) & (y <= y1))] = _code(Reason.OUTSIDE_ROOM)
+    # `place` gives the first reason that applies, so they are filled in from the last to the first.
+    codes = np.full(x.shape, -1)
+    for holds, reason in (
+        (rules.in_view(room.camera, heights, x, y, z), Reason.OUT_OF_VIEW),
+        (_clear_of_objects(arrangement, slots, radii, heights, (x, y, z)), Reason.OVERLAPS_OBJECT),
+        (rules.within_walls(layout, radii, x, y), Reason.OUTSIDE_ROOM),
+        (supported, Reason.OVERLAPS_FURNITURE),
+        (reachable.any(axis=1), Reason.NO_SUPPORT),
+        ((x0 <= x) & (x <= x1) & (y0 <= y) & (y <= y1), Reason.OUTSIDE_ROOM),
+    ):
+        codes = np.where(holds, codes, _CODES[reason])
     return z, codes
-
-
-def _code(reason: Reason) -> int:
-    return REASONS.index(reason)
 
 
 def _support(
@@ -127,10 +126,13 @@ def _support(
     surfaces, solids = room.surfaces, room.solids
     radius, height, at_x, at_y = (v[:, None] for v in (radii, heights, x, y))
     reachable = rules.carries(surfaces, radius, at_x, at_y) & (surfaces.z <= (levels * RELEASE_HEIGHT)[:, None])
-    in_the_way = rules.reaches_over(solids, radius, at_x, at_y)[:, None] & rules.level_with(
-        solids, height[:, None], surfaces.z[:, None]
-    )
-    return reachable, reachable & (height <= surfaces.clearance) & ~in_the_way.any(axis=2)
+    # An object reaches few of a room's surfaces: the solids are looked at for those alone.
+    objects, below = np.nonzero(reachable & (height <= surfaces.clearance))
+    in_the_way = rules.reaches_over(solids, radius, at_x, at_y)[objects]
+    in_the_way &= rules.level_with(solids, height[objects], surfaces.z[below, None])
+    free = np.zeros_like(reachable)
+    free[objects, below] = ~in_the_way.any(axis=1)
+    return reachable, free
 
 
 def _clear_of_objects(
@@ -141,11 +143,12 @@ def _clear_of_objects(
     position: tuple[FloatArray, FloatArray, FloatArray],
 ) -> BoolArray:
     """(n,) whether each object keeps clear of those in the other slots."""
-    clear = np.ones(slots.shape, dtype=np.bool_)
-    for slot, other in enumerate(arrangement.objects):
-        kind = load_catalog()[other.kind]
-        clear &= (slots == slot) | rules.clear_of(position, radii, heights, other.position, kind.radius, kind.height)
-    return clear
+    kinds = [load_catalog()[other.kind] for other in arrangement.objects]
+    sizes = [(kind.radius, kind.height, *o.position) for kind, o in zip(kinds, arrangement.objects, strict=True)]
+    radius, height, *at = np.array(sizes).reshape(-1, 5).T
+    x, y, z = (v[:, None] for v in position)
+    clear = rules.clear_of((x, y, z), radii[:, None], heights[:, None], (at[0], at[1], at[2]), radius, height)
+    return np.asarray((clear | (slots[:, None] == np.arange(len(kinds)))).all(axis=1))
 
 
 def stage_grid(layout: Layout) -> tuple[FloatArray, FloatArray]:
@@ -167,7 +170,8 @@ def nearest_free_place(
     size = load_catalog()[kind]
     for nearest in _in_order((grid_x - x) ** 2 + (grid_y - y) ** 2):
         at_x, at_y = grid_x[nearest], grid_y[nearest]
-        free = np.flatnonzero(place_many(arrangement, slot, size.radius, size.height, at_x, at_y, level)[1] < 0)
+        slots, radii, heights, levels = (np.full(len(nearest), v) for v in (slot, size.radius, size.height, level))
+        free = np.flatnonzero(place_many(arrangement, slots, radii, heights, at_x, at_y, levels)[1] < 0)
         if free.size:
             return float(at_x[free[0]]), float(at_y[free[0]])
     return None

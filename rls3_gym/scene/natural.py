@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
+from typing import NamedTuple
 
 import numpy as np
 from numpy.random import Generator
@@ -19,11 +20,10 @@ from rls3_gym.scene.arrangement import SLOTS, Arrangement, Edit
 from rls3_gym.scene.camera import FloatArray, camera_frame
 from rls3_gym.scene.catalog import load_catalog
 from rls3_gym.scene.feasibility import BoolArray, IntArray, place_many
-from rls3_gym.scene.proposals import container
 from rls3_gym.scene.relations import RELATIONS, Term, margins_deg, relation_indices
 
 PairRule = Callable[[str, str], bool]
-"""Whether a caption may be about these two object kinds."""
+"""Whether a caption may be about these two object kinds; always the same answer for the same two."""
 
 MAX_TERMS = 3
 TERMS_OF = np.array([[term in r.terms for term in Term] for r in RELATIONS], dtype=np.float32)
@@ -34,11 +34,34 @@ _DRAWN_PER_PROPOSAL = 6
 _BATCHES = 40
 
 
+class EditColumns(NamedTuple):
+    """Edits as columns, (n,) each."""
+
+    slots: IntArray
+    kinds: IntArray
+    """Index into the kinds that edits are drawn from."""
+    x: FloatArray
+    y: FloatArray
+    levels: FloatArray
+    yaws: FloatArray
+    reference_draws: FloatArray
+    """0..1: which of its possible references an edit takes."""
+
+    def take(self, rows: IntArray) -> EditColumns:
+        """Some of the edits."""
+        return EditColumns._make(column[rows] for column in self)
+
+
 @dataclass(frozen=True, eq=False)
 class Proposals:
     """n feasible edits in the order they were drawn, with what the caption of each would say. Rows are proposals."""
 
-    edits: tuple[Edit, ...]
+    columns: EditColumns
+    """The edits; most are looked at and never made, so an `Edit` is built when it is asked for."""
+    kinds: tuple[str, ...]
+    """The kinds the edits were drawn from."""
+    references: IntArray
+    """(n,): slot of the object that the caption relates the edited one to."""
     relations: IntArray
     """(n,): the relation cell, an index into `RELATIONS`, of the edited object to the reference."""
     heights: FloatArray
@@ -56,34 +79,26 @@ class Proposals:
         """(n, 3): one-hot of the number of terms of the caption."""
         return LENGTH_OF[self.relations]
 
-    def __len__(self) -> int:
-        return len(self.edits)
+    @cached_property
+    def edits(self) -> tuple[Edit, ...]:
+        """All n edits."""
+        return tuple(self.edit(row) for row in range(len(self)))
 
-
-@dataclass(frozen=True, eq=False)
-class _Candidates:
-    """Edits as columns, (n,) each."""
-
-    slots: IntArray
-    kinds: IntArray
-    """Index into the kinds that edits are drawn from."""
-    x: FloatArray
-    y: FloatArray
-    levels: FloatArray
-    yaws: FloatArray
-    reference_draws: FloatArray
-    """0..1: which of its possible references an edit takes."""
-
-    def edit(self, i: int, kinds: tuple[str, ...], reference: int) -> Edit:
+    def edit(self, row: int) -> Edit:
+        """One of the edits."""
+        columns = self.columns
         return Edit(
-            slot=int(self.slots[i]),
-            kind=kinds[self.kinds[i]],
-            x=float(self.x[i]),
-            y=float(self.y[i]),
-            level=float(self.levels[i]),
-            yaw=float(self.yaws[i]),
-            reference=reference,
+            slot=int(columns.slots[row]),
+            kind=self.kinds[columns.kinds[row]],
+            x=float(columns.x[row]),
+            y=float(columns.y[row]),
+            level=float(columns.levels[row]),
+            yaw=float(columns.yaws[row]),
+            reference=int(self.references[row]),
         )
+
+    def __len__(self) -> int:
+        return len(self.relations)
 
 
 def natural_proposals(
@@ -108,33 +123,42 @@ def natural_proposals(
         caller treats none as `Reason.NO_PLACE`.
     """
     kinds = tuple(kinds)
-    may_caption = np.array([[pair_rule(kind, other.kind) for other in arrangement.objects] for kind in kinds])
+    may_caption = caption_table(pair_rule, kinds, arrangement)
     found: list[Proposals] = []
     missing = k
     for _ in range(_BATCHES):
-        candidates = _draw(rng, arrangement, kinds, k * _DRAWN_PER_PROPOSAL)
-        found.append(_proposals(candidates, arrangement, kinds, may_caption, margin_deg, missing))
+        drawn = _draw(rng, arrangement, kinds, k * _DRAWN_PER_PROPOSAL)
+        found.append(_proposals(drawn, arrangement, kinds, may_caption, margin_deg, missing))
         missing -= len(found[-1])
         if missing == 0:
             break
+    return found[0] if len(found) == 1 else _joined(found)
+
+
+def _joined(batches: Sequence[Proposals]) -> Proposals:
+    """Proposals of the same kinds, one batch after the other."""
+    columns = zip(*(batch.columns for batch in batches), strict=True)
     return Proposals(
-        tuple(edit for batch in found for edit in batch.edits),
-        np.concatenate([batch.relations for batch in found]),
-        np.concatenate([batch.heights for batch in found]),
-        np.concatenate([batch.offsets for batch in found]),
+        EditColumns(*(np.concatenate(column) for column in columns)),
+        batches[0].kinds,
+        np.concatenate([batch.references for batch in batches]),
+        np.concatenate([batch.relations for batch in batches]),
+        np.concatenate([batch.heights for batch in batches]),
+        np.concatenate([batch.offsets for batch in batches]),
     )
 
 
-def _draw(rng: Generator, arrangement: Arrangement, kinds: tuple[str, ...], count: int) -> _Candidates:
+def _draw(rng: Generator, arrangement: Arrangement, kinds: tuple[str, ...], count: int) -> EditColumns:
     """`count` edits, each distributed as `random_edit`'s."""
-    options = [container(arrangement, slot, kinds) for slot in range(SLOTS)]
-    indices = [np.array([kinds.index(kind) for kind in names]) for names in options]
+    standing = [thing.kind for thing in arrangement.objects]
+    options = [_open_kinds(kinds, (*standing[:slot], *standing[slot + 1 :])) for slot in range(SLOTS)]
+    sizes = np.array([len(of_slot) for of_slot in options])
     x0, x1, y0, y1 = arrangement.layout.stage
     slots = rng.integers(SLOTS, size=count)
-    picks = rng.integers(np.array([len(names) for names in options])[slots])
-    return _Candidates(
+    picks = rng.integers(sizes[slots])
+    return EditColumns(
         slots=slots,
-        kinds=np.array([indices[slot][pick] for slot, pick in zip(slots, picks, strict=True)]),
+        kinds=np.concatenate(options)[(np.cumsum(sizes) - sizes)[slots] + picks],
         x=rng.uniform(x0, x1, count),
         y=rng.uniform(y0, y1, count),
         levels=rng.random(count),
@@ -143,21 +167,26 @@ def _draw(rng: Generator, arrangement: Arrangement, kinds: tuple[str, ...], coun
     )
 
 
+@lru_cache(maxsize=4096)
+def _open_kinds(kinds: tuple[str, ...], taken: tuple[str, ...]) -> IntArray:
+    """Indices of the kinds that may go into a slot when those in the others are `taken`; see `proposals.container`."""
+    return np.array([i for i, kind in enumerate(kinds) if kind not in taken])
+
+
 def _proposals(
-    drawn: _Candidates,
+    drawn: EditColumns,
     arrangement: Arrangement,
     kinds: tuple[str, ...],
     may_caption: BoolArray,
     margin_deg: float,
     most: int,
 ) -> Proposals:
-    """The first of the candidates that are feasible, at most `most`. `may_caption` is the pair rule, (kinds, slots)."""
+    """The first of the edits that are feasible, at most `most`. `may_caption` is the pair rule, (kinds, slots)."""
     radii, heights = kind_sizes(kinds)[:, drawn.kinds]
     z, codes = place_many(arrangement, drawn.slots, radii, heights, drawn.x, drawn.y, drawn.levels)
     feasible = np.flatnonzero(codes < 0)
     offsets = offsets_from_objects(arrangement, np.stack([drawn.x, drawn.y, z], axis=1)[feasible])
-    cells = relation_indices(offsets).reshape(-1, SLOTS)
-    clear = (margins_deg(offsets) >= margin_deg).reshape(-1, SLOTS) & (cells >= 0)
+    clear = (margins_deg(offsets) >= margin_deg).reshape(-1, SLOTS) & offsets.any(axis=2)
     elsewhere = drawn.slots[feasible, None] != np.arange(SLOTS)
     possible = elsewhere & may_caption[drawn.kinds[feasible]] & clear
 
@@ -165,12 +194,26 @@ def _proposals(
     kept, possible = feasible[rows], possible[rows]
     nth = np.floor(drawn.reference_draws[kept] * possible.sum(axis=1))
     references = (possible.cumsum(axis=1) > nth[:, None]).argmax(axis=1)
+    offsets = offsets[rows, references]
     return Proposals(
-        edits=tuple(drawn.edit(i, kinds, int(slot)) for i, slot in zip(kept, references, strict=True)),
-        relations=cells[rows, references],
+        columns=drawn.take(kept),
+        kinds=kinds,
+        references=references,
+        relations=relation_indices(offsets),
         heights=z[kept],
-        offsets=offsets[rows, references].astype(np.float32),
+        offsets=offsets.astype(np.float32),
     )
+
+
+def caption_table(pair_rule: PairRule, kinds: tuple[str, ...], arrangement: Arrangement) -> BoolArray:
+    """(kinds, slots): whether a caption may be about each kind and the object in each slot."""
+    return np.stack([_partners(pair_rule, kinds, other.kind) for other in arrangement.objects], axis=1)
+
+
+@lru_cache(maxsize=512)
+def _partners(pair_rule: PairRule, kinds: tuple[str, ...], other: str) -> BoolArray:
+    """(kinds,): whether a caption may be about each kind and `other`."""
+    return np.array([pair_rule(kind, other) for kind in kinds])
 
 
 def offsets_from_objects(arrangement: Arrangement, points: FloatArray) -> FloatArray:

@@ -15,7 +15,7 @@ from numpy.random import Generator
 from rls3_gym.scene.arrangement import RELEASE_HEIGHT, SLOTS, Arrangement, Edit
 from rls3_gym.scene.camera import FloatArray
 from rls3_gym.scene.feasibility import BoolArray, IntArray, place_many
-from rls3_gym.scene.natural import PairRule, kind_sizes, offsets_from_objects
+from rls3_gym.scene.natural import PairRule, caption_table, kind_sizes, offsets_from_objects
 from rls3_gym.scene.proposals import container, random_points
 from rls3_gym.scene.relations import RELATIONS, margins_deg, relation_indices
 
@@ -122,8 +122,8 @@ def relation_pool(
     point, kind, moved = point[kept], kind[kept], moved[kept]
 
     offsets = offsets_from_objects(arrangement, point)
-    may_caption = np.array([[pair_rule(name, other.kind) for other in arrangement.objects] for name in names])
-    held = (margins_deg(offsets) >= margin_deg).reshape(-1, SLOTS) & may_caption[kind]
+    held = (margins_deg(offsets) >= margin_deg).reshape(-1, SLOTS)
+    held &= caption_table(pair_rule, names, arrangement)[kind]
     held &= moved[:, None] != np.arange(SLOTS)
     cells = relation_indices(offsets).reshape(-1, SLOTS)
     turned = relation_indices(-offsets).reshape(-1, SLOTS)

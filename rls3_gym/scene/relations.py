@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import IntEnum
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -117,19 +118,8 @@ BY_TERMS: dict[frozenset[Term], Relation] = {frozenset(r.terms): r for r in RELA
 
 def relation_indices(offsets: FloatArray) -> NDArray[np.int64]:
     """Relation cells of many offsets at once: (n, 3) meters, camera frame -> (n,) indices, -1 for a zero offset."""
-    offset = np.asarray(offsets, dtype=np.float64).reshape(-1, 3)
-    x, y, z = offset[:, 0], offset[:, 1], offset[:, 2]
-    elevation = np.degrees(np.arctan2(y, np.hypot(x, z)))
-    vertical = (elevation >= ELEVATION_BAND_DEG).astype(int) - (elevation <= -ELEVATION_BAND_DEG)
-    mirrored = (z < 0) | ((z == 0) & (x < 0))
-    sign = np.where(mirrored, -1.0, 1.0)
-    azimuth = np.degrees(np.arctan2(z * sign, x * sign))  # [0, 180)
-    sector = np.floor((azimuth + SECTOR_DEG / 2) / SECTOR_DEG).astype(int)
-    sector = (sector + np.where(mirrored, 4, 0)) % 8
-    in_cone = np.abs(elevation) > 90.0 - VERTICAL_CONE_DEG
-    row = np.where(vertical == 0, 0, np.where(vertical == 1, 8, 17))
-    index = row + np.where(in_cone, 8, sector)
-    return np.where((offset == 0).all(axis=1), -1, index)
+    x, y, z = np.asarray(offsets, dtype=np.float64).reshape(-1, 3).T
+    return np.asarray(_index_at(x, y, z))
 
 
 def relation(offset: FloatArray) -> Relation:
@@ -137,10 +127,26 @@ def relation(offset: FloatArray) -> Relation:
 
     Raises `ValueError` when both stand at the same point.
     """
-    index = int(relation_indices(np.asarray(offset)[None])[0])
+    index = int(_index_at(*np.asarray(offset, dtype=np.float64).tolist()))
     if index < 0:
         raise ValueError("two objects at the same point have no spatial relation")
     return RELATIONS[index]
+
+
+def _index_at(x: Any, y: Any, z: Any) -> Any:
+    """The relation cell of an offset, or -1; of numbers, or of arrays entry by entry.
+
+    Truth values are multiplied instead of chosen with `np.where`, which is slow for single numbers.
+    """
+    elevation = np.degrees(np.arctan2(y, np.hypot(x, z)))
+    above, below = elevation >= ELEVATION_BAND_DEG, elevation <= -ELEVATION_BAND_DEG
+    mirrored = (z < 0) | ((z == 0) & (x < 0))
+    sign = 1.0 - 2.0 * mirrored
+    azimuth = np.degrees(np.arctan2(z * sign, x * sign))  # [0, 180)
+    sector = (np.floor((azimuth + SECTOR_DEG / 2) / SECTOR_DEG).astype(int) + 4 * mirrored) % 8
+    in_cone = np.abs(elevation) > 90.0 - VERTICAL_CONE_DEG
+    index = 8 * above + 17 * below + sector + (8 - sector) * in_cone
+    return (index + 1) * ((x != 0) | (y != 0) | (z != 0)) - 1
 
 
 def margins_deg(offsets: FloatArray) -> FloatArray:
@@ -149,17 +155,22 @@ def margins_deg(offsets: FloatArray) -> FloatArray:
     (n, 3) meters, camera frame -> (n,). That of a zero offset, which has no relation, means nothing.
     """
     x, y, z = np.asarray(offsets, dtype=np.float64).reshape(-1, 3).T
+    return np.asarray(_margin_at(x, y, z))
+
+
+def margin_deg(offset: FloatArray) -> float:
+    """Angular distance, degrees, from an offset to the nearest boundary at which its relation would change."""
+    return float(_margin_at(*np.asarray(offset, dtype=np.float64).tolist()))
+
+
+def _margin_at(x: Any, y: Any, z: Any) -> Any:
+    """The margin of an offset, for numbers and for arrays."""
     elevation = np.abs(np.degrees(np.arctan2(y, np.hypot(x, z))))
     cone = 90.0 - VERTICAL_CONE_DEG
     vertical = np.minimum(np.abs(elevation - ELEVATION_BAND_DEG), np.abs(elevation - cone))
     within = (np.degrees(np.arctan2(z, x)) + SECTOR_DEG / 2) % SECTOR_DEG
     horizontal = np.where(elevation <= cone, np.minimum(within, SECTOR_DEG - within), np.inf)
     return np.minimum(vertical, horizontal)
-
-
-def margin_deg(offset: FloatArray) -> float:
-    """Angular distance, degrees, from an offset to the nearest boundary at which its relation would change."""
-    return float(margins_deg(offset)[0])
 
 
 def can_hold(term: Term, offset: FloatArray) -> bool:

@@ -114,3 +114,7 @@ class Layout:
     def key(self) -> str:
         """Name of the layout, e.g. `kitchen/3`."""
         return f"{self.family}/{self.index}"
+
+    def __hash__(self) -> int:
+        # Caches are asked for a layout at every step; a hash of all its furniture would cost more than they save.
+        return hash((self.family, self.index))

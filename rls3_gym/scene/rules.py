@@ -1,13 +1,15 @@
 """The rules of placing an object, each written once for one object and for many.
 
 A rule takes numbers or arrays that broadcast, and gives a bool or an array of bool. The rules use comparisons,
-sums, differences and products only: those are the same to the last bit for a number and for an entry of an array,
-so `place` (one edit) and `place_many` (many) cannot disagree. Meters, world frame, z up.
+sums, differences, products, minimum and maximum only: those are the same to the last bit for a number and for an entry
+of an array, so `place` (one edit) and `place_many` (many) cannot disagree. Meters, world frame, z up.
 """
 
 from __future__ import annotations
 
 from typing import Any, Protocol, TypeAlias
+
+import numpy as np
 
 from rls3_gym.scene.camera import CameraFrame, FloatArray
 
@@ -67,9 +69,15 @@ def within_walls(room: Rectangle, radius: Number, x: Number, y: Number) -> Truth
 
 def reaches_over(solid: Box, radius: Number, x: Number, y: Number) -> Truth:
     """Whether the circle around (x, y) overlaps a solid on the floor plan."""
-    dx = (solid.x0 - x) * (solid.x0 > x) + (x - solid.x1) * (x > solid.x1)
-    dy = (solid.y0 - y) * (solid.y0 > y) + (y - solid.y1) * (y > solid.y1)
+    dx, dy = x - _nearest(x, solid.x0, solid.x1), y - _nearest(y, solid.y0, solid.y1)
     return dx * dx + dy * dy < radius * radius
+
+
+def _nearest(value: Number, low: Number, high: Number) -> Number:
+    """The number from `low` to `high` that is nearest to a value."""
+    if isinstance(low, float):
+        return min(max(value, low), high)
+    return np.minimum(np.maximum(value, low), high)
 
 
 def level_with(solid: Box, height: Number, z: Number) -> Truth:

@@ -54,3 +54,13 @@ def is_held_out_pair(kind_a: str, kind_b: str) -> bool:
     """Whether captions about these two kinds, in either order, are kept for the `test` set."""
     digest = hashlib.sha256("|".join(sorted((kind_a, kind_b))).encode()).digest()
     return int.from_bytes(digest[:4], "big") < HELD_OUT_PAIRS * 2**32
+
+
+def may_train(kind_a: str, kind_b: str) -> bool:
+    """Whether training may see captions about these two kinds."""
+    return not is_held_out_pair(kind_a, kind_b)
+
+
+def any_pair(kind_a: str, kind_b: str) -> bool:
+    """The rule outside training: captions may be about any two kinds."""
+    return True

@@ -163,7 +163,10 @@ def shares_of_mean(per_cell: Float, floor: float, frequency: Float | None = None
     positive = np.maximum(0.0, per_cell)
     if not positive.any():
         return np.full(len(per_cell), MEAN_REWARD)
-    mean = float(np.average(positive, weights=frequency))
+    if frequency is None:
+        mean = float(positive.mean())
+    else:
+        mean = float((positive * frequency).sum()) / float(frequency.sum())
     return np.minimum(REWARD_CAP, MEAN_REWARD * positive / max(floor, mean))
 
 
@@ -197,12 +200,13 @@ class CellReward(SilentReward):
     def __init__(self, settings: Mapping[str, Any], *, steps_per_episode: int, guide: Guide) -> None:
         super().__init__(settings, steps_per_episode=steps_per_episode, guide=guide)
         self._seen: dict[str, None] = {}
+        self._of_length: Float = np.take(self.settings.length_weights, _LENGTHS - 1)
 
     def begin_experiment(self, vlm: VLM, seed: int) -> None:
         self._seen.clear()
 
     def step_reward(self, sample: Sample, feedback: Feedback | None, choice: Cells | None) -> float:
-        worth = self.worth() * np.take(self.settings.length_weights, _LENGTHS - 1)
+        worth = self.worth() * self._of_length
         ordinary = 0.0
         if self.settings.centered:
             ordinary = MEAN_REWARD if choice is None else float(worth[choice].mean())
