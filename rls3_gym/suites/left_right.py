@@ -1,0 +1,47 @@
+"""Captions that speak of left and right, and what they say about the mirror image."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+_WORD = re.compile(r"\b(?P<side>left|right)(?P<more>most|wards?|-hand)?\b", re.IGNORECASE)
+_BEFORE = re.compile(
+    r"\b(?:the|a|to|on|at|from|in|far|top|bottom|upper|lower|front|back|rear|his|her|its|their)[ -]$", re.IGNORECASE
+)
+_AFTER = re.compile(
+    r"^[ -](?:of|side|sides|hand|arm|leg|foot|eye|ear|wing|corner|edge|half|end|part|lane|turn)\b", re.IGNORECASE
+)
+_OTHER = {"left": "right", "right": "left"}
+
+
+def speaks_of_sides(captions: Sequence[str]) -> bool:
+    """Whether the mirror image can be asked about: a caption says left or right, and wherever one does, it is a side.
+
+    A side is meant where one of a few words stands before it ("the left", "to the right") or after it ("left of",
+    "right hand"). In "right next to" or "he left" none does.
+    """
+    words = [(caption, match) for caption in captions for match in _WORD.finditer(caption)]
+    return bool(words) and all(_is_side(caption, match) for caption, match in words)
+
+
+def says_left_or_right(captions: Sequence[str]) -> bool:
+    """Whether any caption has one of the words, whatever it means there."""
+    return any(_WORD.search(caption) for caption in captions)
+
+
+def exchanged(caption: str) -> str:
+    """The caption with left and right exchanged, in the case they are written in."""
+    return _WORD.sub(lambda match: _turned(match["side"]) + (match["more"] or ""), caption)
+
+
+def _is_side(caption: str, match: re.Match[str]) -> bool:
+    before, after = caption[: match.start()], caption[match.end() :]
+    return bool(match["more"] or _BEFORE.search(before) or _AFTER.match(after))
+
+
+def _turned(side: str) -> str:
+    other = _OTHER[side.lower()]
+    if side.isupper():
+        return other.upper()
+    return other.capitalize() if side[0].isupper() else other
