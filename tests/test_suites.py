@@ -206,6 +206,8 @@ def test_a_folder_can_say_itself_what_mirrors(tmp_path: Path) -> None:
         ("the leftmost of three cups", True),
         ("A cat right next to a dog", False),
         ("A man left the room on the left", False),
+        ("An umbrella is blown right side up", False),
+        ("A phone in a man's left  hand", True),
         ("A cat under a table", False),
     ],
 )

@@ -103,7 +103,21 @@ def print_summary(console: Console, summary: Mapping[str, Any]) -> None:
             label = f"{line['arm']} ({line['seeds']} seeds), as many trained"
             table.add_row(label, "", _share(line["accuracy"]), f"{line['low']:.1%} to {line['high']:.1%}", style="dim")
         console.print(table)
+    for name, entry in summary["suites"].items():
+        console.print(_suite_change(name, entry["before"], entry["after"]))
     console.print(f"report: {summary['report']}", soft_wrap=True)
+
+
+def _suite_change(name: str, before: Mapping[str, Any], after: Mapping[str, Any]) -> Table:
+    """A suite's numbers before and after a run."""
+    table = Table(title=f"{name} ({after['n']:,} items)", title_justify="left")
+    for column in ("", "before", "after", "95 % interval", "change"):
+        table.add_column(column, justify="left" if not column else "right")
+    for measure, now in after["value"].items():
+        was, low, high = before["value"].get(measure), after["low"][measure], after["high"][measure]
+        interval = "" if low is None else f"{low:.1%} to {high:.1%}"
+        table.add_row(measure, _share(was), _share(now), interval, _points(was, now))
+    return table
 
 
 def print_evaluation(console: Console, result: Mapping[str, Any]) -> None:

@@ -7,10 +7,13 @@ from collections.abc import Sequence
 
 _WORD = re.compile(r"\b(?P<side>left|right)(?P<more>most|wards?|-hand)?\b", re.IGNORECASE)
 _BEFORE = re.compile(
-    r"\b(?:the|a|to|on|at|from|in|far|top|bottom|upper|lower|front|back|rear|his|her|its|their)[ -]$", re.IGNORECASE
+    r"\b(?:the|a|to|on|at|from|in|far|top|bottom|upper|lower|front|back|rear|his|her|its|their)(?:\s+|-)$",
+    re.IGNORECASE,
 )
 _AFTER = re.compile(
-    r"^[ -](?:of|side|sides|hand|arm|leg|foot|eye|ear|wing|corner|edge|half|end|part|lane|turn)\b", re.IGNORECASE
+    r"^(?:\s+|-)"
+    r"(?:of|side(?! up| out)|sides|hand|arm|leg|foot|eye|ear|wing|corner|edge|half|end|part|lane|turn)\b",
+    re.IGNORECASE,
 )
 _OTHER = {"left": "right", "right": "left"}
 
@@ -19,7 +22,7 @@ def speaks_of_sides(captions: Sequence[str]) -> bool:
     """Whether the mirror image can be asked about: a caption says left or right, and wherever one does, it is a side.
 
     A side is meant where one of a few words stands before it ("the left", "to the right") or after it ("left of",
-    "right hand"). In "right next to" or "he left" none does.
+    "right hand"). In "right next to", "right side up" or "he left" none does.
     """
     words = [(caption, match) for caption in captions for match in _WORD.finditer(caption)]
     return bool(words) and all(_is_side(caption, match) for caption, match in words)
