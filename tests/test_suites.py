@@ -33,7 +33,7 @@ from rls3_gym.suites.base import ChoiceItem, Measure, Picture, thinned
 from rls3_gym.suites.blink import NOT, OPPOSITE, QUESTION, captions_of
 from rls3_gym.suites.catalog import SUITES, OpenSuite, SuiteResult
 from rls3_gym.suites.forgetting import forgetting
-from rls3_gym.suites.left_right import exchanged, speaks_of_sides
+from rls3_gym.suites.left_right import exchanged, is_about_sides
 from rls3_gym.suites.relation_words import OPPOSITES, with_opposite
 from rls3_gym.suites.vsr import best_threshold
 from rls3_gym.vlm.loading import load_vlm
@@ -58,7 +58,7 @@ def measure(result: SuiteResult, name: str) -> Measure:
 def test_whatsup_counts_pictures_pairs_and_sets(tmp_path: Path) -> None:
     write_whatsup(tmp_path)
     assert values(scored("whatsup_a", tmp_path)) == {
-        "individual": (1.0, 8), "pair": (1.0, 4), "set": (1.0, 2), "mirrored": (1.0, 8),
+        "individual": (1.0, 8), "pair": (1.0, 4), "set": (1.0, 2), "mirrored": (1.0, 4),
     }  # fmt: skip
 
     def always_on(rgb: RGB, caption: str) -> float:
@@ -66,13 +66,13 @@ def test_whatsup_counts_pictures_pairs_and_sets(tmp_path: Path) -> None:
         return float(place is not None and place_in(caption) == place)
 
     assert values(scored("whatsup_a", tmp_path, always_on)) == {
-        "individual": (0.75, 8), "pair": (0.5, 4), "set": (0.0, 2), "mirrored": (0.75, 8),
+        "individual": (0.75, 8), "pair": (0.5, 4), "set": (0.0, 2), "mirrored": (1.0, 4),
     }  # fmt: skip
 
 
 def test_always_saying_left_gains_nothing_in_pairs_and_mirror_images(tmp_path: Path) -> None:
     result = scored("whatsup_a", write_whatsup(tmp_path), says_left)
-    assert values(result) == {"individual": (0.25, 8), "pair": (0.0, 4), "set": (0.0, 2), "mirrored": (0.0, 8)}
+    assert values(result) == {"individual": (0.25, 8), "pair": (0.0, 4), "set": (0.0, 2), "mirrored": (0.0, 4)}
     assert measure(result, "individual").blind == measure(result, "individual").chance == 0.25
     assert measure(result, "pair").chance == 1 / 16
 
@@ -199,7 +199,7 @@ def test_a_folder_can_say_itself_what_mirrors(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("caption", "speaks"),
+    ("caption", "about"),
     [
         ("The cat is to the left of the car.", True),
         ("A man on the far right waves his left hand", True),
@@ -211,8 +211,14 @@ def test_a_folder_can_say_itself_what_mirrors(tmp_path: Path) -> None:
         ("A cat under a table", False),
     ],
 )
-def test_only_sides_are_mirrored(caption: str, speaks: bool) -> None:
-    assert speaks_of_sides([caption]) is speaks
+def test_only_sides_are_mirrored(caption: str, about: bool) -> None:
+    assert is_about_sides(caption) is about
+
+
+def test_the_true_caption_has_to_be_about_a_side_and_no_other_to_mean_something_else() -> None:
+    assert is_about_sides("A cap to the left of a mug", ["A mug to the left of a cap", "A cap under a mug"])
+    assert not is_about_sides("A cap under a mug", ["A cap to the left of a mug"])
+    assert not is_about_sides("A cap to the left of a mug", ["A cap right next to a mug"])
 
 
 def test_exchanging_twice_gives_the_caption_back() -> None:
@@ -236,7 +242,7 @@ def test_pictures_are_shown_a_few_at_a_time(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setattr(choices, "BATCH", 3)
     vlm = RuleVLM(seer)
     assert OpenSuite("whatsup_a", tmp_path).score(vlm) == whole  # type: ignore[arg-type]
-    assert vlm.most_items == 4 * 3  # as it is, gray, mirrored, mirrored and gray
+    assert vlm.most_items == 3 + 3 + 2 + 2  # as they are, gray; two of them mirrored, and gray again
 
 
 def test_loading_opens_no_picture_and_showing_a_broken_one_names_it(tmp_path: Path) -> None:

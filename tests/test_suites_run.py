@@ -61,7 +61,7 @@ def test_their_rows_hold_what_the_suite_says_about_that_state_of_the_vlm(finishe
         assert row.items_hash == result.items_hash and row.n == result.n == 8
         assert row.value == {m.name: m.value for m in result.measures}
         assert row.low["set"] == result.measures[2].as_dict()["low"]
-        assert row.n_by_measure == {"individual": 8, "pair": 4, "set": 2, "mirrored": 8}
+        assert row.n_by_measure == {"individual": 8, "pair": 4, "set": 2, "mirrored": 4}
     assert 26 <= suites["forgetting"][0].n <= 2 * 26  # two objects in each of at most `items` pictures
 
 

@@ -13,7 +13,7 @@ from pydantic import Field
 from rls3_gym.suites.base import ChoiceItem, Measure, Picture, Score
 from rls3_gym.suites.choices import Verdicts, accuracy, choose, mirrored, present
 from rls3_gym.suites.files import FileRow, SuiteFolder, Text
-from rls3_gym.suites.left_right import speaks_of_sides
+from rls3_gym.suites.left_right import is_about_sides
 from rls3_gym.vlm.base import VLM
 
 _FILE = "visual_genome_relation.json"
@@ -63,7 +63,7 @@ class AroRelation:
             items.append(
                 RelationItem(
                     Picture(entry.image_path, path, box), captions[0], captions[1:],
-                    mirrors=speaks_of_sides(captions), relation=entry.relation_name,
+                    mirrors=is_about_sides(captions[0], captions[1:]), relation=entry.relation_name,
                 )
             )  # fmt: skip
         return items

@@ -10,7 +10,7 @@ from typing import Any
 from rls3_gym.suites.base import ChoiceItem, Picture, Score
 from rls3_gym.suites.choices import accuracy, by_part, choose, mirrored, present
 from rls3_gym.suites.files import SuiteFolder
-from rls3_gym.suites.left_right import speaks_of_sides
+from rls3_gym.suites.left_right import is_about_sides
 from rls3_gym.suites.relation_words import RELATIONS, VERBS, with_opposite
 from rls3_gym.vlm.base import VLM
 from rls3_registry.errors import UserError, first_line
@@ -102,4 +102,4 @@ def _item(row: Mapping[str, Any], where: str) -> ChoiceItem:
         raise UserError(f"{where}: choices should be yes and no, and answer (A) or (B), not {choices!r} and {answer!r}")
     yes, no, part = captions_of(question)
     true, false = (yes, no) if letters[answer] == "yes" else (no, yes)
-    return ChoiceItem(Picture(name, image["bytes"]), true, (false,), part=part, mirrors=speaks_of_sides([true, false]))
+    return ChoiceItem(Picture(name, image["bytes"]), true, (false,), part=part, mirrors=is_about_sides(true, [false]))

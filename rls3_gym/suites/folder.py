@@ -11,7 +11,7 @@ from pydantic import ConfigDict, Field
 from rls3_gym.suites.base import ChoiceItem, Picture, Score
 from rls3_gym.suites.choices import accuracy, choose, mirrored, present, together
 from rls3_gym.suites.files import FileRow, SuiteFolder, Text
-from rls3_gym.suites.left_right import says_left_or_right, speaks_of_sides
+from rls3_gym.suites.left_right import is_about_sides, says_left_or_right
 from rls3_gym.vlm.base import VLM
 from rls3_registry.errors import UserError
 
@@ -48,7 +48,7 @@ class Folder:
                 raise UserError(f"{where}: false has the true caption too")
             if line.left_right and not says_left_or_right(captions):
                 raise UserError(f"{where}: left_right is true, but no caption says left or right")
-            mirrors = speaks_of_sides(captions) if line.left_right is None else line.left_right
+            mirrors = is_about_sides(line.caption, line.false) if line.left_right is None else line.left_right
             picture = Picture(line.image, files.picture(where, line.image, "images"))
             items.append(ChoiceItem(picture, line.caption, line.false, group=line.group, mirrors=mirrors))
         return items

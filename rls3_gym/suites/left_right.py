@@ -18,14 +18,15 @@ _AFTER = re.compile(
 _OTHER = {"left": "right", "right": "left"}
 
 
-def speaks_of_sides(captions: Sequence[str]) -> bool:
-    """Whether the mirror image can be asked about: a caption says left or right, and wherever one does, it is a side.
+def is_about_sides(caption: str, false: Sequence[str] = ()) -> bool:
+    """Whether the mirror image is another question: the true caption says left or right, and wherever it or a false one
+    does, a side is meant.
 
-    A side is meant where one of a few words stands before it ("the left", "to the right") or after it ("left of",
-    "right hand"). In "right next to", "right side up" or "he left" none does.
+    That is so where one of a few words stands before it ("the left", "to the right") or after it ("left of", "right
+    hand"). In "right next to", "right side up" or "he left" none does.
     """
-    words = [(caption, match) for caption in captions for match in _WORD.finditer(caption)]
-    return bool(words) and all(_is_side(caption, match) for caption, match in words)
+    words = [(text, match) for text in (caption, *false) for match in _WORD.finditer(text)]
+    return bool(_WORD.search(caption)) and all(_is_side(text, match) for text, match in words)
 
 
 def says_left_or_right(captions: Sequence[str]) -> bool:

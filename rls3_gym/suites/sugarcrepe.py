@@ -8,7 +8,7 @@ from pathlib import Path
 from rls3_gym.suites.base import ChoiceItem, Picture, Score
 from rls3_gym.suites.choices import accuracy, by_part, choose, mirrored, present
 from rls3_gym.suites.files import FileRow, SuiteFolder, Text
-from rls3_gym.suites.left_right import speaks_of_sides
+from rls3_gym.suites.left_right import is_about_sides
 from rls3_gym.vlm.base import VLM
 
 PARTS = ("swap_obj", "swap_att", "replace_rel")
@@ -37,7 +37,7 @@ class SugarCrepe:
                 entry.caption,
                 (entry.negative_caption,),
                 part=part,
-                mirrors=speaks_of_sides([entry.caption, entry.negative_caption]),
+                mirrors=is_about_sides(entry.caption, [entry.negative_caption]),
             )
             for part in PARTS
             for where, entry in files.json_mapping(f"{part}.json", _Entry)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from rls3_gym.suites.base import Measure, Picture, Score, share
 from rls3_gym.suites.choices import BATCH, caption_item, flipped, gray_picture, present
 from rls3_gym.suites.files import FileRow, SuiteFolder, Text
-from rls3_gym.suites.left_right import exchanged, speaks_of_sides
+from rls3_gym.suites.left_right import exchanged, is_about_sides
 from rls3_gym.suites.relation_words import with_opposite
 from rls3_gym.vlm.base import VLM, ScoringVLM
 from rls3_registry.errors import UserError
@@ -83,7 +83,7 @@ class Vsr:
             for where, line in files.json_lines(f"splits/{self._split}/{part}.jsonl", _Line):
                 picture = Picture(line.image, files.picture(where, line.image, "images"))
                 opposite = with_opposite(line.caption, line.relation) if line.label else None
-                mirrors = speaks_of_sides([line.caption])
+                mirrors = is_about_sides(line.caption)
                 items.append(Statement(picture, line.caption, bool(line.label), opposite, part, mirrors))
         return items
 
@@ -91,7 +91,7 @@ class Vsr:
         """See `Suite.score`. Needs a VLM with `ScoringVLM.logits`."""
         if not isinstance(vlm, ScoringVLM):
             raise UserError(f"suite {self.name}: needs a VLM with a method logits, which {vlm.name} does not have")
-        seen, blind = _ask(vlm, items, gray=False), _ask(vlm, items, gray=True)
+        seen, blind = (_ask(vlm, vlm.image_size, items, gray) for gray in (False, True))
         labels = np.array([item.true for item in items])
         test = np.array([item.part == "test" for item in items])
         turning = test & np.array([item.mirrors for item in items])
@@ -125,13 +125,11 @@ def best_threshold(scores: Floats, labels: NDArray[np.bool_]) -> float:
     return float(candidates[int(agreeing.argmax())])
 
 
-def _ask(vlm: VLM, items: Sequence[Statement], gray: bool) -> _Scores:
+def _ask(vlm: ScoringVLM, size: int, items: Sequence[Statement], gray: bool) -> _Scores:
     """Scores of every statement, as many pictures at once as fit into memory; `gray`: in a plain gray picture."""
-    assert isinstance(vlm, ScoringVLM)
     parts = []
     for start in range(0, len(items), BATCH):
         lot = items[start : start + BATCH]
-        size = vlm.image_size
         pictures = [gray_picture(size) if gray else item.picture.show(size) for item in lot]
         pairs = [(item.caption, item.opposite or _FILLER) for item in lot]
         shown = [caption_item(rgb, true, [false]) for rgb, (true, false) in zip(pictures, pairs, strict=True)]

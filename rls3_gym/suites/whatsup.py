@@ -11,7 +11,7 @@ from pydantic import Field
 from rls3_gym.suites.base import ChoiceItem, Picture, Score
 from rls3_gym.suites.choices import accuracy, choose, mirrored, present, together
 from rls3_gym.suites.files import FileRow, SuiteFolder, Text
-from rls3_gym.suites.left_right import speaks_of_sides
+from rls3_gym.suites.left_right import is_about_sides
 from rls3_gym.vlm.base import VLM
 from rls3_registry.errors import UserError
 
@@ -54,7 +54,7 @@ class WhatsUp:
             items.append(
                 ChoiceItem(
                     Picture(path, files.picture(where, path, ".")), captions[0], captions[1:],
-                    group=objects, mirrors=speaks_of_sides(captions),
+                    group=objects, mirrors=is_about_sides(captions[0], captions[1:]),
                 )
             )  # fmt: skip
         return items
