@@ -46,7 +46,7 @@ def list_(
     section: Annotated[str | None, typer.Argument(help="One of them; all when left out.")] = None,
     as_json: Json = False,
 ) -> None:
-    """List what exists by name: environment ids, agents, VLMs, backends, experiments, studies, rooms, objects."""
+    """List what exists by name: environment ids, agents, VLMs, experiments, suites, rooms, objects and more."""
     if section is not None and section not in tables.SECTIONS:
         raise unknown("section", section, tables.SECTIONS, "list")
     found = {name: rows() for name, rows in tables.SECTIONS.items() if section in (None, name)}
@@ -119,22 +119,49 @@ def run(
 @app.command()
 def evaluate(
     vlm: Annotated[str, typer.Option(help="A registered VLM, its YAML file or folder, or a run directory.")] = "tiny",
-    set_: Annotated[str, typer.Option("--set", help="The evaluation set.")] = "test",
+    set_: Annotated[
+        str | None, typer.Option("--set", help="The evaluation set of this world; test when left out.")
+    ] = None,
+    suite: Annotated[
+        str | None, typer.Option(help="Instead, a suite of other people's pictures (`rls3 list suites`), with --data.")
+    ] = None,
+    data: Annotated[Path | None, typer.Option(help="The folder that holds the suite's files.")] = None,
     items: Annotated[
-        int | None, typer.Option(min=1, help="Largest number of items of each set, for a quick, coarse measurement.")
+        int | None,
+        typer.Option(min=1, help="Largest number of items of each set, or part of a suite, for a coarse measurement."),
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Measure a VLM: relations by term and complexity on an evaluation set, and object presence."""
+    """Measure a VLM: relations by term and complexity on an evaluation set, and object presence; or one suite."""
+    if (suite is None) != (data is None):
+        raise UserError("evaluate: --suite names a suite and --data the folder of its files; give both, or neither")
+    if suite is not None and set_ is not None:
+        raise UserError("evaluate: --set names a set of this world and --suite one of others; give one of them")
+    if suite is not None and data is not None:
+        _evaluate_suite(vlm, suite, data, items, as_json)
+        return
     from rls3_gym.experiment.evaluator import evaluate_vlm
     from rls3_gym.experiment.run import find_backend, find_vlm
 
     found = find_vlm(vlm)
-    result = evaluate_vlm(found, set_, find_backend(vlm, found), items)
+    result = evaluate_vlm(found, set_ or "test", find_backend(vlm, found), items)
     if as_json:
         _print_json(result)
     else:
         tables.print_evaluation(_console(), result)
+
+
+def _evaluate_suite(vlm: str, suite: str, data: Path, items: int | None, as_json: bool) -> None:
+    from rls3_gym.experiment.run import find_vlm
+    from rls3_gym.suites.catalog import OpenSuite
+
+    asked = OpenSuite(suite, data, items)  # before the VLM is loaded: a wrong folder shows at once
+    found = find_vlm(vlm)
+    result = {"vlm": found.name, "vlm_digest": found.digest(), **asked.score(found).as_dict()}
+    if as_json:
+        _print_json(result)
+    else:
+        tables.print_suite(_console(), result)
 
 
 @app.command()

@@ -13,7 +13,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedCo
 
 from rls3_gym.experiment.callbacks import RunCallback
 from rls3_gym.experiment.config import ExperimentConfig
-from rls3_gym.runs.rows import EndRow, EpisodeRow, EvaluationRow, FinetuneRow, LifeRow
+from rls3_gym.runs.rows import EndRow, EpisodeRow, EvaluationRow, FinetuneRow, LifeRow, SuiteRow
 
 
 class _Live:
@@ -86,6 +86,12 @@ class RunProgress(_Live, RunCallback):
             f"round {row.round:>2}  {row.n_generated:>7,} samples  {row.n_trained:>7,} trained  "
             f"pairwise {accuracy} on {row.set}  {self.time_left()}".rstrip()
         )
+
+    def suite_scored(self, row: SuiteRow) -> None:
+        """One lasting line with the suite's main number."""
+        name, value = next(iter(row.value.items()))
+        told = "unknown" if value is None else f"{value:.1%}"
+        self.note(f"round {row.round:>2}  {name} {told} on {row.suite}")
 
     def life_ended(self, row: LifeRow) -> None:
         self._life = row.life + 1

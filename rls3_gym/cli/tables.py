@@ -44,6 +44,12 @@ def _studies() -> Rows:
     return [{"name": s.name, "arms": list(s.arms), "description": s.description} for s in studies]
 
 
+def _suites() -> Rows:
+    from rls3_gym.suites.catalog import SUITES
+
+    return [{"name": name, "description": suite.description} for name, suite in SUITES.items()]
+
+
 def _rooms() -> Rows:
     families = {name: load_family(name).sizes for name in rls3_registry.names("rooms")}
     return [
@@ -66,6 +72,7 @@ SECTIONS: dict[str, Callable[[], Rows]] = {
     "rewards": lambda: _plugins(REWARDS),
     "experiments": _experiments,
     "studies": _studies,
+    "suites": _suites,
     "rooms": _rooms,
     "objects": _objects,
 }
@@ -96,7 +103,21 @@ def print_summary(console: Console, summary: Mapping[str, Any]) -> None:
             label = f"{line['arm']} ({line['seeds']} seeds), as many trained"
             table.add_row(label, "", _share(line["accuracy"]), f"{line['low']:.1%} to {line['high']:.1%}", style="dim")
         console.print(table)
+    for name, entry in summary["suites"].items():
+        console.print(_suite_change(name, entry["before"], entry["after"]))
     console.print(f"report: {summary['report']}", soft_wrap=True)
+
+
+def _suite_change(name: str, before: Mapping[str, Any], after: Mapping[str, Any]) -> Table:
+    """A suite's numbers before and after a run."""
+    table = Table(title=f"{name} ({after['n']:,} items)", title_justify="left")
+    for column in ("", "before", "after", "95 % interval", "change"):
+        table.add_column(column, justify="left" if not column else "right")
+    for measure, now in after["value"].items():
+        was, low, high = before["value"].get(measure), after["low"][measure], after["high"][measure]
+        interval = "" if low is None else f"{low:.1%} to {high:.1%}"
+        table.add_row(measure, _share(was), _share(now), interval, _points(was, now))
+    return table
 
 
 def print_evaluation(console: Console, result: Mapping[str, Any]) -> None:
@@ -108,6 +129,22 @@ def print_evaluation(console: Console, result: Mapping[str, Any]) -> None:
     for label, value in _accuracies(result).items():
         table.add_row(label, _share(value))
     table.caption = f"{result['n']:,} items, pairwise chance 50 %"
+    console.print(table)
+
+
+def print_suite(console: Console, result: Mapping[str, Any]) -> None:
+    """The numbers of one VLM on one suite, with intervals, and what they are to be compared with."""
+    table = Table(title=f"{result['vlm']} ({result['vlm_digest']}) on {result['suite']}", title_justify="left")
+    for column in ("", "accuracy", "95 % interval", "of", "blind", "chance"):
+        table.add_column(column, justify="left" if not column else "right")
+    for measure in result["measures"]:
+        interval = "" if measure["low"] is None else f"{measure['low']:.1%} to {measure['high']:.1%}"
+        table.add_row(
+            measure["name"], _share(measure["value"]), interval, f"{measure['n']:,}", _share(measure["blind"]),
+            _share(measure["chance"]),
+        )  # fmt: skip
+    details = "".join(f", {name.replace('_', ' ')} {value:.4g}" for name, value in result["details"].items())
+    table.caption = f"{result['n']:,} items{details}; blind: the same captions with a gray picture"
     console.print(table)
 
 

@@ -26,7 +26,7 @@ from rls3_gym.evalsets.specs import SETS_FOLDER, ItemSpec, hash_of, read_specs
 from rls3_gym.sample import CaptionItem, Sample
 from rls3_registry.errors import unknown
 
-__all__ = ["HELD_OUT_SETS", "SET_NAMES", "EvaluationSet", "held_out_keys", "load_set", "set_hash"]
+__all__ = ["HELD_OUT_SETS", "SET_NAMES", "EvaluationSet", "held_out_keys", "kinds_shown", "load_set", "set_hash"]
 
 SET_NAMES = (
     "test", "test_natural", "test_balanced_natural", "test_unseen_kinds", "validation", "guide", "presence",
@@ -91,6 +91,14 @@ def load_set(name: str, backend: SceneBackend | None = None) -> EvaluationSet:
         identity = set_hash(name)
         _loaded[key] = EvaluationSet(name, identity, shown_by.fingerprint, render(_specs(name), identity, shown_by))
     return _loaded[key]
+
+
+def kinds_shown(name: str) -> tuple[frozenset[str], ...]:
+    """The object kinds in the scene of each item of a packaged set, in the order of its items.
+
+    Raises `UserError` for an unknown name.
+    """
+    return tuple(frozenset(thing.kind for thing in spec.arrangement.objects) for spec in _specs(name))
 
 
 @cache

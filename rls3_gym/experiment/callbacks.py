@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from rls3_gym.runs.rows import EndRow, EpisodeRow, EvaluationRow, FinetuneRow, LifeRow
+from rls3_gym.runs.rows import EndRow, EpisodeRow, EvaluationRow, FinetuneRow, LifeRow, SuiteRow
 
 
 class RunCallback:
@@ -33,6 +33,9 @@ class RunCallback:
 
     def evaluated(self, row: EvaluationRow) -> None:
         """The VLM was measured on one set."""
+
+    def suite_scored(self, row: SuiteRow) -> None:
+        """The VLM was scored on one suite, or by the forgetting probe."""
 
     def life_ended(self, row: LifeRow) -> None:
         """The VLM begins anew, and all counts with it; the agent keeps what it has learned."""

@@ -72,6 +72,17 @@ class BudgetConfig(BaseModel):
         return self
 
 
+class SuiteConfig(BaseModel):
+    """A suite of other people's pictures that the VLM is measured on."""
+
+    model_config = _STRICT
+
+    name: str
+    """As `rls3 list suites` has it."""
+    data: str
+    """Folder of the suite's files, relative to where the command is run."""
+
+
 class EvaluationConfig(BaseModel):
     """How the VLM is measured during the run."""
 
@@ -84,6 +95,10 @@ class EvaluationConfig(BaseModel):
     every: Positive | Literal["doubling"] = 1
     """Rounds from one evaluation to the next, or `doubling`: after rounds 1, 2, 4, 8 and so on. Before the first and
     after the last round always."""
+    suites: Annotated[tuple[SuiteConfig, ...], Field(strict=False)] = ()
+    """Suites that are scored whenever the sets are; `items` limits each of their parts."""
+    forgetting: bool = False
+    """Whether to ask each time as well which object kinds the VLM sees (`rls3_gym.suites.forgetting`)."""
 
     @field_validator("sets")
     @classmethod
@@ -93,6 +108,13 @@ class EvaluationConfig(BaseModel):
         if "guide" in sets:
             raise ValueError("guide teaches the look-ahead of a reward; it measures nothing")
         return sets
+
+    @field_validator("suites")
+    @classmethod
+    def _suites_distinct(cls, suites: tuple[SuiteConfig, ...]) -> tuple[SuiteConfig, ...]:
+        if len({suite.name for suite in suites}) < len(suites):
+            raise ValueError("should name each suite once")
+        return suites
 
 
 class ExperimentConfig(BaseModel):
@@ -200,6 +222,15 @@ def parse_config(content: Mapping[str, Any], where: str) -> ExperimentConfig:
     """Check a mapping; `where` names its origin in errors. Raises `UserError` for the first thing wrong."""
     _check_text(content, where)
     return check(ExperimentConfig, _numbers(content), where)
+
+
+def with_new_keys(config: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What a run wrote down as its configuration, with the keys that there were not yet: they had the value that is
+    their default now."""
+    try:
+        return parse_config(config, "").model_dump(mode="json")
+    except UserError:
+        return config  # it has a key that is no more: whoever compares it with another one will name that
 
 
 def _check_text(content: Any, where: str) -> None:

@@ -1,4 +1,4 @@
-"""Measuring the learning VLM on the held-out sets of an experiment: how, and when."""
+"""Measuring the learning VLM on the held-out sets and suites of an experiment: how, and when."""
 
 from __future__ import annotations
 
@@ -11,20 +11,25 @@ from typing import Any, Literal
 from rls3_gym.backends.base import SceneBackend
 from rls3_gym.evalsets.loader import load_set
 from rls3_gym.evaluation.metrics import accuracy_table, presence_accuracy
-from rls3_gym.runs.rows import EvaluationRow
+from rls3_gym.runs.rows import EvaluationRow, SuiteRow
+from rls3_gym.suites.catalog import OpenSuite, SuiteResult
+from rls3_gym.suites.forgetting import forgetting
 from rls3_gym.vlm.base import VLM
 from rls3_registry.errors import UserError
 
 
 @dataclass(frozen=True)
 class Measurer:
-    """Evaluates a VLM on named sets, always on the same items."""
+    """Evaluates a VLM on named sets and on suites, always on the same items."""
 
     sets: Sequence[str]
     backend: SceneBackend
     """Shows the sets: the experiment's own."""
     items: int | None = None
     """At most so many items of each set, taken evenly from it; all when None."""
+    suites: Sequence[OpenSuite] = ()
+    forgetting: bool = False
+    """Whether to ask which object kinds the VLM sees."""
 
     def load(self) -> None:
         """Render the sets now (they stay in memory), so that a wrong name or a damaged file shows before the run."""
@@ -32,6 +37,8 @@ class Measurer:
             if name == "presence":
                 raise UserError("evaluation.sets: presence asks which objects are there; `rls3 evaluate` measures it")
             load_set(name, self.backend)
+        if self.forgetting:
+            load_set("presence", self.backend)
 
     def rows(self, vlm: VLM, counts: Mapping[str, int]) -> Iterator[EvaluationRow]:
         """One row per set, as soon as it is measured; `counts` say how far the run is."""
@@ -42,6 +49,16 @@ class Measurer:
             seconds = perf_counter() - started
             content = {"vlm_digest": digest, **measured, "evaluate_seconds": seconds}
             yield EvaluationRow.model_validate({**counts, **content})
+
+    def suite_rows(self, vlm: VLM, counts: Mapping[str, int]) -> Iterator[SuiteRow]:
+        """One row per suite, as soon as it is scored, and one of the forgetting probe."""
+        digest = vlm.digest()
+        for suite in self.suites:
+            started = perf_counter()
+            yield _suite_row(suite.score(vlm), digest, counts, started)
+        if self.forgetting:
+            started = perf_counter()
+            yield _suite_row(forgetting(vlm, self.backend, self.items), digest, counts, started)
 
 
 class Evaluator:
@@ -60,9 +77,10 @@ class Evaluator:
         in_turn = round_.bit_count() == 1 if self._every == "doubling" else round_ % self._every == 0
         return self.measured < round_ and (last or in_turn)
 
-    def measure(self, vlm: VLM, counts: Mapping[str, int]) -> Iterator[EvaluationRow]:
-        """One row per set, as soon as it is measured."""
+    def measure(self, vlm: VLM, counts: Mapping[str, int]) -> Iterator[EvaluationRow | SuiteRow]:
+        """One row per set and then one per suite, as soon as it is measured."""
         yield from self._measurer.rows(vlm, counts)
+        yield from self._measurer.suite_rows(vlm, counts)
         self.measured = counts["round"]
 
 
@@ -74,6 +92,23 @@ def evaluate_vlm(vlm: VLM, set_name: str, backend: SceneBackend, items: int | No
     asked = load_set("presence", backend).items
     presence = presence_accuracy(vlm, asked[:: _stride(len(asked), items)])
     return {"vlm": vlm.name, "vlm_digest": vlm.digest(), "presence_accuracy": presence} | measured
+
+
+def _suite_row(result: SuiteResult, digest: str, counts: Mapping[str, int], started: float) -> SuiteRow:
+    """The row of a result; `started` is the time of `perf_counter` when it was begun."""
+    measures = {measure.name: measure.as_dict() for measure in result.measures}
+    content: dict[str, Any] = {
+        "vlm_digest": digest,
+        "suite": result.suite,
+        "items_hash": result.items_hash,
+        "n": result.n,
+        "n_by_measure": {name: content["n"] for name, content in measures.items()},
+        "details": result.details,
+        "evaluate_seconds": perf_counter() - started,
+    }
+    for key in ("value", "low", "high", "blind", "chance"):
+        content[key] = {name: measure[key] for name, measure in measures.items()}
+    return SuiteRow.model_validate({**counts, **content})
 
 
 def _measure(vlm: VLM, name: str, backend: SceneBackend, items: int | None = None) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from rls3_gym.experiment.evaluator import Evaluator, Measurer
 from rls3_gym.experiment.recorder import EpisodeTally, Recorder
 from rls3_gym.runs.checkpoints import save_checkpoint, save_final_vlm
 from rls3_gym.runs.directory import RunDirectory
-from rls3_gym.runs.rows import EndRow, FinetuneRow, LifeRow
+from rls3_gym.runs.rows import EndRow, FinetuneRow, LifeRow, SuiteRow
 from rls3_gym.vlm.base import VLM
 
 
@@ -187,7 +187,10 @@ class RunMonitor:
         if self._in_last_life and self._evaluator.due(self._budget.counts["round"], last):
             for row in self._evaluator.measure(self._vlm, self._budget.counts):
                 for callback in self._callbacks:
-                    callback.evaluated(row)
+                    if isinstance(row, SuiteRow):
+                        callback.suite_scored(row)
+                    else:
+                        callback.evaluated(row)
 
 
 def _finetune_row(counts: Mapping[str, int], report: Mapping[str, Any]) -> FinetuneRow:

@@ -13,7 +13,16 @@ from numpy.typing import NDArray
 from rls3_gym.experiment.callbacks import RunCallback
 from rls3_gym.experiment.config import ExperimentConfig
 from rls3_gym.runs.directory import RunDirectory
-from rls3_gym.runs.rows import EndRow, EpisodeRow, EvaluationRow, FinetuneRow, JsonLines, LifeRow, SampleRow
+from rls3_gym.runs.rows import (
+    EndRow,
+    EpisodeRow,
+    EvaluationRow,
+    FinetuneRow,
+    JsonLines,
+    LifeRow,
+    SampleRow,
+    SuiteRow,
+)
 from rls3_gym.sample import Sample
 from rls3_gym.scene.relations import RELATIONS, Term
 
@@ -126,6 +135,9 @@ class Recorder(RunCallback):
         self._metrics.append(row)
 
     def evaluated(self, row: EvaluationRow) -> None:
+        self._metrics.append(row)
+
+    def suite_scored(self, row: SuiteRow) -> None:
         self._metrics.append(row)
 
     def life_ended(self, row: LifeRow) -> None:

@@ -14,13 +14,14 @@ from rls3_agents.base import SamplerAgent, choose_view, make_agent
 from rls3_gym.backends.base import SceneBackend, load_backend
 from rls3_gym.envs.scene_env import RLS3SceneEnv
 from rls3_gym.experiment.callbacks import RunCallback
-from rls3_gym.experiment.config import ExperimentConfig, ExperimentSource
+from rls3_gym.experiment.config import ExperimentConfig, ExperimentSource, with_new_keys
 from rls3_gym.experiment.evaluator import Measurer
 from rls3_gym.experiment.interrupt import graceful_stop
 from rls3_gym.experiment.monitor import MonitoredEnv, RunMonitor
 from rls3_gym.experiment.provenance import command_line, describe_environment
 from rls3_gym.runs.checkpoints import is_final, load_checkpoint, load_vlm_state, taking_up
 from rls3_gym.runs.directory import RunDirectory, read_text, write_text
+from rls3_gym.suites.catalog import OpenSuite
 from rls3_gym.vlm.base import VLM
 from rls3_gym.vlm.loading import load_vlm
 from rls3_registry.errors import SettingError, UserError
@@ -76,7 +77,7 @@ def resume(
     config = config.resolved()
     checkpoint = load_checkpoint(directory.checkpoints)
     with taking_up(checkpoint.agent.parent):
-        _check_same(checkpoint.state["config"], config.model_dump(mode="json"), path)
+        _check_same(with_new_keys(checkpoint.state["config"]), config.model_dump(mode="json"), path)
     if is_final(directory.checkpoints):
         raise UserError(f"{path}: the run is complete; there is nothing to continue (`rls3 report` writes its page)")
     parts = _build(config)
@@ -131,6 +132,8 @@ class _Parts:
 def _build(config: ExperimentConfig) -> _Parts:
     if config.threads is not None:
         torch.set_num_threads(config.threads)
+    measured = config.evaluation
+    suites = [OpenSuite(suite.name, Path(suite.data), measured.items) for suite in measured.suites]
     with _section("agent"):
         agent = make_agent(config.agent.name, config.seed, config.agent.settings)
     with _section("vlm"):
@@ -138,7 +141,7 @@ def _build(config: ExperimentConfig) -> _Parts:
     arguments = dict(config.environment)
     arguments["action_view"] = choose_view(agent, config.environment.action_view, config.agent.name)
     env = RLS3SceneEnv(vlm=vlm, **arguments)
-    measurer = Measurer(config.evaluation.sets, env.loop.backend, config.evaluation.items)
+    measurer = Measurer(measured.sets, env.loop.backend, measured.items, suites, measured.forgetting)
     measurer.load()
     return _Parts(agent, env, measurer)
 

@@ -12,6 +12,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from rls3_gym.report.accuracy import accuracy_figures
 from rls3_gym.report.figures import FigureItem, loop_figures, percent, sample_figures
 from rls3_gym.report.gallery import NOTE, shots_by_round
+from rls3_gym.report.suite_tables import suite_figures
 from rls3_gym.runs.directory import RunDirectory, write_text
 from rls3_gym.runs.run_data import RunData, read_run
 
@@ -73,6 +74,12 @@ def _sections(run: RunData) -> list[Section]:
             accuracy_figures(run),
             "Held-out accuracy against the valid samples generated. Pairwise: the true caption against the one with "
             "a term turned, averaged over the six terms; chance is 50 %.",
+        ),
+        Section(
+            "On pictures of others",
+            suite_figures(run),
+            "The suites of the experiment, before and after, with 95 % intervals (Wilson). Blind: with a plain gray "
+            "picture in place of every picture, so what captions alone give away.",
         ),
         Section("Which samples the agent made", sample_figures(run)),
         Section("How the loop went", loop_figures(run)),
@@ -161,6 +168,8 @@ def _facts(run: RunData) -> list[tuple[str, str]]:
             facts.append(("backend", rows[0].backend))
     for name, of_set in run.metrics.evaluations.items():
         facts.append((f"set {name}", f"{of_set[0].n:,} items, hash {of_set[0].set_hash}"))
+    for name, of_suite in run.metrics.suites.items():
+        facts.append((f"suite {name}", f"{of_suite[0].n:,} items, hash {of_suite[0].items_hash}"))
     for life in run.metrics.lives:
         reached = ", ".join(f"{name} {percent(value)}" for name, value in life.pairwise_accuracy.items())
         facts.append((f"life {life.life}", f"{life.n_trained:,} trained, then {reached}; the VLM began anew after it"))

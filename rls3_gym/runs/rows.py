@@ -1,6 +1,6 @@
 """The rows of a run's logs: what each holds, and the one place that writes and reads them.
 
-`metrics.jsonl` holds five classes of rows, named by their key `row`; `samples/samples.jsonl` holds one. JSON has no
+`metrics.jsonl` holds six classes of rows, named by their key `row`; `samples/samples.jsonl` holds one. JSON has no
 NaN: the mean of nothing (the accuracy of an episode without samples) is null in the file and None here.
 """
 
@@ -116,6 +116,34 @@ class EvaluationRow(Row):
     evaluate_seconds: float
 
 
+class SuiteRow(Row):
+    """The VLM's numbers on one suite, or those of the forgetting probe, by the names of their measures; see
+    `rls3_gym.suites.base.Measure`."""
+
+    row: Literal["suite"] = "suite"
+    round: int
+    n_generated: int
+    n_trained: int
+    n_steps: int
+    vlm_digest: str
+    suite: str
+    items_hash: str
+    """Identity of the items asked about."""
+    n: int
+    """How many they are."""
+    value: dict[str, float | None]
+    low: dict[str, float | None]
+    high: dict[str, float | None]
+    """The 95 % interval of each value; null where it is no share of independent items."""
+    blind: dict[str, float | None]
+    """The values with a plain gray picture in place of every picture."""
+    chance: dict[str, float | None]
+    n_by_measure: dict[str, int]
+    """What each value is a share of."""
+    details: dict[str, float | None]
+    evaluate_seconds: float
+
+
 class LifeRow(Row):
     """The end of a life that is not the last: what the agent had taught the VLM, which now begins anew."""
 
@@ -189,11 +217,12 @@ class SampleRow(Row):
     """By slot: share of an object's own pixels that are seen, and how many those are."""
 
 
-MetricsRow = EpisodeRow | FinetuneRow | EvaluationRow | LifeRow | EndRow
+MetricsRow = EpisodeRow | FinetuneRow | EvaluationRow | SuiteRow | LifeRow | EndRow
 METRICS_ROWS: dict[str, type[MetricsRow]] = {
     "episode": EpisodeRow,
     "finetune": FinetuneRow,
     "evaluation": EvaluationRow,
+    "suite": SuiteRow,
     "life": LifeRow,
     "end": EndRow,
 }
@@ -228,6 +257,14 @@ class Metrics:
         """By set, in the order of the experiment's configuration."""
         found = self._of(EvaluationRow)
         return {name: tuple(row for row in found if row.set == name) for name in dict.fromkeys(r.set for r in found)}
+
+    @cached_property
+    def suites(self) -> dict[str, tuple[SuiteRow, ...]]:
+        """By suite, in the order of the experiment's configuration."""
+        found = self._of(SuiteRow)
+        return {
+            name: tuple(row for row in found if row.suite == name) for name in dict.fromkeys(r.suite for r in found)
+        }
 
     @property
     def end(self) -> EndRow | None:

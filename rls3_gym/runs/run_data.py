@@ -12,12 +12,13 @@ import numpy as np
 
 import rls3_registry
 from rls3_gym.runs.directory import RunDirectory, read_text
-from rls3_gym.runs.rows import EpisodeRow, EvaluationRow, Metrics, SampleRow, read_metrics, read_samples
+from rls3_gym.runs.rows import EpisodeRow, EvaluationRow, Metrics, SampleRow, SuiteRow, read_metrics, read_samples
 from rls3_gym.scene.relations import Term
 
 TERM_NAMES = tuple(term.name.lower() for term in Term)
 COMPLEXITIES = ("1", "2", "3")
 _FACTS = {"round", "n", "pairwise_accuracy", "strict_accuracy", "by_term", "by_complexity", "worst_term"}
+_SUITE_FACTS = {"round", "n", "items_hash", "value", "low", "high", "blind", "chance", "n_by_measure", "details"}
 
 
 @dataclass(frozen=True)
@@ -101,9 +102,9 @@ class RunData:
                 if row.since_start_seconds < since_start:  # a command that continued the run
                     total += since_start + after
                 since_start, after = row.since_start_seconds, 0.0
-            elif isinstance(row, EvaluationRow):
+            elif isinstance(row, EvaluationRow | SuiteRow):
                 after += row.evaluate_seconds
-        evaluations = [row for rows in self.metrics.evaluations.values() for row in rows]
+        evaluations = [row for row in self.metrics.rows if isinstance(row, EvaluationRow | SuiteRow)]
         return Spent(
             total=total + since_start + after,
             evaluate=sum(row.evaluate_seconds for row in evaluations),
@@ -145,10 +146,14 @@ def read_run(path: Path) -> RunData:
 
 
 def summarize(path: Path) -> dict[str, Any]:
-    """Counts at the end, and for each set its first and last evaluation. JSON-ready."""
+    """Counts at the end, and for each set and suite its first and last evaluation. JSON-ready."""
     metrics = read_metrics(RunDirectory.open(path).metrics)
     sets = {
         name: {"before": rows[0].model_dump(include=_FACTS), "after": rows[-1].model_dump(include=_FACTS)}
         for name, rows in metrics.evaluations.items()
     }
-    return {"run": str(path), **metrics.counts, "sets": sets}
+    suites = {
+        name: {"before": rows[0].model_dump(include=_SUITE_FACTS), "after": rows[-1].model_dump(include=_SUITE_FACTS)}
+        for name, rows in metrics.suites.items()
+    }
+    return {"run": str(path), **metrics.counts, "sets": sets, "suites": suites}

@@ -39,6 +39,7 @@ class Change(StrEnum):
     VERTICAL = "vertical"  # a vertical term added, dropped or turned, against the scene
     SWAPPED = "swapped"  # the two objects change places
     OBJECT = "object"  # an object named that isn't in the scene (presence captions)
+    OTHER = "other"  # anything: a false caption that was not made here
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from rls3_gym.experiment.config import parse_config
+from rls3_gym.experiment.config import with_new_keys
 from rls3_gym.runs.directory import writing
 from rls3_gym.study.run_rows import RunRows, read_run
 from rls3_registry.errors import UserError, first_line
@@ -58,20 +58,13 @@ def load_run(path: Path) -> RunRows:
 def check_config(run: Mapping[str, Any], wanted: Mapping[str, Any], where: Path, remedy: str) -> None:
     """Raise `UserError` unless a run was made with the configuration that is wanted now. A key that there was not yet
     had the value that is its default now."""
-    was, is_ = settings(_with_new_keys(run)), settings(wanted)
+    was, is_ = settings(with_new_keys(run)), settings(wanted)
     for key in [*was, *is_]:
         if was.get(key) != is_.get(key):
             raise UserError(
                 f"{where}: {key} was {was.get(key)!r} when the run was made and is {is_.get(key)!r} in the study now; "
                 f"{remedy}"
             )
-
-
-def _with_new_keys(config: Mapping[str, Any]) -> Mapping[str, Any]:
-    try:
-        return parse_config(config, "").model_dump(mode="json")
-    except UserError:
-        return config  # it has a key that is no more: the comparison names it
 
 
 def settings(config: Mapping[str, Any]) -> dict[str, Any]:

@@ -151,7 +151,7 @@ def read_run(path: Path) -> RunRows:
 
 
 def _sort(row: Mapping[str, Any]) -> str:
-    """What a row of metrics.jsonl is about: episode, finetune, evaluation or end."""
+    """What a row of metrics.jsonl is about, such as episode, finetune or evaluation."""
     return str(row.get("row"))
 
 
@@ -172,7 +172,7 @@ def _rounds(rows: Rows, variety: Mapping[int, tuple[int, float]]) -> Iterator[Ro
     # Evaluations of the VLM as it came lie before the first episode, the others after the round that they judge.
     costs: Counter[int] = Counter()
     for row in rows:
-        if _sort(row) == "evaluation":
+        if _sort(row) in ("evaluation", "suite"):
             costs[int(row["round"])] += row["evaluate_seconds"]
     for number, grouped in groupby((r for r in rows if _sort(r) == "episode"), key=lambda row: int(row["round"])):
         episodes = list(grouped)

@@ -150,6 +150,22 @@ class GradientVLM(Protocol):
         """
 
 
+@runtime_checkable
+class ScoringVLM(Protocol):
+    """A VLM that tells the scores by which it prefers captions: what a threshold between true and false needs."""
+
+    def logits(self, items: Sequence[CaptionItem]) -> Float:
+        """The scores of captions, comparable between pictures.
+
+        Args:
+            items: As for `VLM.evaluate`, few enough to be scored at once.
+
+        Returns:
+            (n, 1 + most negatives): the true caption's score, then those of the negatives; -inf where an item has no
+            more.
+        """
+
+
 _FORMER_KEYS = {"adapter": "plugin"} | {key: f"settings.{key}" for key in ("model", "pretrained", "quick_gelu")}
 
 
