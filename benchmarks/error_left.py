@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from rls3_gym.evalsets.loader import load_set
 from rls3_gym.evaluation.metrics import wilson_interval
-from rls3_gym.experiment.run import find_backend, find_vlm
+from rls3_gym.runs.taught import find_backend, find_vlm
 from rls3_gym.sample import Sample
 from rls3_gym.scene.relations import Term, margin_deg
 

@@ -26,15 +26,14 @@ from typing import Any
 import numpy as np
 import torch
 
-from rls3_gym.backends.base import load_backend
 from rls3_gym.evalsets.loader import load_set
 from rls3_gym.evaluation.metrics import accuracy_table
 from rls3_gym.experiment.run import config_of
 from rls3_gym.runs.directory import RunDirectory
+from rls3_gym.runs.taught import backend_of, find_vlm
 from rls3_gym.sample import Sample, make_sample
 from rls3_gym.scene.arrangement import Arrangement
 from rls3_gym.scene.relations import Term
-from rls3_gym.vlm.loading import load_vlm
 
 Row = dict[str, Any]
 
@@ -43,7 +42,7 @@ Row = dict[str, Any]
 def rounds_of(path: Path, captions: str, most: int | None) -> list[list[Sample]]:
     """The samples that are taught, by round; whole rounds only, at most so many."""
     config = config_of(path)
-    backend = load_backend(config.environment.backend, config.environment.image_size)
+    backend = backend_of(RunDirectory(path))
     rng = np.random.default_rng(config.seed)
     lines = RunDirectory.open(path).sample_rows.read_text(encoding="utf-8").splitlines()
     grouped: dict[int, list[dict[str, Any]]] = {}
@@ -75,7 +74,7 @@ def teach(path: Path, sets: tuple[str, ...], captions: str, rounds_taught: int |
     order, shuffle = job
     torch.set_num_threads(1)
     config = config_of(path)
-    vlm, rng = load_vlm(config.vlm.name, config.vlm.finetune), np.random.default_rng([config.seed, shuffle])
+    vlm, rng = find_vlm(f"{path}@0"), np.random.default_rng([config.seed, shuffle])
     rounds = rounds_of(path, captions, rounds_taught)
     if order == "mixed":
         pool = [sample for samples in rounds for sample in samples]
@@ -83,7 +82,7 @@ def teach(path: Path, sets: tuple[str, ...], captions: str, rounds_taught: int |
         rounds = [[pool[int(next(dealt))] for _ in samples] for samples in rounds]
     for samples in rounds:
         vlm.finetune(samples, rng)
-    backend = load_backend(config.environment.backend, config.environment.image_size)
+    backend = backend_of(RunDirectory(path))
     found = {name: accuracy_table(vlm, load_set(name, backend).samples) for name in sets}
     return {
         "order": order, "captions": captions, "shuffle": shuffle, "n_trained": sum(map(len, rounds)),

@@ -13,7 +13,6 @@ agent's seed, a backend's picture size, ...).
 from __future__ import annotations
 
 import importlib
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import EntryPoint, entry_points
@@ -23,10 +22,10 @@ from pydantic import BaseModel, ConfigDict
 
 import rls3_registry
 from rls3_registry.errors import SettingError, UserError, first_line, unknown
+from rls3_registry.trust import CLASS, check_may_import, is_restricted, open_places
 from rls3_registry.validation import check
 
 T = TypeVar("T")
-_CLASS = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
 
 
 class PluginSpec(BaseModel):
@@ -88,6 +87,15 @@ class PluginSection(Generic[S]):
             return name, self.spec(plugin=name, description="installed plugin")
         raise unknown(self.what, name, {*rls3_registry.names(self.section), *installed(self.group)})
 
+    def known(self) -> set[str]:
+        """The classes that are registered or installed, as `module:Class`."""
+        registered = {self.find(name)[1].plugin for name in rls3_registry.names(self.section)}
+        return registered | {point.value for point in installed(self.group).values()}
+
+    def own_code(self, spec: PluginSpec) -> list[str]:
+        """The class of a plugin, as `module:Class`, where it is of the user's own: neither registered nor installed."""
+        return [spec.plugin] if ":" in spec.plugin and spec.plugin not in self.known() else []
+
     def create(self, name: str, overrides: Mapping[str, Any] | None = None, **given: Any) -> Any:
         """Build the plugin `name` stands for, with `overrides` put over its file's settings.
 
@@ -98,7 +106,13 @@ class PluginSection(Generic[S]):
 
     def build(self, where: str, spec: S, settings: Mapping[str, Any], **given: Any) -> Any:
         """Call the class of `spec`, which was read from `where`; errors name that place, but for those in a setting
-        that the caller put over the file's."""
+        that the caller put over the file's.
+
+        Where it is a run directory that names the plugin, it has to be a known one, or one that the user has named too:
+        see `rls3_registry.trust`.
+        """
+        if is_restricted():
+            check_may_import(spec.plugin, self.what, self.known())
         try:
             found = plugin_class(self.group, self.what, spec.plugin, self.needs, self.extras)
         except UserError as error:
@@ -132,11 +146,13 @@ def plugin_class(
     need and the extra that brings each. Raises `UserError` when there is no such class, or when it cannot be imported.
     """
     known = installed(group)
-    if ":" in plugin and not _CLASS.fullmatch(plugin):
+    if ":" in plugin and not CLASS.fullmatch(plugin):
         raise UserError(f"plugin: {plugin!r} must look like module:Class, or be one of {', '.join(sorted(known))}")
     point = EntryPoint(plugin, plugin, group) if ":" in plugin else known.get(plugin)
     if point is None:
         raise unknown(what, plugin, known, where="plugin")
+    if ":" in plugin:
+        open_places()
     try:
         module = importlib.import_module(point.module)
     except ModuleNotFoundError as error:

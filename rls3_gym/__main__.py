@@ -8,12 +8,16 @@ import sys
 
 def main() -> None:
     """Run the command line. Ctrl-C while it is still being imported ends it without a traceback."""
+    here = os.getcwd()
+    if sys.path[:1] and sys.path[0] in ("", here):  # `python -m` puts it before everything that is installed
+        del sys.path[0]
     try:
         from rls3_gym.cli import app
+        from rls3_registry.trust import look_in
     except KeyboardInterrupt:
         print("rls3: interrupted", file=sys.stderr)
         sys.exit(130)
-    sys.path.append(os.getcwd())  # where a user's own agents, adapters and backends lie
+    look_in(here)  # where a user's own agents, adapters and backends lie
     app.main()
 
 

@@ -18,7 +18,9 @@ from rls3_gym.registration import ENV_IDS
 from rls3_gym.scene.catalog import load_catalog
 from rls3_gym.scene.relations import Term
 
-COMMANDS = ("list", "run", "evaluate", "report", "gallery", "pretrain", "testsets", "study", "compare")
+COMMANDS = (
+    "list", "run", "evaluate", "report", "gallery", "pretrain", "testsets", "study", "compare", "export", "export-vlm",
+)  # fmt: skip
 
 
 def rls3(*words: str) -> int:

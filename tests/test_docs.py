@@ -23,6 +23,8 @@ from rls3_gym.backends.base import load_backend
 from rls3_gym.cli.app import app
 from rls3_gym.envs.views import VIEWS
 from rls3_gym.experiment.config import load_config, parse_config
+from rls3_gym.export.dataset import FORMATS
+from rls3_gym.export.dataset_card import FIELDS, LOADING
 from rls3_gym.runs.directory import RunDirectory
 from rls3_gym.vlm.loading import load_vlm
 from rls3_registry.errors import UserError
@@ -101,6 +103,8 @@ def test_rls3_commands_parse(document: str) -> None:
         if not words or words[0] == "...":
             continue
         assert words[0] in known, command
+        if len(words) == 1:
+            continue  # speaks of the command
         parameters = known[words[0]].make_context(words[0], [w.replace("DIR", ".") for w in words[1:]]).params
         changes = [c for c in parameters.get("set_") or [] if not c.endswith(".yaml")]
         if words[0] == "run" and parameters["experiment"] is not None:
@@ -307,3 +311,11 @@ def test_rls3_commands_of_the_readme_run(command: str, tmp_path: Path) -> None:
     script = Path(sys.executable).parent / "rls3"
     done = subprocess.run([script, *words], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_the_page_on_exports_loads_as_the_cards_do_and_describes_every_field() -> None:
+    """The examples are those of the cards, which tests/test_export_samples.py runs."""
+    assert [block.strip() for block in blocks("docs/export.md", "python")] == list(LOADING.values())
+    fields = {f"| `{name.replace(', ', '`, `')}` | {meaning} |" for name, meaning in FIELDS.items()}
+    assert fields <= set(text("docs/export.md").splitlines())
+    assert re.findall(r"^\| `(\w+)` \| .* \| .* \|$", text("docs/export.md"), re.MULTILINE) == list(FORMATS)

@@ -25,9 +25,10 @@ from rls3_gym.experiment.callbacks import RunCallback
 from rls3_gym.experiment.config import EnvironmentConfig, parse_config
 from rls3_gym.experiment.evaluator import Evaluator, Measurer
 from rls3_gym.experiment.interrupt import graceful_stop
-from rls3_gym.experiment.run import config_of, find_backend, find_vlm, start
+from rls3_gym.experiment.run import config_of, start
 from rls3_gym.runs.rows import EndRow, EpisodeRow, EvaluationRow, FinetuneRow
 from rls3_gym.runs.run_data import summarize
+from rls3_gym.runs.taught import find_backend, find_vlm
 from rls3_registry.errors import UserError
 
 AGENTS: dict[str, Any] = {"random": "random", "sb3/sac": SAC}

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from time import monotonic, sleep
 from typing import Any
@@ -101,6 +102,15 @@ def test_a_new_run_is_started_and_one_with_a_checkpoint_is_resumed(study: StudyC
     assert not job.checkpoint
     (job.directory / "checkpoints" / "000000018").mkdir()
     assert job.command()[-2:] == ["--resume", "out/random-seed5"]
+
+
+def test_a_plugin_of_ones_own_is_named_again_when_its_run_is_resumed(study: StudyConfig, tmp_path: Path) -> None:
+    job = jobs(study)[0]
+    agent = tmp_path / "mine.yaml"
+    agent.write_text("plugin: my_agents:Mine\n", encoding="utf-8")
+    own = replace(job, config={**job.config, "agent": {"name": str(agent), "settings": {}}})
+    (job.directory / "checkpoints" / "000000018").mkdir(parents=True)
+    assert own.command()[-4:] == ["--resume", "out/random-seed5", "--plugin", "my_agents:Mine"]
 
 
 def test_a_complete_run_is_not_repeated_and_kept_in_the_results(study: StudyConfig) -> None:

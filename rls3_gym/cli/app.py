@@ -7,6 +7,7 @@ import json
 import shlex
 import sys
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,8 +15,10 @@ import typer
 from rich.console import Console
 
 import rls3_registry
-from rls3_gym.cli import study_commands, tables
+from rls3_gym.cli import export_commands, study_commands, tables
+from rls3_gym.cli.options import Json, Plugins
 from rls3_registry.errors import SettingError, UserError, unknown
+from rls3_registry.trust import allowing, reading
 
 app = typer.Typer(
     help="RL agents choose the training data that makes a vision-language model better.",
@@ -23,7 +26,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-Json = Annotated[bool, typer.Option("--json", help="Print JSON, and nothing but JSON, on standard output.")]
 
 
 def _show_version(wanted: bool) -> None:
@@ -68,6 +70,7 @@ def run(
     seed: Annotated[int | None, typer.Option(help="Change the seed.")] = None,
     out: Annotated[Path | None, typer.Option(help="The run directory; the next free one when left out.")] = None,
     resume: Annotated[Path | None, typer.Option(help="Continue the run in this directory.")] = None,
+    plugin: Plugins = None,
     as_json: Json = False,
 ) -> None:
     """Carry out an experiment, or continue one. Ctrl-C saves and stops."""
@@ -82,6 +85,7 @@ def run(
     from rls3_gym.experiment.config import ExperimentSource
     from rls3_gym.report.references import beside
     from rls3_gym.runs.run_data import summarize
+    from rls3_gym.runs.taught import is_run
 
     if experiment is not None:
         source = ExperimentSource(experiment, changes, seed)
@@ -89,8 +93,10 @@ def run(
         assert resume is not None
         source = running.source_of(resume, changes, seed)
     config = source.config()
+    # A configuration that lies in a run directory may be somebody else's.
+    trusting = reading(source.path) if is_run(source.path.parent) else nullcontext()
     try:
-        with RunProgress(_console(stderr=True), config) as progress:
+        with allowing(plugin or ()), trusting, RunProgress(_console(stderr=True), config) as progress:
             if resume is None:
                 result = running.start(config, context.obj, out, [progress])
             else:
@@ -99,7 +105,8 @@ def run(
         if error.where:
             raise
         raise error.at(source.origin(error.keys)) from error
-    again = shlex.join(["rls3", "run", "--resume", str(result.directory)])
+    own = (word for code in config.own_code() for word in ("--plugin", code))
+    again = shlex.join(["rls3", "run", "--resume", str(result.directory), *own])
     summary = summarize(result.directory)
     for name, lines in beside(result.directory).items():
         summary["sets"][name]["references"] = lines
@@ -118,7 +125,9 @@ def run(
 
 @app.command()
 def evaluate(
-    vlm: Annotated[str, typer.Option(help="A registered VLM, its YAML file or folder, or a run directory.")] = "tiny",
+    vlm: Annotated[
+        str, typer.Option(help="A registered VLM, its YAML file or folder, or what a run taught: RUN or RUN@round.")
+    ] = "tiny",
     set_: Annotated[
         str | None, typer.Option("--set", help="The evaluation set of this world; test when left out.")
     ] = None,
@@ -130,6 +139,7 @@ def evaluate(
         int | None,
         typer.Option(min=1, help="Largest number of items of each set, or part of a suite, for a coarse measurement."),
     ] = None,
+    plugin: Plugins = None,
     as_json: Json = False,
 ) -> None:
     """Measure a VLM: relations by term and complexity on an evaluation set, and object presence; or one suite."""
@@ -138,13 +148,16 @@ def evaluate(
     if suite is not None and set_ is not None:
         raise UserError("evaluate: --set names a set of this world and --suite one of others; give one of them")
     if suite is not None and data is not None:
-        _evaluate_suite(vlm, suite, data, items, as_json)
+        with allowing(plugin or ()):
+            _evaluate_suite(vlm, suite, data, items, as_json)
         return
     from rls3_gym.experiment.evaluator import evaluate_vlm
-    from rls3_gym.experiment.run import find_backend, find_vlm
+    from rls3_gym.runs.taught import find_backend, find_vlm
 
-    found = find_vlm(vlm)
-    result = evaluate_vlm(found, set_ or "test", find_backend(vlm, found), items)
+    with allowing(plugin or ()):
+        found = find_vlm(vlm)
+        backend = find_backend(vlm, found)
+    result = evaluate_vlm(found, set_ or "test", backend, items)
     if as_json:
         _print_json(result)
     else:
@@ -152,7 +165,7 @@ def evaluate(
 
 
 def _evaluate_suite(vlm: str, suite: str, data: Path, items: int | None, as_json: bool) -> None:
-    from rls3_gym.experiment.run import find_vlm
+    from rls3_gym.runs.taught import find_vlm
     from rls3_gym.suites.catalog import OpenSuite
 
     asked = OpenSuite(suite, data, items)  # before the VLM is loaded: a wrong folder shows at once
@@ -234,6 +247,7 @@ def testsets(
 
 
 study_commands.add_to(app)
+export_commands.add_to(app)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

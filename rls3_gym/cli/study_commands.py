@@ -11,12 +11,12 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from rls3_gym.cli.options import Json
+
 if TYPE_CHECKING:
     from rls3_gym.study.analysis import Comparison
     from rls3_gym.study.jobs import Job
     from rls3_gym.study.study_tables import Cell
-
-Json = Annotated[bool, typer.Option("--json", help="Print JSON, and nothing but JSON, on standard output.")]
 
 
 def add_to(app: typer.Typer) -> None:

@@ -94,7 +94,7 @@ class RLS3SceneEnv(gymnasium.Env[Any, Any]):
     ## Arguments
     | argument | default | meaning |
     |---|---|---|
-    | `vlm` | `'tiny'` | registered name, YAML file or model folder; or a `VLM`, which is then taught in place |
+    | `vlm` | `'tiny'` | registered name, YAML file, model folder, or run directory (`RUN`, `RUN@round`); or a `VLM`, which is then taught in place |
     | `finetune_settings` | `None` | settings that differ from the VLM's own (`rls3_gym.vlm.finetune_settings`) |
     | `held_out` | `None` | scene keys that must not train; such edits are infeasible (`held_out`); the evaluation sets' when left out |
     | `render_mode` | `None` | `"rgb_array"`: 320-pixel picture with caption and verdict; `"human"`: a window (pygame) |

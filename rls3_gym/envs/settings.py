@@ -86,9 +86,9 @@ def find_vlm(vlm: str | VLM, finetune_settings: Mapping[str, Any] | None) -> VLM
     if finetune_settings is not None and not isinstance(finetune_settings, Mapping):
         raise UserError(f"finetune_settings must be a mapping of settings, not {finetune_settings!r}")
     if isinstance(vlm, str):
-        from rls3_gym.vlm.loading import load_vlm  # brings torch
+        from rls3_gym.runs import taught
 
-        return load_vlm(vlm, finetune_settings)
+        return taught.find_vlm(vlm, finetune_settings)
     if not all(callable(getattr(vlm, method, None)) for method in _VLM_METHODS):
         raise UserError(f"vlm must be a registered name, a path or a VLM, not {type(vlm).__name__}")
     if finetune_settings is not None:

@@ -14,9 +14,13 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 import rls3_registry
 from rls3_agents.base import AGENTS
+from rls3_gym.backends.base import BACKENDS
 from rls3_gym.envs.settings import ActionViewName, EnvironmentSettings
+from rls3_gym.loop.rewards.base import REWARDS
+from rls3_gym.runs.taught import describe
 from rls3_gym.vlm.base import VLMS
 from rls3_registry.errors import UserError
+from rls3_registry.plugins import PluginSection, PluginSpec
 from rls3_registry.validation import check
 
 _STRICT = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
@@ -39,7 +43,7 @@ class VLMConfig(BaseModel):
     model_config = _STRICT
 
     name: str = "tiny"
-    """Registered name, or the path of a VLM's YAML file."""
+    """Registered name, the path of a VLM's YAML file or model folder, or `RUN` or `RUN@round` of a run directory."""
     finetune: dict[str, Any] = {}
     """Fine-tune settings that differ from those of the VLM's own file."""
 
@@ -161,8 +165,19 @@ class ExperimentConfig(BaseModel):
         agent = self.agent.model_copy(
             update={"settings": {**AGENTS.find(self.agent.name)[1].settings, **self.agent.settings}}
         )
-        vlm = self.vlm.model_copy(update={"finetune": {**VLMS.find(self.vlm.name)[1].finetune, **self.vlm.finetune}})
+        vlm = self.vlm.model_copy(update={"finetune": {**describe(self.vlm.name).finetune, **self.vlm.finetune}})
         return self.model_copy(update={"agent": agent, "vlm": vlm})
+
+    def own_code(self) -> list[str]:
+        """The classes behind it that are neither registered nor installed, as `module:Class`: continuing the run takes
+        a `--plugin` for each. Raises `UserError` for an unknown name."""
+        named: list[tuple[PluginSection[Any], PluginSpec]] = [
+            (AGENTS, AGENTS.find(self.agent.name)[1]),
+            (VLMS, describe(self.vlm.name)),
+            (BACKENDS, BACKENDS.find(self.environment.backend)[1]),
+            (REWARDS, REWARDS.find(self.environment.extrinsic)[1]),
+        ]
+        return list(dict.fromkeys(code for section, spec in named for code in section.own_code(spec)))
 
     def to_yaml(self) -> str:
         """The experiment as YAML; loading it gives an equal one."""

@@ -19,7 +19,7 @@ from rls3_gym.experiment.recorder import EpisodeTally, Recorder
 from rls3_gym.runs.checkpoints import save_checkpoint, save_final_vlm
 from rls3_gym.runs.directory import RunDirectory
 from rls3_gym.runs.rows import EndRow, FinetuneRow, LifeRow, SuiteRow
-from rls3_gym.vlm.base import VLM
+from rls3_gym.vlm.base import VLM, WeightsVLM
 
 
 class RunMonitor:
@@ -104,7 +104,8 @@ class RunMonitor:
         self._measure_if_due(last=True)
         for callback in self._callbacks:
             callback.run_ended(EndRow.model_validate(self._budget.counts), self._budget.early_stopped)
-        save_final_vlm(self._directory.checkpoints, self._vlm.state())
+        vlm = self._vlm
+        save_final_vlm(self._directory.checkpoints, vlm.weights() if isinstance(vlm, WeightsVLM) else vlm.state())
 
     def close(self) -> None:
         self._recorder.close()

@@ -11,7 +11,6 @@ from typing import Any
 import torch
 
 from rls3_agents.base import SamplerAgent, choose_view, make_agent
-from rls3_gym.backends.base import SceneBackend, load_backend
 from rls3_gym.envs.scene_env import RLS3SceneEnv
 from rls3_gym.experiment.callbacks import RunCallback
 from rls3_gym.experiment.config import ExperimentConfig, ExperimentSource, with_new_keys
@@ -19,12 +18,12 @@ from rls3_gym.experiment.evaluator import Measurer
 from rls3_gym.experiment.interrupt import graceful_stop
 from rls3_gym.experiment.monitor import MonitoredEnv, RunMonitor
 from rls3_gym.experiment.provenance import command_line, describe_environment
-from rls3_gym.runs.checkpoints import is_final, load_checkpoint, load_vlm_state, taking_up
+from rls3_gym.runs.checkpoints import is_final, load_checkpoint, taking_up
 from rls3_gym.runs.directory import RunDirectory, read_text, write_text
+from rls3_gym.runs.taught import find_vlm
 from rls3_gym.suites.catalog import OpenSuite
-from rls3_gym.vlm.base import VLM
-from rls3_gym.vlm.loading import load_vlm
 from rls3_registry.errors import SettingError, UserError
+from rls3_registry.trust import reading
 
 
 @dataclass(frozen=True)
@@ -71,7 +70,8 @@ def resume(
 ) -> RunResult:
     """Continue the run in `path` from its newest checkpoint; rows written after it are dropped and come again.
 
-    Raises `UserError` when there is nothing to continue, or when `config` is not the one the run began with.
+    Raises `UserError` when there is nothing to continue, when `config` is not the one the run began with, or when it
+    names a class that is neither registered nor installed and that the user has not named (`rls3_registry.trust`).
     """
     directory = RunDirectory.open(path)
     config = config.resolved()
@@ -80,7 +80,8 @@ def resume(
         _check_same(with_new_keys(checkpoint.state["config"]), config.model_dump(mode="json"), path)
     if is_final(directory.checkpoints):
         raise UserError(f"{path}: the run is complete; there is nothing to continue (`rls3 report` writes its page)")
-    parts = _build(config)
+    with reading(directory.config):
+        parts = _build(config)
     with taking_up(checkpoint.agent.parent):
         parts.env.load_state(checkpoint.state["environment"])
         parts.agent.load(checkpoint.agent)
@@ -97,27 +98,6 @@ def config_of(path: Path) -> ExperimentConfig:
 def source_of(path: Path, changes: Sequence[str] = (), seed: int | None = None) -> ExperimentSource:
     """The file that a run's configuration was written to, and changes to it."""
     return ExperimentSource(str(RunDirectory.open(path).config), changes, seed)
-
-
-def find_vlm(name: str) -> VLM:
-    """A registered VLM, one from a path, or the one a run taught: named by the run's directory."""
-    path = Path(name)
-    if not (path / "metrics.jsonl").is_file():
-        return load_vlm(name)
-    config = config_of(path)
-    vlm = load_vlm(config.vlm.name, config.vlm.finetune)
-    vlm.load_state(load_vlm_state(RunDirectory(path).checkpoints))
-    return vlm
-
-
-def find_backend(name: str, vlm: VLM) -> SceneBackend:
-    """What shows the sets to a VLM: the backend of the run that taught it, where `name` is a run's directory; else the
-    default one, in the size that the VLM likes best."""
-    path = Path(name)
-    if not (path / "metrics.jsonl").is_file():
-        return load_backend("embedded", vlm.image_size)
-    environment = config_of(path).environment
-    return load_backend(environment.backend, environment.image_size)
 
 
 @dataclass(frozen=True)
@@ -137,7 +117,7 @@ def _build(config: ExperimentConfig) -> _Parts:
     with _section("agent"):
         agent = make_agent(config.agent.name, config.seed, config.agent.settings)
     with _section("vlm"):
-        vlm = load_vlm(config.vlm.name, config.vlm.finetune)
+        vlm = find_vlm(config.vlm.name, config.vlm.finetune)
     arguments = dict(config.environment)
     arguments["action_view"] = choose_view(agent, config.environment.action_view, config.agent.name)
     env = RLS3SceneEnv(vlm=vlm, **arguments)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -13,7 +12,8 @@ from typing import Any
 from safetensors import SafetensorError
 
 from rls3_gym.runs.codec import load_tree, save_tree
-from rls3_gym.runs.directory import remove_tree, writing
+from rls3_gym.runs.directory import RunDirectory, remove_tree, replacing_folder
+from rls3_gym.runs.rows import read_metrics
 from rls3_registry.errors import UserError, first_line
 
 FORMAT = "rls3_gym checkpoint 2"
@@ -43,19 +43,18 @@ def taking_up(checkpoint: Path) -> Iterator[None]:
 def save_checkpoint(folder: Path, step: int, state: dict[str, Any], save_agent: Callable[[Path], None]) -> None:
     """Write `folder/<step>` and drop all but the newest two. Raises `UserError` when it can't be written."""
 
-    def write(partial: Path) -> None:
+    with replacing_folder(folder / f"{step:09d}") as partial:
         (partial / "agent").mkdir()
         save_agent(partial / "agent")
         save_tree({"format": FORMAT, **state}, partial)
-
-    _write_whole(folder / f"{step:09d}", write)
     for old in _all(folder)[:-KEPT]:
         remove_tree(old)
 
 
 def save_final_vlm(folder: Path, state: Mapping[str, Any]) -> None:
-    """Write the VLM as the run left it to `folder/final`; `state` is the VLM's own."""
-    _write_whole(folder / FINAL, lambda partial: save_tree({"format": FORMAT, "vlm": state}, partial))
+    """Write the VLM as the run left it to `folder/final`; `state` is what its `load_state` takes."""
+    with replacing_folder(folder / FINAL) as partial:
+        save_tree({"format": FORMAT, "vlm": state}, partial)
 
 
 def is_final(folder: Path) -> bool:
@@ -63,29 +62,57 @@ def is_final(folder: Path) -> bool:
     return (folder / FINAL).is_dir()
 
 
-def load_vlm_state(folder: Path) -> Mapping[str, Any]:
-    """The state of a run's VLM: as the run left it, or, of an unfinished run, at the newest checkpoint."""
+def load_vlm_state(run: RunDirectory, round_: int | None = None) -> Mapping[str, Any]:
+    """The state of a run's VLM: as the run left it, or, of an unfinished run, at the newest checkpoint.
+
+    Args:
+        run: Its directory.
+        round_: The state after that round instead, which has to be that of a checkpoint.
+
+    Raises:
+        UserError: There is none, it is damaged, or the run has not kept that round's.
+    """
+    folder = run.checkpoints
+    if round_ is not None:
+        return _state_after(run, round_)
     if is_final(folder):
-        state: Mapping[str, Any] = _read(folder / FINAL, "")["vlm"]
-        return state
-    scheduler: Mapping[str, Any] = load_checkpoint(folder).state["environment"]["scheduler"]
-    if scheduler["vlm"] is None:
-        raise UserError(f"{folder}: the run does not teach its VLM; evaluate the VLM itself")
-    return dict(scheduler["vlm"])
+        return _final_vlm(folder)
+    return _vlm_of(folder, load_checkpoint(folder).state)
 
 
-def _write_whole(final: Path, write: Callable[[Path], None]) -> None:
-    partial = final.with_name(f".{final.name}.partial")
-    with writing(final):
-        remove_tree(partial)
-        try:
-            partial.mkdir()
-            write(partial)
-            remove_tree(final)
-            os.replace(partial, final)
-        except BaseException:
-            remove_tree(partial)
-            raise
+def _state_after(run: RunDirectory, round_: int) -> Mapping[str, Any]:
+    kept = [0]
+    end = read_metrics(run.metrics).end if is_final(run.checkpoints) else None
+    if end is not None:
+        if end.round == round_:
+            return _final_vlm(run.checkpoints)
+        kept.append(end.round)
+    life = None
+    for path in reversed(_all(run.checkpoints)):
+        state = _read(path, "")
+        with taking_up(path):
+            monitor = state["monitor"]
+            at, life = int(monitor["budget"]["counts"]["round"]), monitor["life"] if life is None else life
+            if monitor["life"] != life:
+                continue
+            if at == round_:
+                return _vlm_of(run.checkpoints, state)
+        kept.append(at)
+    rounds = ", ".join(str(number) for number in sorted(set(kept)))
+    raise UserError(f"{run.path}@{round_}: the run has no weights of round {round_}; it has those of: {rounds}")
+
+
+def _final_vlm(folder: Path) -> Mapping[str, Any]:
+    with taking_up(folder / FINAL):
+        return dict(_read(folder / FINAL, "")["vlm"])
+
+
+def _vlm_of(folder: Path, state: Mapping[str, Any]) -> Mapping[str, Any]:
+    with taking_up(folder):
+        vlm = state["environment"]["scheduler"]["vlm"]
+    if vlm is None:
+        raise UserError(f"{folder}: the run does not teach its VLM; take the VLM itself")
+    return dict(vlm)
 
 
 def load_checkpoint(folder: Path) -> Checkpoint:

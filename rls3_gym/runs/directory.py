@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import shutil
 from collections.abc import Iterator
@@ -37,6 +38,25 @@ def replacing(path: Path) -> Iterator[Path]:
             os.replace(temporary, path)
         finally:
             temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def replacing_folder(path: Path) -> Iterator[Path]:
+    """Gives an empty temporary folder to fill; at the end it takes the place of `path`, whole, or is removed.
+
+    Raises `UserError` when it can't be written.
+    """
+    partial = path.with_name(f".{path.name}.partial")
+    with writing(path):
+        remove_tree(partial)
+        try:
+            partial.mkdir(parents=True)
+            yield partial
+            remove_tree(path)
+            os.replace(partial, path)
+        except BaseException:
+            remove_tree(partial)
+            raise
 
 
 def write_text(path: Path, text: str) -> None:
@@ -117,7 +137,14 @@ class RunDirectory:
         path = self.samples / name
         if not path.exists():
             with replacing(path) as temporary:
-                Image.fromarray(rgb).save(temporary, format="PNG")
+                temporary.write_bytes(png_of(rgb))
+
+
+def png_of(rgb: NDArray[np.uint8]) -> bytes:
+    """A picture (height, width, 3) as the PNG file that a run keeps of it: the same bytes for the same pixels."""
+    buffer = io.BytesIO()
+    Image.fromarray(rgb).save(buffer, format="PNG")
+    return buffer.getvalue()
 
 
 def remove_tree(path: Path) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import rls3_registry
+from rls3_gym.experiment.config import parse_config
 from rls3_gym.runs.directory import RunDirectory
 from rls3_gym.study.archive import SUFFIX, check_config, read_archive, write_archive
 from rls3_gym.study.run_rows import RunRows, is_complete, read_run
@@ -75,7 +76,8 @@ class Job:
         """What makes the run, or continues it."""
         start = [sys.executable, "-m", "rls3_gym", "run"]
         if self.checkpoint:
-            return [*start, "--resume", str(self.directory)]
+            own = parse_config(self.config, str(self.directory)).own_code()
+            return [*start, "--resume", str(self.directory), *(word for code in own for word in ("--plugin", code))]
         return [*start, *self.words(), "--out", str(self.directory)]
 
     def words(self) -> list[str]:

@@ -166,6 +166,32 @@ class ScoringVLM(Protocol):
         """
 
 
+@runtime_checkable
+class WeightsVLM(Protocol):
+    """A VLM that can tell its weights from what only further teaching needs. Others keep their whole state."""
+
+    def weights(self) -> dict[str, Any]:
+        """What `load_state` needs to bring these weights back, with a new optimizer and nothing to replay.
+
+        Returns:
+            A tree as `VLM.state` gives it.
+        """
+
+
+@runtime_checkable
+class FolderVLM(Protocol):
+    """A VLM that can be written as an open_clip model folder, which `--vlm FOLDER` loads again."""
+
+    def save_folder(self, folder: Path) -> None:
+        """Write configuration, weights, and what the tokenizer needs.
+
+        Args:
+            folder: Is there, and has no files of these names.
+        """
+
+
+FINETUNE_FILE = "rls3_finetune.yaml"
+"""In a model folder: how the model is taught further, as `finetune` of a VLM's YAML. May be missing."""
 _FORMER_KEYS = {"adapter": "plugin"} | {key: f"settings.{key}" for key in ("model", "pretrained", "quick_gelu")}
 
 
@@ -200,7 +226,9 @@ class VlmSection(PluginSection[VlmSpec]):
         """
         if name not in rls3_registry.names(self.section) and not name.endswith((".yaml", ".yml")):
             if Path(name).is_dir():
-                return name, VlmSpec(plugin="open_clip", settings={"model": name})
+                file = Path(name, FINETUNE_FILE)
+                finetune = rls3_registry.load_file(file) if file.is_file() else {}
+                return name, VlmSpec(plugin="open_clip", settings={"model": name}, finetune=finetune)
             if Path(name).is_file():
                 raise UserError(
                     f"{name}: a bare checkpoint does not say which model it belongs to; "

@@ -202,8 +202,13 @@ class Finetuner:
         """What teaching changes: weights and optimizer moments by name, replayed items; and the digest of the rest."""
         return {"frozen": self.frozen, **self._learned(), "replay": encode_items(self._replay)}
 
+    def weights(self) -> dict[str, Any]:
+        """The part of `state` that a VLM is judged by: without optimizer moments and replayed items."""
+        return {"frozen": self.frozen, "weights": self._learned()["weights"]}
+
     def load_state(self, state: Mapping[str, Any]) -> None:
-        """The inverse of `state`. Raises `UserError` for the state of another model, and then changes nothing."""
+        """The inverse of `state`, and of `weights`: optimizer and replay begin anew then. Raises `UserError` for the
+        state of another model, and then changes nothing."""
         if state["frozen"] != self.frozen:
             raise UserError(
                 f"the state belongs to frozen weights {state['frozen']}, not {self.frozen}: to another model, "
@@ -213,8 +218,8 @@ class Finetuner:
         if there != here:
             name = sorted({*there.items()} ^ {*here.items()})[0][0]
             raise UserError(f"the state's {name} has the shape {there.get(name)}, the model's {here.get(name)}")
-        self._replay = decode_items(state["replay"])
-        self._put_back(state)
+        self._replay = decode_items(state["replay"]) if "replay" in state else []
+        self._put_back({"optimizer": {}, **state})
         self._digest = None
 
     def _learned(self) -> dict[str, Any]:

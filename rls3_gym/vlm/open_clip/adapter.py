@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from rls3_gym.vlm.finetune_settings import FineTuneSettings
 from rls3_gym.vlm.finetuner import Finetuner
 from rls3_gym.vlm.losses import contrastive_loss, hard_negative_loss, same_caption
 from rls3_gym.vlm.open_clip.clip_model import FeatureCache
+from rls3_gym.vlm.open_clip.folder import save_folder
 from rls3_gym.vlm.open_clip.weights import OpenClipSettings, load_clip
 from rls3_registry.validation import check
 
@@ -51,7 +53,8 @@ class OpenClipVLM:
         weights that don't load, and when nothing would train."""
         self.name = name
         self.settings = check(OpenClipFineTuneSettings, finetune, section="finetune")
-        self.clip = load_clip(check(OpenClipSettings, settings, section="settings"))
+        self.source = check(OpenClipSettings, settings, section="settings")
+        self.clip = load_clip(self.source)
         self.image_size = self.clip.image_size
         self._tuner = Finetuner(self.clip.model, self.settings, LOSSES, self.clip.public_name)
         self.clip.note_trainable(self._tuner.trainable)
@@ -70,6 +73,14 @@ class OpenClipVLM:
     def state(self) -> dict[str, Any]:
         """See `VLM.state`."""
         return self._tuner.state()
+
+    def weights(self) -> dict[str, Any]:
+        """See `WeightsVLM.weights`."""
+        return self._tuner.weights()
+
+    def save_folder(self, folder: Path) -> None:
+        """See `FolderVLM.save_folder`."""
+        save_folder(self.clip, self.source, folder)
 
     def load_state(self, state: Mapping[str, Any]) -> None:
         """See `VLM.load_state`."""

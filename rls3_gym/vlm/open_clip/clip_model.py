@@ -32,6 +32,8 @@ class ClipModel:
         self.device = next(model.parameters()).device
         self.tokenizer = tokenizer
         self.image_size = image_size
+        self.mean, self.std = tuple(mean), tuple(std)
+        """Of the pixels that the model was made for, by channel, 0..1."""
         self._mean = self.here(torch.tensor(mean).view(1, 3, 1, 1))
         self._std = self.here(torch.tensor(std).view(1, 3, 1, 1))
         text: Any = getattr(model, "text", None)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -42,17 +42,22 @@ class OpenClipSettings(Settings):
 def load_clip(source: OpenClipSettings) -> ClipModel:
     """The model that the settings name, on its device. Raises `UserError` for weights that don't load."""
     device = find_device(source.device)
-    packaged, is_folder = source.model.startswith("packaged:"), Path(source.model).is_dir()
-    if (packaged or is_folder) and (source.pretrained or source.quick_gelu):
+    folder = folder_of(source)
+    if folder is not None and (source.pretrained or source.quick_gelu):
         raise UserError(
             f"settings: pretrained and quick_gelu go with the names of open_clip's models; {source.model} has weights "
             "and settings of its own"
         )
-    if packaged:
-        return load_folder(PACKAGED / source.model.removeprefix("packaged:"), device)
-    if is_folder:
-        return load_folder(Path(source.model), device)
+    if folder is not None:
+        return load_folder(folder, device)
     return load_named(source.model, source.pretrained, source.quick_gelu, device)
+
+
+def folder_of(source: OpenClipSettings) -> Path | None:
+    """The model folder that the settings name; None where they name one of open_clip's own models."""
+    if source.model.startswith("packaged:"):
+        return PACKAGED / source.model.removeprefix("packaged:")
+    return Path(source.model) if Path(source.model).is_dir() else None
 
 
 def open_clip_module() -> Any:
@@ -76,13 +81,15 @@ def load_folder(folder: Path, device: torch.device) -> ClipModel:
             raise UserError(f"{folder}: is not an open_clip model folder ({needed} is missing)")
     try:
         config = json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))
+        text = config["model_cfg"]["text_cfg"]
+        if text.get("hf_model_name") and Path(text["hf_model_name"]).is_dir():
+            raise ValueError("its text tower is another folder, which might bring code")
         model = open_clip.create_model(f"local-dir:{folder}")
         tokenizer: Callable[[Sequence[str]], Tensor]
         if (folder / VOCABULARY_FILE).is_file():
-            length = config["model_cfg"]["text_cfg"]["context_length"]
-            tokenizer = CompactTokenizer.load(folder / VOCABULARY_FILE, length)
+            tokenizer = CompactTokenizer.load(folder / VOCABULARY_FILE, text["context_length"])
         else:
-            tokenizer = open_clip.get_tokenizer(f"local-dir:{folder}")
+            tokenizer = _tokenizer_of(folder, text)
         preprocess = config["preprocess_cfg"]
         size = int(config["model_cfg"]["vision_cfg"]["image_size"])
         clip = ClipModel(model.to(device), tokenizer, size, preprocess["mean"], preprocess["std"])
@@ -92,6 +99,14 @@ def load_folder(folder: Path, device: torch.device) -> ClipModel:
         raise UserError(f"{folder}: cannot be loaded as an open_clip model ({first_line(error)})") from error
     except SafetensorError as error:
         raise UserError(f"{folder / WEIGHTS_FILE}: is not readable as safetensors ({first_line(error)})") from error
+
+
+def _tokenizer_of(folder: Path, text: Mapping[str, Any]) -> Callable[[Sequence[str]], Tensor]:
+    """open_clip's tokenizer for a folder. A tokenizer of transformers may bring Python code in its folder, and the
+    folder's own configuration could ask for it to be run; it is told not to."""
+    safe: dict[str, Any] = {"trust_remote_code": False} if text.get("hf_tokenizer_name") else {}
+    found: Callable[[Sequence[str]], Tensor] = open_clip_module().get_tokenizer(f"local-dir:{folder}", **safe)
+    return found
 
 
 def _try_out(clip: ClipModel) -> None:

@@ -1,0 +1,91 @@
+"""Whose word it takes to import a plugin's code.
+
+What a user types or writes may name any class as `module:Class`. A run directory or a model folder may come from
+somebody else: what its files name is imported only where it is registered or installed, or where the user has named
+the same class on the command line (`--plugin module:Class`).
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from pathlib import Path
+
+from rls3_registry.errors import UserError
+
+CLASS = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
+"""`module:Class`."""
+_allowed: ContextVar[frozenset[str]] = ContextVar("allowed", default=frozenset())
+_file: ContextVar[str | None] = ContextVar("file", default=None)
+_places: list[str] = []
+
+
+@contextmanager
+def allowing(plugins: Iterable[str]) -> Iterator[None]:
+    """Inside, these plugins may be imported, whatever names them.
+
+    Args:
+        plugins: Each as `module:Class`.
+
+    Raises:
+        UserError: One of them does not look like that.
+    """
+    named = frozenset(plugins)
+    for plugin in sorted(named):
+        if not CLASS.fullmatch(plugin):
+            raise UserError(f"--plugin {plugin}: must look like module:Class")
+    token = _allowed.set(_allowed.get() | named)
+    try:
+        yield
+    finally:
+        _allowed.reset(token)
+
+
+@contextmanager
+def reading(file: Path | str) -> Iterator[None]:
+    """Inside, plugins are named by `file` of a run directory: only known ones are imported."""
+    token = _file.set(str(file))
+    try:
+        yield
+    finally:
+        _file.reset(token)
+
+
+def is_restricted() -> bool:
+    """Whether it is a run directory that names plugins now."""
+    return _file.get() is not None
+
+
+def check_may_import(plugin: str, what: str, known: Iterable[str]) -> None:
+    """Raise `UserError` if a run directory names `plugin`, which is not `known`, and the user does not.
+
+    Args:
+        plugin: As `module:Class`, or the name of an installed plugin, which may always be imported.
+        what: What people call such a plugin.
+        known: The registered and installed classes, as `module:Class`.
+    """
+    file = _file.get()
+    if file is None or ":" not in plugin or plugin in _allowed.get() or plugin in set(known):
+        return
+    raise UserError(
+        f"{file}: its {what} is {plugin!r}, code that is neither registered nor installed, and that a run directory "
+        f"can't make run; if you trust it, add: --plugin {plugin}"
+    )
+
+
+def look_in(folder: str | os.PathLike[str]) -> None:
+    """Let `module:Class` plugins be found in `folder`, after everything that is installed.
+
+    The folder joins `sys.path` when such a plugin is first imported, and not before: a command that is run inside
+    somebody else's folder must not find modules there that it did not ask for.
+    """
+    _places.append(os.fspath(folder))
+
+
+def open_places() -> None:
+    """Put the folders of `look_in` at the end of `sys.path`: a plugin named `module:Class` is about to be imported."""
+    sys.path.extend(place for place in _places if place not in sys.path)

@@ -1,0 +1,207 @@
+"""A run directory of somebody else never makes code run: not the classes it names, not the modules beside it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from experiment_tools import TINY, run, tiny
+from test_cli import rls3
+
+from rls3_gym.envs.scene_env import RLS3SceneEnv
+from rls3_gym.experiment.config import ExperimentConfig
+from rls3_gym.experiment.run import config_of, resume
+from rls3_gym.runs.taught import find_backend, find_vlm
+from rls3_gym.vlm.open_clip.adapter import OpenClipVLM
+from rls3_gym.vlm.open_clip.weights import load_folder
+from rls3_registry.errors import UserError
+from rls3_registry.trust import allowing
+
+EVIL = "from pathlib import Path\nPath(__file__).with_name('ran').touch()\nclass Evil: pass\n"
+COMMANDS = {
+    "evaluate": "evaluate --vlm . --set validation --items 26",
+    "report": "report .",
+    "resume": "run --resume .",
+    "config": "run config.yaml --out again",
+    "export": "export . --format folder --out out",
+    "export-vlm": "export-vlm . --out vlm",
+}
+DRIVER = """
+import json, sys
+from contextlib import redirect_stderr, redirect_stdout
+from io import StringIO
+from rls3_gym.__main__ main
+said = {}
+for name, words in json.loads(sys.argv[1]).items():
+    sys.argv, out = ["rls3", *words.split()], StringIO()
+    try:
+        with redirect_stderr(out), redirect_stdout(out):
+            main()
+    except SystemExit as end:
+        said[name] = [end.code, out.getvalue()]
+print(json.dumps(said))
+""".replace("__main__ main", "__main__ import main")
+
+
+class MineVLM(OpenClipVLM):
+    """A plugin of the user's own."""
+
+
+def hostile(run_directory: Path, copy: Path, **sections: Any) -> Path:
+    """A copy of a run that is not complete and whose configuration names other plugins, with code beside it."""
+    shutil.copytree(run_directory, copy)
+    shutil.rmtree(copy / "checkpoints" / "final")
+    content = yaml.safe_load((copy / "config.yaml").read_text(encoding="utf-8"))
+    for section, changes in sections.items():
+        content[section] |= changes
+    (copy / "config.yaml").write_text(yaml.safe_dump(content), encoding="utf-8")
+    for state in (copy / "checkpoints").glob("*/state.json"):
+        state.write_text(json.dumps(json.loads(state.read_text()) | {"config": content}), encoding="utf-8")
+    (copy / "evil.py").write_text(EVIL, encoding="utf-8")
+    (copy / "evil.yaml").write_text("plugin: evil:Evil\n", encoding="utf-8")
+    return copy
+
+
+def opened_inside(folder: Path) -> dict[str, tuple[int, str]]:
+    """Exit code and output of every command, run inside the folder by a process of its own."""
+    driver = folder.parent / "driver.py"
+    driver.write_text(DRIVER, encoding="utf-8")
+    command = [sys.executable, str(driver), json.dumps(COMMANDS)]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    found: dict[str, tuple[int, str]] = json.loads(done.stdout)
+    return found
+
+
+def refusal(what: str) -> str:
+    return (
+        f"rls3: config.yaml: its {what} is 'evil:Evil', code that is neither registered nor installed, and that a run "
+        "directory can't make run; if you trust it, add: --plugin evil:Evil\n"
+    )
+
+
+def test_a_vlm_of_somebody_elses_run_is_refused_in_every_command(taught_run: Path, tmp_path: Path) -> None:
+    folder = hostile(taught_run, tmp_path / "run", vlm={"name": "evil:Evil"})
+    # What a library looks for in vain must not be found here either, nor what looks like an installed plugin.
+    for optional in ("nltk", "tensorflow", "wandb", "evil_plugin"):
+        (folder / f"{optional}.py").write_text(EVIL, encoding="utf-8")
+    (folder / "evil-1.0.dist-info").mkdir()
+    (folder / "evil-1.0.dist-info" / "METADATA").write_text("Metadata-Version: 2.1\nName: evil\nVersion: 1.0\n")
+    (folder / "evil-1.0.dist-info" / "entry_points.txt").write_text("[rls3_gym.vlms]\nevil = evil:Evil\n")
+    said = opened_inside(folder)
+    for command in ("evaluate", "resume", "config", "export-vlm"):
+        code, output = said[command]
+        assert code == 2 and output.splitlines()[-1] + "\n" == refusal("VLM"), command
+    assert said["report"][0] == 0  # reads the rows alone
+    assert said["export"][0] == 0 and len(list((folder / "out" / "images").iterdir())) > 10  # needs no VLM
+    assert not (folder / "ran").exists() and not (folder / "vlm").exists() and not (folder / "again").exists()
+
+
+def test_a_backend_of_somebody_elses_run_is_refused_in_every_command(taught_run: Path, tmp_path: Path) -> None:
+    folder = hostile(taught_run, tmp_path / "run", environment={"backend": "evil.yaml"})
+    said = opened_inside(folder)
+    for command in ("evaluate", "resume", "config", "export"):
+        code, output = said[command]
+        assert code == 2 and "its backend is 'evil:Evil'" in output and "--plugin evil:Evil" in output, command
+    assert said["report"][0] == said["export-vlm"][0] == 0
+    assert not (folder / "ran").exists() and not (folder / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("section", "what"),
+    [({"agent": {"name": "evil.yaml"}}, "agent"), ({"environment": {"extrinsic": "evil:Evil"}}, "extrinsic reward")],
+)
+def test_an_agent_or_a_reward_of_somebody_elses_run_is_refused(
+    taught_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, section: dict[str, Any], what: str
+) -> None:
+    folder = hostile(taught_run, tmp_path / "run", **section)
+    monkeypatch.chdir(folder)
+    monkeypatch.syspath_prepend(folder)
+    with pytest.raises(UserError, match=f"its {what} is 'evil:Evil'"):
+        resume(config_of(folder), folder, [])
+    assert not (folder / "ran").exists()
+
+
+def test_no_door_of_the_library_runs_it(taught_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = hostile(taught_run, tmp_path / "run", vlm={"name": "evil:Evil"}, environment={"backend": "evil:Evil"})
+    monkeypatch.syspath_prepend(folder)
+    with pytest.raises(UserError, match="its VLM is 'evil:Evil'"):
+        RLS3SceneEnv(vlm=str(folder))
+    with pytest.raises(UserError, match="its VLM is 'evil:Evil'"):
+        find_vlm(str(folder))
+    with pytest.raises(UserError, match="its backend is 'evil:Evil'"):
+        find_backend(str(folder), find_vlm("tiny"))
+    assert not (folder / "ran").exists()
+
+
+@pytest.fixture
+def mine(tmp_path: Path) -> Iterator[Path]:
+    """A run, stopped before its end, that teaches a VLM of the user's own."""
+    file = tmp_path / "mine.yaml"
+    file.write_text("plugin: test_trust:MineVLM\nsettings: {model: packaged:tiny}\n", encoding="utf-8")
+    config = tiny(vlm={"name": str(file), "finetune": TINY["vlm"]["finetune"]}, budget={"rounds": 2})
+    folder = run(config, tmp_path / "run").directory
+    shutil.rmtree(folder / "checkpoints" / "final")
+    newest = sorted((folder / "checkpoints").iterdir())[-1]
+    shutil.rmtree(newest)
+    yield folder
+
+
+def test_ones_own_plugin_is_named_on_the_command_line(mine: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ("evaluate", "--vlm", str(mine), "--set", "validation", "--items", "26", "--json")
+    assert rls3(*words) == 2
+    said = capsys.readouterr().err
+    assert said.endswith("if you trust it, add: --plugin test_trust:MineVLM\n")
+    assert rls3(*words, *said.split("add: ")[1].split()) == 0
+    capsys.readouterr()
+    assert rls3("run", "--resume", str(mine)) == 2
+    assert "--plugin test_trust:MineVLM" in capsys.readouterr().err
+    assert rls3("run", "--resume", str(mine), "--plugin", "test_trust:MineVLM") == 0
+    assert config_of(mine).own_code() == ["test_trust:MineVLM"]
+    with allowing(["test_trust:MineVLM"]):
+        assert isinstance(find_vlm(str(mine)), MineVLM)
+
+
+def test_what_the_package_brings_needs_no_word(tmp_path: Path) -> None:
+    rough = tmp_path / "rough.yaml"
+    rough.write_text("plugin: rls3_gym.backends.embedded.backend:EmbeddedBackend\nsettings: {supersampling: 1}\n")
+    config = ExperimentConfig.model_validate(
+        {**TINY, "environment": {**TINY["environment"], "backend": str(rough)}, "agent": {"name": "sb3/ppo_select"}}
+    )
+    assert config.own_code() == []
+
+
+def test_a_plugin_that_is_no_class_is_a_mistake(capsys: pytest.CaptureFixture[str]) -> None:
+    assert rls3("evaluate", "--plugin", "mine.py") == 2
+    assert capsys.readouterr().err == "rls3: --plugin mine.py: must look like module:Class\n"
+
+
+def test_a_tokenizer_cannot_ask_for_its_code_to_be_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`trust_remote_code` in a model folder's own configuration is overruled."""
+    from rls3_gym.vlm.open_clip.weights import open_clip_module
+
+    folder, asked = tmp_path / "model", {}
+    open_clip = open_clip_module()
+    packaged = Path(load_folder.__code__.co_filename).parents[1] / "packaged" / "tiny"
+    shutil.copytree(packaged, folder)
+    (folder / "vocabulary.json").unlink()
+    config = json.loads((folder / "open_clip_config.json").read_text())
+    config["model_cfg"]["text_cfg"] |= {"hf_tokenizer_name": "x", "tokenizer_kwargs": {"trust_remote_code": True}}
+    (folder / "open_clip_config.json").write_text(json.dumps(config))
+
+    def tokenizer(source: Any, **settings: Any) -> Any:
+        asked.update(settings)
+        raise ValueError("no tokenizer here")
+
+    monkeypatch.setattr(sys.modules[open_clip.get_tokenizer.__module__], "HFTokenizer", tokenizer)
+    with pytest.raises(UserError, match="no tokenizer here"):
+        load_folder(folder, torch.device("cpu"))
+    assert asked["trust_remote_code"] is False
