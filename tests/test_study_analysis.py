@@ -14,6 +14,8 @@ import pytest
 from scipy.stats import trim_mean
 from study_rows import made_up, point
 
+import rls3_gym
+from rls3_gym.experiment.config import load_config
 from rls3_gym.report.references import References
 from rls3_gym.study.analysis import Analysis, ArmAtBudget, Arms, Comparison, analyze
 from rls3_gym.study.archive import write_archive
@@ -233,6 +235,18 @@ def test_the_curves_of_random_and_stratified_are_kept_for_reports(analysis: Anal
         assert at is not None and at[0] == pytest.approx(expected, abs=2e-4) and at[1] <= at[0] <= at[2]
         assert np.interp(20, curve.n_trained, curve.n_generated) == pytest.approx(40)
         assert curve.at(10_000) is None
+        assert curve.at(round(1.04 * curve.n_trained[-1])) == curve.at(round(curve.n_trained[-1]))
+
+
+@pytest.mark.parametrize("name", ["default", "quickstart"])
+def test_the_packaged_curves_reach_to_the_end_of_the_experiments_they_are_shown_beside(name: str) -> None:
+    config = load_config(name)
+    assert config.budget.rounds is not None and config.environment.samples_per_round is not None
+    end = config.budget.rounds * config.environment.samples_per_round
+    folder = Path(rls3_gym.__file__).parent / "report" / "references"
+    curves = References.model_validate_json((folder / f"{name}.json").read_text(encoding="utf-8")).curves
+    assert {curve.arm for curve in curves} == {"random", "stratified"}
+    assert all(curve.at(round(1.04 * end)) is not None for curve in curves)
 
 
 def interquartile(values: list[float]) -> float:

@@ -17,6 +17,10 @@ from pydantic import BaseModel, ConfigDict
 from rls3_gym.runs.directory import RunDirectory
 from rls3_gym.runs.rows import EvaluationRow, read_metrics
 
+BEYOND = 1.05
+"""How far beyond its end a curve still says something, as a factor: a round ends with an episode, and so a few samples
+later in one run than in another."""
+
 
 class ReferenceCurve(BaseModel):
     """Accuracy of one arm on one set: interquartile mean over seeds and its 95 % interval, at the same places."""
@@ -37,8 +41,9 @@ class ReferenceCurve(BaseModel):
     high: tuple[float, ...]
 
     def at(self, n_trained: int) -> tuple[float, float, float] | None:
-        """(middle, low, high) after so many trained samples; None beyond the end of the curve."""
-        if n_trained > self.n_trained[-1]:
+        """(middle, low, high) after so many trained samples; None well beyond the end of the curve, the last values a
+        little beyond it."""
+        if n_trained > BEYOND * self.n_trained[-1]:
             return None
         middle, low, high = (float(np.interp(n_trained, self.n_trained, y)) for y in (self.middle, self.low, self.high))
         return middle, low, high
