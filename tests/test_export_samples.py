@@ -17,6 +17,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
+from env_parts import tiny_vlm
 from experiment_tools import metrics, rows
 from PIL import Image
 from test_cli import rls3
@@ -29,6 +30,7 @@ from rls3_gym.export.records import Selection
 from rls3_gym.scene.captions import negatives, parse
 from rls3_gym.scene.layouts import draw_layout
 from rls3_gym.scene.relations import RELATIONS
+from rls3_gym.suites.catalog import OpenSuite
 from rls3_registry.errors import UserError
 
 Record = dict[str, Any]
@@ -143,6 +145,13 @@ def test_pandas_loads_the_table(exported: dict[str, Path]) -> None:
     table = pd.read_parquet(exported["parquet"] / "samples.parquet", dtype_backend="pyarrow")
     records = table.to_dict("records")
     check_loaded([(Image.open(io.BytesIO(row.pop("image"))), row) for row in records], exported["folder"])
+
+
+def test_plain_files_are_a_suite_of_ones_own(exported: dict[str, Path]) -> None:
+    loaded = OpenSuite("folder", exported["folder"])
+    score = loaded.score(tiny_vlm())
+    assert score.n == len(items(exported["folder"]))
+    assert score.measures[0].name == "accuracy" and score.measures[0].chance < 0.5
 
 
 def test_long_datasets_are_cut_into_shards(taught_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
