@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,9 @@ import gymnasium
 import pytest
 import typer
 import yaml
+from experiment_tools import run as run_experiment
+from experiment_tools import tiny
+from suite_files import WRITERS
 
 import rls3_registry
 from rls3_agents.base import SamplerAgent, make_agent
@@ -300,12 +304,26 @@ for index in range(12):
     assert max(int(pixels) for _, pixels in rows) > 20
 
 
+def standing_for_dir(command: str, taught_run: Path, tmp_path: Path) -> Iterator[Path]:
+    """What each `DIR` of a command stands for: a complete run, one that was cut off, or a suite's files."""
+    if "--suite whatsup_a" in command:
+        yield WRITERS["whatsup_a"](tmp_path / "data")
+    elif "--resume" in command:
+        cut_off = Path(shutil.copytree(taught_run, tmp_path / "run"))
+        checkpoints = sorted((cut_off / "checkpoints").iterdir())
+        for checkpoint in checkpoints[1:]:  # that of the round before the last is left
+            shutil.rmtree(checkpoint)
+        yield cut_off
+    else:
+        yield taught_run
+        yield run_experiment(tiny(agent="stratified"), tmp_path / "other").directory
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("command", commands("README.md", "rls3"))
-def test_rls3_commands_of_the_readme_run(command: str, tmp_path: Path) -> None:
-    if "DIR" in command or command == "rls3":
-        pytest.skip("needs run directories; resuming and comparing have tests of their own")
-    words = shlex.split(command)[1:]
+def test_rls3_commands_of_the_readme_run(command: str, taught_run: Path, tmp_path: Path) -> None:
+    folders = standing_for_dir(command, taught_run, tmp_path)
+    words = [str(next(folders)) if word == "DIR" else word for word in shlex.split(command)[1:]]
     if words[0] == "study":
         words.append("--dry-run")  # hours of runs; studies have tests of their own
     script = Path(sys.executable).parent / "rls3"

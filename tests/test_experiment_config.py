@@ -145,6 +145,10 @@ def test_the_rules_have_the_defaults_of_the_stage() -> None:
             "environment.steps_per_episode: should be greater than or equal to 1, not 0",
         ),
         (
+            ["evaluation.every=dubling"],
+            "evaluation.every: should be a number of rounds, or doubling, not 'dubling'",
+        ),
+        (
             ["environment.episodes_per_round=0"],
             "environment.episodes_per_round: should be greater than or equal to 1, not 0",
         ),

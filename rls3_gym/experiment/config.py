@@ -104,6 +104,13 @@ class EvaluationConfig(BaseModel):
     forgetting: bool = False
     """Whether to ask each time as well which object kinds the VLM sees (`rls3_gym.suites.forgetting`)."""
 
+    @field_validator("every", mode="before")
+    @classmethod
+    def _rounds_or_doubling(cls, every: Any) -> Any:
+        if isinstance(every, str) and every != "doubling":
+            raise ValueError("should be a number of rounds, or doubling")
+        return every
+
     @field_validator("sets")
     @classmethod
     def _distinct(cls, sets: tuple[str, ...]) -> tuple[str, ...]:

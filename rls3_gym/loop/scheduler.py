@@ -54,7 +54,7 @@ class Schedule(Settings):
     @model_validator(mode="after")
     def _one_length(self) -> Self:
         if self.episodes_per_round is not None and self.samples_per_round is not None:
-            raise ValueError("give episodes_per_round or samples_per_round, not both")
+            raise ValueError("give episodes_per_round or samples_per_round, not both (set the other to null)")
         return self
 
     def round_is_full(self, episodes: int, samples: int) -> bool:
