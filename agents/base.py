@@ -144,7 +144,7 @@ AGENTS: PluginSection[PluginSpec] = PluginSection(
     "agent",
     ("learn", "act", "save", "load", "action_views"),
     PluginSpec,
-    {"stable_baselines3": "sb3", "sb3_contrib": "sb3", "tianshou": "tianshou"},
+    {"stable_baselines3": "sb3", "sb3_contrib": "sb3", "tianshou": "tianshou", "sklearn": "alp_gmm"},
 )
 
 

@@ -42,11 +42,11 @@ class FeasibilityRules(Settings):
     ambiguity_margin_deg: float = Field(4.0, ge=0, le=22)
     """Pairs nearer to a boundary than this are ambiguous, degrees."""
 
-    def visibility(self, frame: Frame, slot: int) -> Reason | None:
-        """Why the object in `slot` can't be seen well enough; None when it can."""
-        if frame.visible[slot] < self.min_visible:
+    def visibility(self, seen: Frame | Sample, slot: int) -> Reason | None:
+        """Why the object in `slot` can't be seen well enough in a picture; None when it can."""
+        if seen.visible[slot] < self.min_visible:
             return Reason.HIDDEN
-        if frame.pixels[slot] * (64 / frame.rgb.shape[0]) ** 2 < self.min_pixels:
+        if seen.pixels[slot] * (64 / seen.rgb.shape[0]) ** 2 < self.min_pixels:
             return Reason.TOO_SMALL
         return None
 

@@ -24,11 +24,11 @@ EXTRAS: dict[str, list[str]] = PYPROJECT["project"]["optional-dependencies"]
 
 HEAVY = (
     "torch", "torchvision", "open_clip", "timm", "transformers", "stable_baselines3", "sb3_contrib", "tianshou",
-    "matplotlib", "pandas", "scipy",
+    "matplotlib", "pandas", "scipy", "sklearn",
 )  # fmt: skip
 DISTRIBUTIONS = {  # import name -> distribution, where they differ
     "PIL": "pillow", "yaml": "pyyaml", "open_clip": "open_clip_torch", "stable_baselines3": "stable-baselines3",
-    "sb3_contrib": "sb3-contrib",
+    "sb3_contrib": "sb3-contrib", "sklearn": "scikit-learn",
 }  # fmt: skip
 
 

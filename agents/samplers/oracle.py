@@ -14,7 +14,6 @@ import numpy as np
 from gymnasium import spaces
 from pydantic import Field
 
-from rls3_agents.base import Monitor
 from rls3_agents.samplers.scripted import ScriptedAgent
 from rls3_gym.evalsets.loader import load_set
 from rls3_gym.loop.cells import ANTONYMS
@@ -40,11 +39,6 @@ class OracleAgent(ScriptedAgent):
         self.settings = check(OracleSettings, settings, section="settings")
         super().__init__(seed=seed)
         self._error = np.full(len(RELATIONS), 0.5)
-        self._loop: LearningLoop | None = None
-
-    def learn(self, env: gymnasium.Env[Any, Any], monitor: Monitor) -> None:
-        self._loop = env.unwrapped.loop  # type: ignore[attr-defined]
-        super().learn(env, monitor)
 
     def choose(self, space: gymnasium.Space[Any]) -> Any:
         if not isinstance(space, spaces.Discrete) or space.n % len(RELATIONS):
@@ -55,8 +49,8 @@ class OracleAgent(ScriptedAgent):
         return np.int64(space.start + slot * len(RELATIONS) + cell)
 
     def on_step(self, info: Mapping[str, Any]) -> None:
-        if info["finetune"] is not None and self._loop is not None:
-            self._ask(self._loop)
+        if info["finetune"] is not None and self.loop is not None:
+            self._ask(self.loop)
 
     def _ask(self, loop: LearningLoop) -> None:
         samples = load_set("validation", loop.backend).samples

@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 
 from rls3_agents import saving
 from rls3_agents.base import Monitor
+from rls3_gym.loop.learning_loop import LearningLoop
+from rls3_gym.scene.arrangement import Arrangement
 from rls3_registry.errors import UserError
 
 
@@ -29,10 +31,16 @@ class ScriptedAgent:
         """What the agent sees now. One whose rule depends on it saves it in `own_state`."""
         self.masks: Callable[[], NDArray[np.bool_]] | None = None
         """Tells which numbered actions are known to be feasible; None outside `learn`, or where nothing tells."""
+        self.loop: LearningLoop | None = None
+        """The inside of the environment, for samplers that ask the VLM or stage themselves; None outside `learn`."""
 
     def choose(self, space: gymnasium.Space[Any]) -> Any:
         """The next action, an element of `space`."""
         raise NotImplementedError
+
+    def next_scene(self) -> Arrangement | None:
+        """The scene that the next episode begins in; None for a random one."""
+        return None
 
     def on_step(self, info: Mapping[str, Any]) -> None:
         """Called with the environment's `info` after each action."""
@@ -46,17 +54,22 @@ class ScriptedAgent:
 
     def learn(self, env: gymnasium.Env[Any, Any], monitor: Monitor) -> None:
         if self.action_space is None:
-            self.observation, _ = env.reset()
+            self._reset(env)
         self.action_space = env.action_space
         if env.has_wrapper_attr("action_masks"):
             self.masks = env.get_wrapper_attr("action_masks")
+        self.loop = getattr(env.unwrapped, "loop", None)
         while not monitor.done:
             self.observation, _, terminated, truncated, info = env.step(self.choose(env.action_space))
             self.on_step(info)
             if terminated or truncated:
-                self.observation, _ = env.reset()
+                self._reset(env)
             monitor.safe_point(self)
-        self.masks = None
+        self.masks = self.loop = None
+
+    def _reset(self, env: gymnasium.Env[Any, Any]) -> None:
+        scene = self.next_scene()
+        self.observation, _ = env.reset(options=None if scene is None else {"arrangement": scene})
 
     def act(self, observation: Any, deterministic: bool = False) -> Any:
         """The next action for an observation; `deterministic` changes nothing here."""
