@@ -30,6 +30,7 @@ from rls3_gym.experiment.config import load_config, parse_config
 from rls3_gym.export.dataset import FORMATS
 from rls3_gym.export.dataset_card import FIELDS, LOADING
 from rls3_gym.runs.directory import RunDirectory
+from rls3_gym.study.study_config import load_study
 from rls3_gym.vlm.loading import load_vlm
 from rls3_registry.errors import UserError
 from rls3_registry.plugins import PluginSpec
@@ -337,3 +338,15 @@ def test_the_page_on_exports_loads_as_the_cards_do_and_describes_every_field() -
     fields = {f"| `{name.replace(', ', '`, `')}` | {meaning} |" for name, meaning in FIELDS.items()}
     assert fields <= set(text("docs/export.md").splitlines())
     assert re.findall(r"^\| `(\w+)` \| .* \| .* \|$", text("docs/export.md"), re.MULTILINE) == list(FORMATS)
+
+
+def test_the_study_of_the_page_on_carry_over_is_valid(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "carry_over.yaml").write_text(labeled("docs/carry_over.md")["carry_over.yaml"], encoding="utf-8")
+    WRITERS["whatsup_a"](tmp_path / "benchmarks" / "whatsup")
+    study = load_study("carry_over.yaml")
+    study.check_arms()
+    for arm in study.arms:
+        evaluation = study.experiment_of(arm, 0).evaluation
+        assert [(suite.name, str(suite.data)) for suite in evaluation.suites] == [("whatsup_a", "benchmarks/whatsup")]
+        assert evaluation.forgetting

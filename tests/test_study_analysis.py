@@ -22,8 +22,10 @@ from rls3_gym.study.archive import write_archive
 from rls3_gym.study.compare import compare_runs
 from rls3_gym.study.numbers import accuracy_at
 from rls3_gym.study.results import as_csv, summary, write_results
+from rls3_gym.study.run_rows import RunRows, SuitePoint
 from rls3_gym.study.study_figures import curves_figure, looks, save_png
-from rls3_gym.study.study_tables import accuracy_table, learning_table
+from rls3_gym.study.study_tables import accuracy_table, learning_table, suite_table
+from rls3_gym.study.suite_changes import suite_changes
 from rls3_registry.errors import UserError
 
 LUCK = np.random.default_rng(0).normal(scale=0.02, size=6)
@@ -189,6 +191,29 @@ def keep(folder: Path, arms: Arms) -> list[str]:
             write_archive(run, path)
             paths.append(str(path))
     return paths
+
+
+def scored(before: float, after: float, seed: int = 0, items: str = "x") -> RunRows:
+    """A run with a suite of one measure before and after, and one scoring between that does not count."""
+    points = [
+        SuitePoint(suite="s", items_hash=items, round=i, n_trained=10 * i, value={"accuracy": value, "never": None})
+        for i, value in enumerate((before, 0.0, after))
+    ]
+    return made_up([0.5, 0.6], seed, suites=tuple(points))
+
+
+def test_suites_are_compared_run_by_run_before_and_after() -> None:
+    runs = [scored(0.5, 0.7, 0), scored(0.1, 0.3, 1), scored(0.9, 0.8, 2)]
+    change, never = suite_changes({"a": runs, "b": [made_up([0.5, 0.6])]})
+    assert (change.suite, change.measure, change.arm, change.change.runs) == ("s", "accuracy", "a", 3)
+    assert change.before.mean == pytest.approx(0.5)
+    assert change.change.mean == pytest.approx(0.1)
+    assert change.change.low <= 0.1 <= change.change.high
+    assert never.change.runs == 0
+    table = suite_table((change, never))
+    assert [str(cell) for cell in table.rows[1]][3:] == ["–", "–", "–"]
+    with pytest.raises(UserError, match="scored on items y of suite s, others on x"):
+        suite_changes({"a": [scored(0.5, 0.7), scored(0.5, 0.7, 1, "y")]})
 
 
 def test_runs_are_sorted_into_arms_by_agent(tmp_path: Path) -> None:

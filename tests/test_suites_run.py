@@ -23,6 +23,9 @@ from rls3_gym.experiment.run import find_vlm, start
 from rls3_gym.runs.checkpoints import load_checkpoint, save_checkpoint
 from rls3_gym.runs.rows import FinetuneRow, read_metrics
 from rls3_gym.runs.run_data import read_run, summarize
+from rls3_gym.study.archive import load_run, write_archive
+from rls3_gym.study.compare import compare_runs
+from rls3_gym.study.results import write_results
 from rls3_gym.suites.catalog import OpenSuite
 from rls3_gym.vlm.loading import load_vlm
 from rls3_registry.errors import UserError
@@ -156,3 +159,22 @@ def test_a_run_from_before_there_were_suites_can_be_continued(tmp_path: Path) ->
 
     save_checkpoint(out / "checkpoints", 10**6, older, copied)
     assert not go_on(config, out).stopped
+
+
+def test_compare_shows_suites_before_and_after(finished: Path, tmp_path: Path) -> None:
+    comparison = compare_runs([str(finished)])
+    page = write_results(comparison, tmp_path / "comparison").read_text(encoding="utf-8")
+    first, last = (row for row in metrics(finished, "suite") if row["suite"] == "forgetting")
+    (measure,) = (change for change in comparison.suites if change.suite == "forgetting")
+    assert measure.before.iqm == pytest.approx(first["value"][measure.measure])
+    assert measure.after.iqm == pytest.approx(last["value"][measure.measure])
+    assert "<h2>Suites</h2>" in page and "forgetting" in page
+    kept = json.loads((tmp_path / "comparison" / "summary.json").read_text(encoding="utf-8"))["suites"]
+    assert {row["suite"] for row in kept} == {"folder", "whatsup_a", "forgetting"}
+    assert kept[0]["before"]["low"] is None  # one run has no interval over runs
+
+
+def test_a_runs_small_file_keeps_its_suites(finished: Path, tmp_path: Path) -> None:
+    small = tmp_path / "one.json.gz"
+    write_archive(load_run(finished), small)
+    assert load_run(small).suites == load_run(finished).suites != ()

@@ -84,10 +84,10 @@ def compare(
 def print_comparison(console: Console, comparison: Comparison, page: Path) -> None:
     """Accuracies with intervals and paired differences at equal numbers of samples; where the page is."""
     from rls3_gym.study.numbers import AXES
-    from rls3_gym.study.study_tables import accuracy_table
+    from rls3_gym.study.study_tables import accuracy_table, suite_table
 
-    for axis in AXES:
-        text = accuracy_table(comparison.analysis, axis, comparison.noise_floor)
+    texts = [accuracy_table(comparison.analysis, axis, comparison.noise_floor) for axis in AXES]
+    for text in [*texts, suite_table(comparison.suites)]:
         if not text.rows:
             continue
         table = Table(title=f"{text.title} ({text.head[0]})", title_justify="left")

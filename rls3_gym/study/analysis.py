@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ import numpy as np
 from rls3_gym.study.numbers import Axis, Numbers, Targets, accuracy_at, numbers_of
 from rls3_gym.study.run_rows import RunRows
 from rls3_gym.study.statistics import Interval, holm, improvement, intervals, p_values
+from rls3_gym.study.suite_changes import SuiteChange, suite_changes
 from rls3_registry.errors import UserError
 
 SEED = 0
@@ -207,6 +209,11 @@ class Comparison:
     """Standard deviation of accuracy over shuffles of the same data, 0..1."""
     missing: int = 0
     """Runs that the study still lacks."""
+
+    @cached_property
+    def suites(self) -> tuple[SuiteChange, ...]:
+        """What the arms did to the VLM on suites; none where no run was scored on one."""
+        return suite_changes(self.arms)
 
     @property
     def still_to_make(self) -> str:

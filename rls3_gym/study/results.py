@@ -87,6 +87,7 @@ def summary(comparison: Comparison) -> dict[str, Any]:
             }
             for line in analysis.arms
         ],
+        "suites": [change.as_dict() for change in comparison.suites],
     }
 
 

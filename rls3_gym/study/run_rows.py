@@ -49,6 +49,19 @@ class EvaluationPoint(BaseModel):
     by_complexity: dict[str, float | None]
 
 
+class SuitePoint(BaseModel):
+    """The VLM's numbers on one suite at one time."""
+
+    model_config = _FROZEN
+
+    suite: str
+    items_hash: str
+    round: int
+    n_trained: int
+    value: dict[str, float | None]
+    """By measure."""
+
+
 class RoundTotals(BaseModel):
     """The episodes of one round, added up."""
 
@@ -96,6 +109,8 @@ class RunRows(BaseModel):
     """Versions, platform, commit."""
     evaluations: Annotated[tuple[EvaluationPoint, ...], Field(min_length=1)]
     rounds: tuple[RoundTotals, ...]
+    suites: tuple[SuitePoint, ...] = ()
+    """In time; none where the experiment asked for none."""
     n_generated: int
     """Valid samples when the run ended, or so far."""
     complete: bool
@@ -133,6 +148,7 @@ def read_run(path: Path) -> RunRows:
     rows = [row.model_dump() for row in read_metrics(directory.metrics).rows]
     try:
         evaluations = tuple(_evaluation(row) for row in rows if _sort(row) == "evaluation")
+        suites = tuple(_suite(row) for row in rows if _sort(row) == "suite")
         rounds = tuple(_rounds(rows, _variety(directory.sample_rows)))
         counted = [int(row["n_generated"]) for row in rows]
     except (KeyError, TypeError, ValueError) as error:
@@ -145,6 +161,7 @@ def read_run(path: Path) -> RunRows:
         environment=read_text(directory.environment).strip(),
         evaluations=evaluations,
         rounds=rounds,
+        suites=suites,
         n_generated=max(counted),
         complete=_sort(rows[-1]) == "end",
     )
@@ -163,6 +180,10 @@ def _evaluation(row: Mapping[str, Any]) -> EvaluationPoint:
         pairwise=row["pairwise_accuracy"],
         strict=row["strict_accuracy"],
     )
+
+
+def _suite(row: Mapping[str, Any]) -> SuitePoint:
+    return SuitePoint(**{key: row[key] for key in SuitePoint.model_fields})
 
 
 def _rounds(rows: Rows, variety: Mapping[int, tuple[int, float]]) -> Iterator[RoundTotals]:

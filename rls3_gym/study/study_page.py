@@ -44,6 +44,7 @@ def render_page(comparison: Comparison, curves: Figure) -> str:
         facts=tuple(_facts(comparison)),
         curves=Markup(as_svg(curves)),
         tables=tuple(_tables(comparison)),
+        suites=study_tables.suite_table(comparison.suites),
         plots=tuple(_plots(comparison)),
         environments=environments_of(comparison),
     )

@@ -11,6 +11,7 @@ from rls3_gym.study.analysis import Analysis, ArmAtBudget
 from rls3_gym.study.numbers import COMPLEXITIES, TERMS, Axis
 from rls3_gym.study.statistics import Interval
 from rls3_gym.study.study_progress import duration
+from rls3_gym.study.suite_changes import SuiteChange
 
 NONE = "–"
 
@@ -123,6 +124,26 @@ def cost_table(analysis: Analysis, axis: Axis) -> TextTable:
     return _table("What it cost", analysis, axis, columns)
 
 
+def suite_table(changes: Sequence[SuiteChange]) -> TextTable:
+    """Every measure of the suites before and after, and the change in points."""
+    rows = []
+    before = ("", "")
+    for change in changes:
+        here = (change.suite, change.measure)
+        clear = change.change.low > 0 or change.change.high < 0
+        weight = ("up" if change.change.iqm > 0 else "down") if clear else ""
+        rows.append((
+            Cell(" ".join(here) if here != before else ""), Cell(change.arm), Cell(str(change.change.runs)),
+            *(_of(part, percent) for part in (change.before, change.after)), _of(change.change, points, weight),
+        ))  # fmt: skip
+        before = here
+    return TextTable("Suites", ("suite", "arm", "runs", "before, %", "after, %", "points"), tuple(rows))
+
+
+def _of(found: Interval, form: Format, weight: str = "") -> Cell:
+    return Cell(form(found.iqm), _bounds(found, form), weight) if _is_known(found) else Cell(NONE)
+
+
 def _table(title: str, analysis: Analysis, axis: Axis, columns: Sequence[Column]) -> TextTable:
     unit = {"n_trained": "trained on", "n_generated": "generated"}[axis]
     head = (unit, "arm", "runs", *(name for name, _ in columns))
@@ -143,7 +164,7 @@ def _rows(analysis: Analysis, axis: Axis, columns: Sequence[Column]) -> Iterator
 def _interval(number: str, form: Format) -> Callable[[ArmAtBudget], Cell]:
     def make(line: ArmAtBudget) -> Cell:
         found = line.numbers.get(number)
-        return Cell(form(found.iqm), _bounds(found, form)) if _is_known(found) else Cell(NONE)
+        return _of(found, form) if found else Cell(NONE)
 
     return make
 
