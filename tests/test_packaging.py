@@ -93,8 +93,8 @@ def test_listing_and_checking_yaml_is_light(tmp_path: Path) -> None:
 def test_every_imported_package_is_a_declared_dependency() -> None:
     declared = {requirement_name(r) for r in CORE}
     declared |= {requirement_name(r) for requirements in EXTRAS.values() for r in requirements}
-    folders = [ROOT / folder for folder in (*FOLDERS.values(), "tests", "benchmarks")]
-    beside = {path.stem.replace("_", "-") for folder in folders[-2:] for path in folder.glob("*.py")}
+    folders = [ROOT / folder for folder in (*FOLDERS.values(), "tests", "benchmarks", "examples")]
+    beside = {path.stem.replace("_", "-") for folder in folders[-3:] for path in folder.glob("*.py")}
     undeclared = {
         name: files
         for folder in folders

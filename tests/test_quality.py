@@ -15,7 +15,8 @@ import rls3_registry
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = {"rls3_gym": ROOT / "rls3_gym", "rls3_agents": ROOT / "agents", "rls3_registry": ROOT / "registry"}
 SOURCES = sorted(path for folder in PACKAGES.values() for path in folder.rglob("*.py"))
-EVERYTHING = SOURCES + sorted((ROOT / "tests").rglob("*.py")) + sorted((ROOT / "benchmarks").rglob("*.py"))
+BESIDE = ("tests", "benchmarks", "examples")
+EVERYTHING = SOURCES + [path for folder in BESIDE for path in sorted((ROOT / folder).rglob("*.py"))]
 
 MAX_LINES = 400
 
