@@ -99,7 +99,7 @@ def _version(package: str) -> str:
 @cache
 def _code_digest() -> str:
     """Hash of all of ours that decides about pixels: while it is being changed, no version tells."""
-    folders = [Path(rls3_registry.ROOT, name) for name in ("objects", "rooms")]
+    folders = [root / name for root in rls3_registry.folders() for name in ("objects", "rooms")]
     folders += [Path(str(package.__file__)).parent for package in (rls3_gym.scene, rls3_gym.backends)]
     installed = [f"{package} {_version(package)}" for package in ("numpy", "embreex")]
     digest = hashlib.sha256(" ".join(installed).encode())

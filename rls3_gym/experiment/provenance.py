@@ -13,6 +13,8 @@ from pathlib import Path
 
 import torch
 
+import rls3_registry
+
 PACKAGES = (
     "rls3_gym", "embreex", "gymnasium", "numpy", "open_clip_torch", "pyarrow", "sb3_contrib", "stable_baselines3",
     "tianshou", "torch", "torchvision",
@@ -37,6 +39,8 @@ def describe_environment() -> str:
         except importlib.metadata.PackageNotFoundError:
             lines.append(f"{package} not installed")
     lines.append(f"threads {torch.get_num_threads()} of {os.cpu_count()} cores")
+    for folder in rls3_registry.folders()[1:]:
+        lines.append(f"registry {folder}")
     commit = git_commit()
     return "\n".join(lines + ([f"commit {commit}"] if commit else [])) + "\n"
 
