@@ -132,7 +132,7 @@ def test_the_summary_is_json_without_nan(analysis: Analysis) -> None:
 
 def test_a_difference_is_weighed_against_its_interval_and_the_noise_floor(analysis: Analysis) -> None:
     def weights(noise_floor: float | None) -> list[str]:
-        table = accuracy_table(analysis, "n_trained", noise_floor)
+        table = accuracy_table(analysis, "n_trained", "test", noise_floor)
         column = table.head.index("points to random")
         return [row[column].weight for row in table.rows if row[1].text == "sac"]
 

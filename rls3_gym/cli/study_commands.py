@@ -86,11 +86,12 @@ def print_comparison(console: Console, comparison: Comparison, page: Path) -> No
     from rls3_gym.study.numbers import AXES
     from rls3_gym.study.study_tables import accuracy_table, suite_table
 
-    texts = [accuracy_table(comparison.analysis, axis, comparison.noise_floor) for axis in AXES]
+    analysis = comparison.analysis
+    texts = [accuracy_table(analysis, axis, name, comparison.noise_floor) for name in analysis.sets for axis in AXES]
     for text in [*texts, suite_table(comparison.suites)]:
         if not text.rows:
             continue
-        table = Table(title=f"{text.title} ({text.head[0]})", title_justify="left")
+        table = Table(title=f"{text.title} ({text.head[0]})", title_justify="left", padding=(0, 0, 0, 1))
         for i, name in enumerate(text.head):
             table.add_column(name, justify="left" if i == 1 else "right")
         for row in text.rows:
@@ -102,9 +103,10 @@ def print_comparison(console: Console, comparison: Comparison, page: Path) -> No
 
 
 def _two_lines(cell: Cell) -> Text:
-    """What a cell says, its interval below it."""
+    """What a cell says, its interval below it, and below that its p."""
     style = {"up": "green", "down": "red"}.get(cell.weight, "")
-    return Text.assemble((cell.text, style), (f"\n{cell.more}" if cell.more else "", "dim"))
+    more = cell.more.replace("] p ", "]\np ")
+    return Text.assemble((cell.text, style), (f"\n{more}" if more else "", "dim"))
 
 
 def _print_missing(missing: list[Job], total: int, as_json: bool) -> None:

@@ -29,7 +29,8 @@ class AxisTables:
     """The tables at equal numbers of one sort of samples."""
 
     title: str
-    main: study_tables.TextTable
+    main: tuple[study_tables.TextTable, ...]
+    """One for each set."""
     more: tuple[study_tables.TextTable, ...]
 
 
@@ -68,7 +69,7 @@ def _tables(comparison: Comparison) -> Iterator[AxisTables]:
         ]
         yield AxisTables(
             titles[axis],
-            study_tables.accuracy_table(analysis, axis, comparison.noise_floor),
+            tuple(study_tables.accuracy_table(analysis, axis, name, comparison.noise_floor) for name in analysis.sets),
             (*of_sets, study_tables.sampling_table(analysis, axis), study_tables.cost_table(analysis, axis)),
         )
 

@@ -58,16 +58,16 @@ def decimal(value: float) -> str:
     return f"{value:.2f}"
 
 
-def accuracy_table(analysis: Analysis, axis: Axis, noise_floor: float | None) -> TextTable:
-    """Final accuracy on each set, and its differences to the baselines in points."""
-    columns: list[Column] = []
-    for name in analysis.sets:
-        columns.append((f"{name}, %", _interval(f"{name}.pairwise", percent)))
-        columns += [
+def accuracy_table(analysis: Analysis, axis: Axis, name: str, noise_floor: float | None) -> TextTable:
+    """Final accuracy on a set, and its differences to the baselines in points."""
+    columns: list[Column] = [
+        ("%", _interval(f"{name}.pairwise", percent)),
+        *(
             (f"points to {baseline}", _difference(baseline, f"{name}.pairwise", points, noise_floor))
             for baseline in analysis.baselines
-        ]
-    return _table("Pairwise accuracy", analysis, axis, columns)
+        ),
+    ]
+    return _table(f"Pairwise accuracy on {name}", analysis, axis, columns)
 
 
 def learning_table(analysis: Analysis, axis: Axis, name: str) -> TextTable:
