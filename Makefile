@@ -18,7 +18,7 @@ export OPENBLAS_NUM_THREADS ?= 1
 # Tests and figures need neither a display nor the network.
 OFFLINE := SDL_VIDEODRIVER=dummy MPLBACKEND=Agg HF_HUB_OFFLINE=1
 
-.PHONY: help quickstart install test test-slow test-all lint format bench clean
+.PHONY: help quickstart install test test-slow test-all lint format docs bench clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -47,6 +47,10 @@ lint: $(VENV)/.install  ## ruff, mypy, import-linter
 format: $(VENV)/.install  ## let ruff rewrite the files
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+docs: $(VENV)/.install  ## build the documentation site into build/site, strictly
+	@mkdir -p build/typing && ln -sfn ../../agents build/typing/rls3_agents && ln -sfn ../../registry build/typing/rls3_registry
+	$(OFFLINE) DISABLE_MKDOCS_2_WARNING=true $(BIN)/python -m mkdocs build --strict --quiet
 
 bench: $(VENV)/.install  ## measure the tracer, a step of the environment, a round of fine-tuning, a checkpoint
 	set -e; for name in tracer env_step finetune checkpoint; do echo "== $$name"; $(OFFLINE) $(BIN)/python benchmarks/$$name.py; done

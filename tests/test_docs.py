@@ -350,3 +350,29 @@ def test_the_study_of_the_page_on_carry_over_is_valid(tmp_path: Path, monkeypatc
         evaluation = study.experiment_of(arm, 0).evaluation
         assert [(suite.name, str(suite.data)) for suite in evaluation.suites] == [("whatsup_a", "benchmarks/whatsup")]
         assert evaluation.forgetting
+
+
+SITE = yaml.safe_load((ROOT / "mkdocs.yml").read_text(encoding="utf-8"))
+
+
+def pages_of(nav: Any) -> Iterator[str]:
+    """All files that the navigation of the site names."""
+    for entry in nav:
+        for target in entry.values():
+            yield from [target] if isinstance(target, str) else pages_of(target)
+
+
+def test_every_document_is_in_the_navigation_of_the_site() -> None:
+    written = {path.name for path in (ROOT / "docs").glob("*.md")}
+    assert written <= set(pages_of(SITE["nav"]))
+
+
+@pytest.mark.slow
+def test_the_site_builds_without_a_warning(tmp_path: Path) -> None:
+    command = ["make", "docs", f"VENV={sys.prefix}", "-o", f"{sys.prefix}/.install"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    built = ROOT / "build" / "site"
+    for name in rls3_registry.names("agents"):
+        assert (built / "agents" / name / "index.html").is_file(), name
+    assert "rls3_gym:RLS3SceneBox-v0" in (built / "environments" / "RLS3SceneBox-v0" / "index.html").read_text("utf-8")

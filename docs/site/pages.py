@@ -1,0 +1,173 @@
+"""Pages of the site that are made of the code, so that they can't say anything else; run by mkdocs-gen-files."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import gymnasium
+import mkdocs_gen_files
+
+import rls3_gym  # noqa: F401  registers the ids
+import rls3_registry
+from rls3_agents.base import AGENTS, make_agent
+from rls3_gym.loop.rewards.base import REWARDS
+from rls3_gym.registration import ENV_IDS
+
+ROOT = Path(__file__).resolve().parents[2]
+LINK = re.compile(r"(!?)\[([^\]]*)\]\((?!https?:)([^)#]+)(#[^)]*)?\)")
+REFERENCE = {
+    "environment": ["rls3_gym.envs.scene_env.RLS3SceneEnv", "rls3_gym.envs.settings", "rls3_gym.envs.views",
+                    "rls3_gym.envs.observations"],
+    "loop": ["rls3_gym.loop.learning_loop", "rls3_gym.loop.scheduler", "rls3_gym.loop.rewards.base",
+             "rls3_gym.loop.cells"],
+    "scene": ["rls3_gym.scene.arrangement", "rls3_gym.scene.relations", "rls3_gym.scene.captions",
+              "rls3_gym.scene.natural", "rls3_gym.stage", "rls3_gym.sample"],
+    "vlm": ["rls3_gym.vlm.base", "rls3_gym.vlm.finetune_settings", "rls3_gym.vlm.finetuner", "rls3_gym.vlm.loading"],
+    "backends": ["rls3_gym.backends.base"],
+    "agents": ["rls3_agents.base", "rls3_agents.samplers.scripted"],
+    "contracts": ["rls3_agents.contract", "rls3_gym.backends.contract", "rls3_gym.evaluation.vlm_contract"],
+    "experiments": ["rls3_gym.experiment.config", "rls3_gym.study.study_config", "rls3_gym.runs.rows"],
+    "registry": ["rls3_registry", "rls3_registry.plugins", "rls3_registry.validation", "rls3_registry.trust"],
+}  # fmt: skip
+"""Pages of the reference and what they show."""
+
+
+def write(name: str, *parts: str) -> None:
+    """A page of the site."""
+    with mkdocs_gen_files.open(name, "w") as page:
+        page.write("\n\n".join(part.strip() for part in parts) + "\n")
+
+
+def at_home(document: str) -> str:
+    """A document of the repository as it stands on the site: links between documents are kept, pictures from elsewhere
+    are taken along, and other files are named without a link."""
+    folder = (ROOT / document).parent
+
+    def relink(found: re.Match[str]) -> str:
+        picture, said, anchor = found[1], found[2], found[4] or ""
+        target = (folder / found[3]).resolve()
+        if target == ROOT / "CONTRIBUTING.md":
+            return f"[{said}](contributing.md{anchor})"
+        if target == ROOT / "README.md":
+            return f"[{said}](index.md{anchor})"
+        if target.is_relative_to(ROOT / "docs"):
+            return f"{picture}[{said}]({target.relative_to(ROOT / 'docs').as_posix()}{anchor})"
+        if picture:
+            copy = "images/" + target.relative_to(ROOT).as_posix().replace("/", "-")
+            with mkdocs_gen_files.open(copy, "wb") as file:
+                file.write(target.read_bytes())
+            return f"![{said}]({copy})"
+        return said
+
+    return LINK.sub(relink, (ROOT / document).read_text(encoding="utf-8"))
+
+
+def table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
+    head = list(head)
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def environments() -> None:
+    """One page for each id, with its spaces as they are."""
+    rows = []
+    for name, fixed in ENV_IDS.items():
+        env: Any = gymnasium.make(name)
+        said = ", ".join(f"`{key}={value!r}`" for key, value in fixed.items()) or "the defaults"
+        rows.append(
+            (f"[`{name}`]({name}.md)", said, f"`{_short(env.action_space)}`", f"`{_short(env.observation_space)}`")
+        )
+        write(
+            f"environments/{name}.md",
+            f"# {name}",
+            f'```python\nimport gymnasium\n\nenv = gymnasium.make("rls3_gym:{name}")\n```',
+            table(
+                ("", ""),
+                [
+                    ("fixes", said),
+                    ("action space", f"`{env.action_space}`"),
+                    ("observation space", f"`{_short(env.observation_space)}`"),
+                ],
+            ),
+            inspect.cleandoc(env.unwrapped.__doc__),
+        )
+        env.close()
+    write(
+        "environments/index.md",
+        "# Environments",
+        "Every id is the same environment with some arguments fixed; any of them can be given all the same.",
+        table(("id", "fixes", "actions", "observations"), rows),
+    )
+
+
+def _short(space: gymnasium.Space[Any]) -> str:
+    """A space in one line."""
+    if isinstance(space, gymnasium.spaces.Box):
+        return f"Box({space.low.min():g}, {space.high.max():g}, {space.shape}, {space.dtype})"
+    return str(space)
+
+
+def agents() -> None:
+    """One page for each agent of the registry."""
+    rows = []
+    for name in rls3_registry.names("agents"):
+        agent, spec = make_agent(name, seed=0), AGENTS.find(name)[1]
+        views = ", ".join(f"`{view}`" for view in agent.action_views)
+        rows.append((f"[`{name}`]({name}.md)", spec.description, views))
+        yaml = rls3_registry.path_of("agents", name).read_text(encoding="utf-8")
+        module = inspect.getmodule(type(agent))
+        write(
+            f"agents/{name}.md",
+            f"# {name}",
+            spec.description,
+            f"```bash\nrls3 run quickstart --set agent={name}\n```",
+            f"**Action views**, best first: {views}.",
+            "## Settings",
+            "Its YAML file; another value is `--set agent.settings.KEY=VALUE`.",
+            f"```yaml\n{yaml}```",
+            "## How it works",
+            inspect.cleandoc(module.__doc__ if module and module.__doc__ else ""),
+            inspect.cleandoc(type(agent).__doc__ or ""),
+        )
+    write(
+        "agents/index.md",
+        "# Agents",
+        "Whatever chooses the samples: RL agents of a library, and samplers without RL to compare with.",
+        table(("agent", "what it is", "action views, best first"), rows),
+    )
+
+
+def rewards() -> None:
+    """The rewards of the registry, with their files."""
+    parts = [
+        "# Rewards",
+        "An agent is paid for feasible edits (intrinsic) and by one of these, chosen by `environment.extrinsic`.",
+    ]
+    for name in rls3_registry.names("rewards"):
+        where, spec = REWARDS.find(name)
+        yaml = (rls3_registry.path_of("rewards", name)).read_text(encoding="utf-8")
+        parts += [f"## {name}", spec.description, f"```yaml\n{yaml}```"]
+    write("rewards.md", *parts)
+
+
+def reference() -> None:
+    """The API, from the docstrings."""
+    rows = []
+    for name, modules in REFERENCE.items():
+        write(f"reference/{name}.md", f"# {name}", *(f"::: {module}" for module in modules))
+        rows.append((f"[{name}]({name}.md)", ", ".join(f"`{module}`" for module in modules)))
+    write("reference/index.md", "# Reference", table(("page", "modules"), rows))
+
+
+write("index.md", at_home("README.md"))
+write("contributing.md", at_home("CONTRIBUTING.md"))
+for document in sorted((ROOT / "docs").glob("*.md")):
+    write(document.name, at_home(f"docs/{document.name}"))
+environments()
+agents()
+rewards()
+reference()
