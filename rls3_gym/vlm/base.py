@@ -195,6 +195,11 @@ class GenerativeVLM(Protocol):
         """
 
 
+def by_likelihood(vlm: VLM, items: Sequence[CaptionItem]) -> Feedback:
+    """What `vlm.evaluate` gives, but of a VLM that writes always in the reading that all VLMs have in common."""
+    return vlm.evaluate_as(items, "likelihood") if isinstance(vlm, GenerativeVLM) else vlm.evaluate(items)
+
+
 @runtime_checkable
 class WeightsVLM(Protocol):
     """A VLM that can tell its weights from what only further teaching needs. Others keep their whole state."""

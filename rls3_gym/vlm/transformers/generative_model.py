@@ -79,8 +79,11 @@ class GenerativeModel:
 
     # ------------------------------------------------------------------ teaching
 
-    def loss(self, prompts: Sequence[Prompt], answers: Sequence[str]) -> Tensor:
-        """Minus the mean log-likelihood of the answers, nats per token, with gradients. Scalar."""
+    def loss(self, prompts: Sequence[Prompt], answers: Sequence[str], features: Tensor | None = None) -> Tensor:
+        """Minus the mean log-likelihood of the answers, nats per token, with gradients. Scalar.
+
+        `features` (n, tokens, width): what `get_image_features` makes of the pictures, where that is known.
+        """
         prefixes = [self._prefix(prompt) for prompt in prompts]
         rows = [self._answer(text) for text in answers]
         lengths = [len(prefix["input_ids"][0]) for prefix in prefixes]
@@ -91,7 +94,7 @@ class GenerativeModel:
         for name, rest in types.items():
             for i, prefix in enumerate(prefixes):
                 rest[i, : lengths[i]] = self.format.prefix_types(prefix)[name][0]
-        pictures = self._seen([prompt.picture for prompt in prompts])
+        pictures = self._seen([prompt.picture for prompt in prompts]) if features is None else _shown(features)
         keep = ids.shape[1] - min(lengths) + 1
         out = self.module(
             input_ids=ids, attention_mask=known, **types, **pictures, use_cache=False, logits_to_keep=keep
@@ -148,6 +151,10 @@ class GenerativeModel:
         if lot:
             yield lot
 
+    def prefix_ids(self, prompt: Prompt) -> Tensor:
+        """(length,) token ids of a prompt, those that stand for the picture included."""
+        return self._prefix(prompt)["input_ids"][0]
+
     def _prefix(self, prompt: Prompt) -> dict[str, Tensor]:
         """Token ids (1, length) of a prompt, and what else is said of its tokens; all follow from text and size."""
         key = (prompt.text, prompt.picture.shape)
@@ -180,11 +187,8 @@ class GenerativeModel:
         listed = not isinstance(features, Tensor)  # by picture already, of different lengths
         parts = list(features) if listed else features.chunk(len(once))
         shown = [parts[place] for place in places]
-        found = transformers.modeling_outputs.BaseModelOutputWithPooling(
-            pooler_output=tuple(shown) if listed else torch.cat(shown)
-        )
         grid = {"image_grid_thw": inputs["image_grid_thw"][places]} if "image_grid_thw" in inputs else {}
-        return {"mm_encoder_outputs": {"image": found}, **grid}
+        return _shown(tuple(shown) if listed else torch.cat(shown)) | grid
 
     def _answer(self, text: str) -> list[int]:
         """Token ids of an answer, to be put behind a prompt."""
@@ -203,6 +207,12 @@ class GenerativeModel:
 
 _TOKENS = 24
 """About as many has an answer."""
+
+
+def _shown(features: Tensor | tuple[Tensor, ...]) -> dict[str, Any]:
+    """The model's input that stands for pictures it has looked at already."""
+    found = transformers.modeling_outputs.BaseModelOutputWithPooling(pooler_output=features)
+    return {"mm_encoder_outputs": {"image": found}}
 
 
 def _mean_log_likelihood(logits: Tensor, ids: Tensor, known: Tensor) -> Tensor:
