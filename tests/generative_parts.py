@@ -51,7 +51,9 @@ def _paligemma(folder: Path) -> None:
     processor = transformers.PaliGemmaProcessor(image_processor=images, tokenizer=_tokenizer())
     tokens = _ids(processor.tokenizer)
     config = transformers.PaliGemmaConfig(
-        vision_config={**VISION, "projection_dim": WIDTH, "vision_use_head": False, "model_type": "siglip_vision_model"},
+        vision_config={
+            **VISION, "projection_dim": WIDTH, "vision_use_head": False, "model_type": "siglip_vision_model",
+        },
         text_config={**TEXT, **tokens, "vocab_size": len(processor.tokenizer), "model_type": "gemma"},
         image_token_index=processor.image_token_id, projection_dim=WIDTH, hidden_size=WIDTH, **tokens,
     )  # fmt: skip

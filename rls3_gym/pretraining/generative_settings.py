@@ -29,10 +29,5 @@ class GenerativeSettings:
     threads: int = 1
     seed: int = 0
 
-    @property
-    def steps(self) -> int:
-        """All steps."""
-        return self.vision_steps + self.language_steps
-
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -27,9 +27,9 @@ Report = Callable[[str, int, int, dict[str, float]], None]
 """Called with the phase (`scenes`, `train`, `measure`), how far it is, out of how much, and its numbers."""
 
 WORK_FOLDER = "work"
+CHECKPOINT = "checkpoint.pt"
 _SAVE_EVERY = 250
 _REPORT_EVERY = 10
-R = TypeVar("R", bound="PretrainingRun")
 
 
 class PretrainingSettings(Protocol):
@@ -41,20 +41,25 @@ class PretrainingSettings(Protocol):
     def threads(self) -> int: ...
     @property
     def seed(self) -> int: ...
-    @property
-    def steps(self) -> int: ...
     def as_dict(self) -> dict[str, Any]: ...
 
 
 class PretrainingRun(Protocol):
-    """A training that can be stopped after any step."""
+    """A training, or one stage of it, that can be stopped after any step."""
 
     step: int
     losses: dict[str, float]
 
+    @property
+    def steps(self) -> int: ...
+
     def advance(self) -> None: ...
     def save(self, path: Path) -> None: ...
     def load(self, path: Path) -> None: ...
+
+
+Carry = Callable[[PretrainingRun, str, str], None]
+"""Takes a run through all its steps; see `carry_out`."""
 
 
 def pretrain(out: Path, settings: PretrainSettings | None = None, report: Report | None = None) -> Path:
@@ -70,22 +75,23 @@ def pretrain(out: Path, settings: PretrainSettings | None = None, report: Report
     catalog = load_catalog()
     tokenizer = CompactTokenizer.for_texts(vocabulary_texts([k.name for k in catalog.kinds]), CONTEXT_LENGTH)
 
-    def begin(table: SceneTable) -> Pretraining:
-        return Pretraining(table, [k.name for k in catalog.training], tokenizer, settings)
-
-    def finish(run: Pretraining, table: SceneTable) -> None:
+    def train(table: SceneTable, carry: Carry) -> None:
+        run = Pretraining(table, [k.name for k in catalog.training], tokenizer, settings)
+        carry(run, "train", CHECKPOINT)
         run.clip.model.eval()
         write_model_folder(run.clip, tokenizer, out)
+
+    def finish(table: SceneTable) -> None:
         write_card(out, measure(out, table, settings))
 
-    return carry_out(out, settings, begin, finish, report)
+    return carry_out(out, settings, train, finish, report)
 
 
 def carry_out(
     out: Path,
     settings: PretrainingSettings,
-    begin: Callable[[SceneTable], R],
-    finish: Callable[[R, SceneTable], None],
+    train: Callable[[SceneTable, Carry], None],
+    finish: Callable[[SceneTable], None],
     report: Report | None,
 ) -> Path:
     """What every model's pre-training goes through: scenes, steps and checkpoints, weights and model card.
@@ -93,8 +99,9 @@ def carry_out(
     Args:
         out: Folder of the model; see `pretrain`.
         settings: The same when it is taken up again.
-        begin: Gives the training, on its first step.
-        finish: Writes the trained model to `out`, and measures it.
+        train: Trains, and writes the model to `out`. It is handed a function that takes a run through all its steps,
+            under a name for reports, with checkpoints in a file of a name: what is there already is not done again.
+        finish: Measures the model that was written.
         report: Told how far it is.
     """
     say = report or (lambda phase, done, total, numbers: None)
@@ -104,31 +111,39 @@ def carry_out(
         started = time.perf_counter()
         table = _scenes(work / "scenes.npz", settings, say)
         torch.set_num_threads(settings.threads)
-        run = begin(table)
-        checkpoint = work / "checkpoint.pt"
-        if checkpoint.exists():
-            run.load(checkpoint)
-        try:
-            while run.step < settings.steps:
-                run.advance()
-                if run.step % _REPORT_EVERY == 0:
-                    say("train", run.step, settings.steps, run.losses)
-                if run.step % _SAVE_EVERY == 0:
-                    run.save(checkpoint)
-        except KeyboardInterrupt:
-            run.save(checkpoint)
-            raise
-        run.save(checkpoint)
+        losses: dict[str, float] = {}
+
+        def carry(run: PretrainingRun, phase: str, file: str) -> None:
+            _carry(run, phase, work / file, say)
+            losses.update(run.losses)
+
+        train(table, carry)
         (out / "pretraining.json").write_text(
-            json.dumps({"settings": settings.as_dict(), "losses": run.losses}, indent=2) + "\n", encoding="utf-8"
+            json.dumps({"settings": settings.as_dict(), "losses": losses}, indent=2) + "\n", encoding="utf-8"
         )
         say("measure", 0, 1, {})
-        finish(run, table)
+        finish(table)
         say("measure", 1, 1, {"seconds": time.perf_counter() - started})
         shutil.rmtree(work)
     except OSError as error:
         raise UserError(f"{error.filename or out}: cannot be written ({error.strerror or error})") from error
     return out
+
+
+def _carry(run: PretrainingRun, phase: str, checkpoint: Path, say: Report) -> None:
+    if checkpoint.exists():
+        run.load(checkpoint)
+    try:
+        while run.step < run.steps:
+            run.advance()
+            if run.step % _REPORT_EVERY == 0:
+                say(phase, run.step, run.steps, run.losses)
+            if run.step % _SAVE_EVERY == 0:
+                run.save(checkpoint)
+    except KeyboardInterrupt:
+        run.save(checkpoint)
+        raise
+    run.save(checkpoint)
 
 
 def _scenes(path: Path, settings: PretrainingSettings, say: Report) -> SceneTable:

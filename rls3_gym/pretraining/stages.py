@@ -18,7 +18,9 @@ from rls3_registry.errors import UserError
 class Stage(ABC):
     """Trains the parts that are given; what it goes through are rows of the scene table."""
 
-    def __init__(self, parts: nn.Module, n_rows: int, batch_size: int, steps: int, settings: GenerativeSettings) -> None:
+    def __init__(
+        self, parts: nn.Module, n_rows: int, batch_size: int, steps: int, settings: GenerativeSettings
+    ) -> None:
         """Deterministic for a seed and a number of threads. Parameters of `parts` that need no gradient stay."""
         self.steps = steps
         self.step = 0

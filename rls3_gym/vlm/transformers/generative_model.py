@@ -138,7 +138,9 @@ class GenerativeModel:
 
     def _lots(self, prompts: Sequence[Prompt], widths: Sequence[int]) -> Iterator[list[int]]:
         """Places of prompts that can be gone through at once: of one length, with about as many answers each."""
-        keys = [(self._prefix(p)["input_ids"].shape[1], p.picture.shape, n) for p, n in zip(prompts, widths, strict=True)]
+        keys = [
+            (self._prefix(p)["input_ids"].shape[1], p.picture.shape, n) for p, n in zip(prompts, widths, strict=True)
+        ]
         order = sorted(range(len(prompts)), key=keys.__getitem__)
         lot: list[int] = []
         for i in order:
@@ -181,7 +183,9 @@ class GenerativeModel:
         once = {id(picture): picture for picture in pictures}
         number = {key: n for n, key in enumerate(once)}
         places = [number[id(picture)] for picture in pictures]
-        pixels = self.processor.image_processor(images=[[_channels_first(p)] for p in once.values()], return_tensors="pt")
+        pixels = self.processor.image_processor(
+            images=[[_channels_first(p)] for p in once.values()], return_tensors="pt"
+        )
         inputs = {name: value.to(self.device) for name, value in pixels.items() if isinstance(value, Tensor)}
         features = self.module.get_image_features(**inputs, return_dict=True).pooler_output
         listed = not isinstance(features, Tensor)  # by picture already, of different lengths

@@ -32,9 +32,7 @@ def load_pretrained(source: TransformersSettings) -> tuple[Any, Any]:
     if source.quantize:
         given |= _quantization(source, device)
     try:
-        processor = transformers.AutoProcessor.from_pretrained(
-            place, local_files_only=folder is not None, **_SAFE
-        )
+        processor = transformers.AutoProcessor.from_pretrained(place, local_files_only=folder is not None, **_SAFE)
         model, found = transformers.AutoModelForImageTextToText.from_pretrained(
             place, use_safetensors=True, dtype=_DTYPES[source.dtype], output_loading_info=True, **given
         )
