@@ -17,7 +17,7 @@ from rls3_gym.vlm.seeding import seeded_torch
 from rls3_gym.vlm.transformers.library import transformers
 
 VISION_WIDTH, VISION_LAYERS = 96, 3
-TEXT_WIDTH, TEXT_LAYERS = 128, 3
+TEXT_WIDTH, TEXT_LAYERS = 128, 2
 _HEADS = 4
 _FREQUENCIES = (0.5, 1.0, 2.0)
 _ROPE_THETA = 1e6

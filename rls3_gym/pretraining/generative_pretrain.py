@@ -95,10 +95,10 @@ def _card(measured: dict[str, Any]) -> list[str]:
         "# Model card: paligemma_tiny",
         "",
         (
-            f"A PaliGemma of {measured['parameters'] / 1e6:.2f} million parameters for 64-pixel pictures (SigLIP on 8x8 "
-            f"patches, Gemma), {measured['weights_bytes'] / 1e6:.1f} MB in half precision, weights digest "
-            f"`{measured['digest']}`. Its tokenizer has a token for every word of this package's captions, and bytes for "
-            "all other text."
+            f"A PaliGemma of {measured['parameters'] / 1e6:.2f} million parameters for 64-pixel pictures (SigLIP on "
+            f"8x8 patches, Gemma), {measured['weights_bytes'] / 1e6:.1f} MB in half precision, weights digest "
+            f"`{measured['digest']}`. Its tokenizer has one token for each object kind and for each other word of this "
+            "package's captions, and bytes for all other text."
         ),
         "",
         "## What it is for",
@@ -123,8 +123,9 @@ def _card(measured: dict[str, Any]) -> list[str]:
         "  linear layers have learned (`rls3_gym.pretraining.generative_model.wire`).",
         "",
         (
-            f"{s['vision_batch_size']} and {s['language_batch_size']} scenes a step, AdamW {s['learning_rate']}, weight decay {s['weight_decay']}, gradient norm "
-            f"<= {s['clip_norm']}, seed {s['seed']}, threads: {s['threads']}."
+            f"{s['vision_batch_size']} and {s['language_batch_size']} scenes a step, AdamW {s['learning_rate']}, "
+            f"weight decay {s['weight_decay']}, gradient norm <= {s['clip_norm']}, "
+            f"seed {s['seed']}, threads: {s['threads']}."
         ),
         "",
         "## Measured before any fine-tuning, on held-out layouts",

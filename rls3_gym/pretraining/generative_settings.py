@@ -17,9 +17,9 @@ class GenerativeSettings:
     """Steps of the language model, with the image tower frozen."""
     vision_batch_size: int = 64
     language_batch_size: int = 32
-    learning_rate: float = 2e-3
+    learning_rate: float = 2.5e-3
     final_learning_rate_share: float = 0.03
-    warmup_steps: int = 50
+    warmup_steps: int = 30
     weight_decay: float = 0.02
     clip_norm: float = 1.0
     description_share: float = 0.2

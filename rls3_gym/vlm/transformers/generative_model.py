@@ -22,6 +22,8 @@ from rls3_gym.vlm.transformers.prompt_formats import prompt_format
 
 _PROMPTS = 64
 """Most prompts gone through at once."""
+_KEPT = 200_000
+"""Most answers whose token ids are kept."""
 _LOGITS = 2**28
 """Most logits computed at once."""
 
@@ -198,6 +200,8 @@ class GenerativeModel:
         """Token ids of an answer, to be put behind a prompt."""
         if text not in self._answers:
             ids: list[int] = self.processor.tokenizer(self.format.answer(text), add_special_tokens=False)["input_ids"]
+            if len(self._answers) >= _KEPT:
+                self._answers.clear()
             self._answers[text] = ids
         return self._answers[text]
 

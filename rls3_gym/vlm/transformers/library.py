@@ -9,3 +9,4 @@ from rls3_gym._compat import torchvision as torchvision_compat
 
 torchvision_compat.install()
 transformers: Any = importlib.import_module("transformers")
+transformers.utils.logging.disable_progress_bar()  # commands have progress of their own

@@ -72,7 +72,7 @@ def _adjust(image_processor: Any, settings: Mapping[str, Any]) -> None:
 def _quantization(source: TransformersSettings, device: torch.device) -> dict[str, Any]:
     if importlib.util.find_spec("bitsandbytes") is None:
         raise UserError(f"settings.quantize: {source.quantize} needs bitsandbytes: pip install bitsandbytes")
-    bits = {f"load_in_{source.quantize}": True}
+    bits: dict[str, Any] = {f"load_in_{source.quantize}": True}
     if source.quantize == "4bit":
         bits["bnb_4bit_compute_dtype"] = _DTYPES[source.dtype]
     return {"quantization_config": transformers.BitsAndBytesConfig(**bits), "device_map": {"": device}}
