@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
 
+from rls3_gym.pretraining.generative_settings import GenerativeSettings
 from rls3_gym.pretraining.pretrain import Report, pretrain
 from rls3_gym.pretraining.train import PretrainSettings
 from rls3_registry.errors import UserError, unknown
@@ -29,8 +30,8 @@ def make_weights(name: str, out: Path, given: Mapping[str, int], report: Report)
     except ModuleNotFoundError as error:
         library = (error.name or "transformers").split(".")[0]
         raise UserError(f'--vlm {name} needs {library}: pip install "rls3_gym[paligemma]"') from error
-    _check(name, given, generative_pretrain.GenerativeSettings)
-    return generative_pretrain.pretrain(out, generative_pretrain.GenerativeSettings(**given), report)
+    _check(name, given, GenerativeSettings)
+    return generative_pretrain.pretrain(out, GenerativeSettings(**given), report)
 
 
 def _check(name: str, given: Mapping[str, int], settings: type[object]) -> None:
