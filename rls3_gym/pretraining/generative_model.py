@@ -122,7 +122,8 @@ def wire(model: Any, kinds: Sequence[int], kind: nn.Linear, place: nn.Linear, fe
         seed: Fixes the codes.
     """
     scores, n = kind(features), len(kinds)
-    shown = scores[scores.argmax(-1) < n][:, :n]
+    found = scores.argmax(-1) < n
+    shown = scores[found if found.any() else torch.ones_like(found)][:, :n]  # none are found before there was training
     usual = scores[..., :n].mean((0, 1))
     gain = 1 / (shown.max(-1).values - usual.mean()).mean()
     names = model.get_input_embeddings().weight[list(kinds)]
