@@ -203,30 +203,36 @@ def gallery(
 @app.command()
 def pretrain(
     out: Annotated[Path, typer.Option(help="Folder of the model; an interrupted call is continued there.")],
-    text_steps: Annotated[int | None, typer.Option(min=0, help="Steps of the text tower alone.")] = None,
-    stem_steps: Annotated[int | None, typer.Option(min=1, help="Steps of both towers, image stem included.")] = None,
-    frozen_steps: Annotated[int | None, typer.Option(min=0, help="Steps with the image stem frozen.")] = None,
+    vlm: Annotated[str, typer.Option(help="tiny, the CLIP, or paligemma_tiny.")] = "tiny",
+    text_steps: Annotated[int | None, typer.Option(min=0, help="tiny: steps of the text tower alone.")] = None,
+    stem_steps: Annotated[int | None, typer.Option(min=1, help="tiny: steps of both towers, image stem too.")] = None,
+    frozen_steps: Annotated[int | None, typer.Option(min=0, help="tiny: steps with the image stem frozen.")] = None,
+    vision_steps: Annotated[int | None, typer.Option(min=1, help="paligemma_tiny: steps of the image tower.")] = None,
+    language_steps: Annotated[
+        int | None, typer.Option(min=1, help="paligemma_tiny: steps of the language model.")
+    ] = None,
     scenes_per_layout: Annotated[int | None, typer.Option(min=1, help="Scenes drawn in each training layout.")] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads.")] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Fixes everything that is drawn.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Make the weights of the packaged tiny CLIP from nothing, and their model card."""
+    """Make the weights of a packaged VLM from nothing, and their model card."""
     from rls3_gym.cli.progress import PhaseProgress
-    from rls3_gym.pretraining.pretrain import pretrain as make_weights
-    from rls3_gym.pretraining.train import PretrainSettings
+    from rls3_gym.pretraining.catalog import make_weights
 
     given = {
         "text_steps": text_steps,
         "stem_steps": stem_steps,
         "frozen_steps": frozen_steps,
+        "vision_steps": vision_steps,
+        "language_steps": language_steps,
         "scenes_per_layout": scenes_per_layout,
         "threads": threads,
         "seed": seed,
     }
-    settings = PretrainSettings(**{key: value for key, value in given.items() if value is not None})
     with PhaseProgress(_console(stderr=True)) as progress:
-        path = make_weights(out, settings, progress.show)
+        settings = {key: value for key, value in given.items() if value is not None}
+        path = make_weights(vlm, out, settings, progress.show)
     _print_path(path, as_json)
 
 

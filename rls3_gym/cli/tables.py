@@ -159,6 +159,7 @@ def _accuracies(row: Mapping[str, Any]) -> dict[str, float | None]:
         **row["by_term"],
         **{f"{n}-term captions": value for n, value in row["by_complexity"].items()},
         "strict (against every negative)": row["strict_accuracy"],
+        **{f"answers: {name.replace('_', ' ')}": value for name, value in row.get("answers", {}).items()},
     }
 
 

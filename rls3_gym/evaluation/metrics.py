@@ -20,7 +20,7 @@ from numpy.typing import ArrayLike, NDArray
 from rls3_gym.sample import CaptionItem, Sample
 from rls3_gym.scene.captions import Change, Negative, describe, parse
 from rls3_gym.scene.relations import BY_TERMS, Relation, Term
-from rls3_gym.vlm.base import VLM
+from rls3_gym.vlm.base import VLM, by_likelihood
 
 Float = NDArray[np.float64]
 
@@ -69,7 +69,7 @@ def accuracy_table(vlm: VLM, samples: Sequence[Sample]) -> Accuracy:
     pairs = [sorted((sample.kind_a, sample.kind_b)) for sample in samples] * 2
     # Items of the same two kinds share most captions: side by side, a VLM embeds each of them once.
     order = sorted(range(2 * n), key=lambda i: pairs[i])
-    feedback = vlm.evaluate([shown[i] for i in order])
+    feedback = by_likelihood(vlm, [shown[i] for i in order])
     place = np.argsort(order)
     correct, pairwise = feedback.correct[place[:n]], feedback.pairwise[place].astype(np.float64)
     turned = feedback.by_term[place[:n]].astype(np.float64)
@@ -93,7 +93,7 @@ def accuracy_table(vlm: VLM, samples: Sequence[Sample]) -> Accuracy:
 
 def presence_accuracy(vlm: VLM, items: Sequence[CaptionItem]) -> float:
     """Share of presence items whose true caption is preferred to the one that names an absent object; chance 0.5."""
-    return float(np.mean(vlm.evaluate(items).correct))
+    return float(np.mean(by_likelihood(vlm, items).correct))
 
 
 def wilson_interval(share: float, n: int) -> tuple[float, float]:

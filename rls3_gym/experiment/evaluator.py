@@ -14,7 +14,8 @@ from rls3_gym.evaluation.metrics import accuracy_table, presence_accuracy
 from rls3_gym.runs.rows import EvaluationRow, SuiteRow
 from rls3_gym.suites.catalog import OpenSuite, SuiteResult
 from rls3_gym.suites.forgetting import forgetting
-from rls3_gym.vlm.base import VLM
+from rls3_gym.vlm.answers import score_answers
+from rls3_gym.vlm.base import VLM, GenerativeVLM
 from rls3_registry.errors import UserError
 
 
@@ -115,8 +116,11 @@ def _measure(vlm: VLM, name: str, backend: SceneBackend, items: int | None = Non
     whole = load_set(name, backend)
     stride = _stride(len(whole), items)
     identity = whole.hash if stride == 1 else f"{whole.hash}/{stride}"
-    accuracy = accuracy_table(vlm, whole.samples[::stride]).as_dict()
-    return {"set": name, "set_hash": identity, "backend": whole.backend, **accuracy}
+    samples = whole.samples[::stride]
+    measured = {"set": name, "set_hash": identity, "backend": whole.backend, **accuracy_table(vlm, samples).as_dict()}
+    if isinstance(vlm, GenerativeVLM):
+        measured["answers"] = score_answers([s.caption for s in samples], vlm.answers(samples)).as_dict()
+    return measured
 
 
 def _stride(count: int, items: int | None) -> int:

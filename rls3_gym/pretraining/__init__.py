@@ -1,1 +1,1 @@
-"""Making the packaged tiny CLIP from nothing: scenes, captions, training, and the model card."""
+"""Making the packaged VLMs from nothing: scenes, captions, training, and their model cards."""

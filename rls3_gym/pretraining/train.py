@@ -202,6 +202,11 @@ class Pretraining:
         self.losses: dict[str, float] = {}
         """Running means of the four losses, nats."""
 
+    @property
+    def steps(self) -> int:
+        """How many there will be."""
+        return self.settings.steps
+
     def advance(self) -> None:
         """One optimizer step."""
         s = self.settings

@@ -39,8 +39,9 @@ def accuracy_figures(run: RunData) -> list[FigureItem]:
         [(*at, *(percent(getattr(r, key)) for key in MEASURES.values())) for at, r in zip(progress, main, strict=True)],
         note="Strict: preferred to every hard negative. Mirrored: right in the picture and in its mirror image.",
     )
+    answers = [_answers(name, first, last)] if last.answers else []
     if last is first:
-        return [before_and_after, ways_to_count]
+        return [before_and_after, ways_to_count, *answers]
     return [
         FigureItem(
             "Pairwise accuracy by set",
@@ -60,6 +61,7 @@ def accuracy_figures(run: RunData) -> list[FigureItem]:
         ),
         ways_to_count,
         before_and_after,
+        *answers,
         FigureItem(
             f"By caption length on {name}",
             [plots.line_plot(by_length, "complexity", end, chance=0.5)],
@@ -121,6 +123,23 @@ def _before_and_after(name: str, first: EvaluationRow, last: EvaluationRow) -> F
             for term in TERM_NAMES
         ],
         note=f"With 95 % intervals (Wilson) over the items that hold the term. Worst term now: {last.worst_term}.",
+    )  # fmt: skip
+
+
+def _answers(name: str, first: EvaluationRow, last: EvaluationRow) -> FigureItem:
+    """What a VLM that writes says when it is asked."""
+    measured = {"score": first} if last is first else {"before": first, "after": last}
+    return FigureItem(
+        f"Answers on {name}",
+        [],
+        ("measure", *measured, "points"),
+        [
+            (key.replace("_", " "), *(percent(row.answers.get(key)) for row in measured.values()),
+             points(first.answers.get(key), value))
+            for key, value in last.answers.items()
+        ],
+        note="Asked where one object is relative to another: F1 of the spatial terms that it claims (mean over the "
+        "terms), answers with exactly the true terms, and how many of the two objects it names.",
     )  # fmt: skip
 
 

@@ -113,6 +113,8 @@ class EvaluationRow(Row):
     """Items of the set."""
     n_by_term: dict[str, int]
     """Items whose caption has the term."""
+    answers: dict[str, float | None] = {}
+    """What the VLM writes when it is asked, see `rls3_gym.vlm.answers.AnswerScores`; empty for one that only scores."""
     evaluate_seconds: float
 
 

@@ -17,7 +17,7 @@ from rls3_gym.scene.relations import Term
 
 TERM_NAMES = tuple(term.name.lower() for term in Term)
 COMPLEXITIES = ("1", "2", "3")
-_FACTS = {"round", "n", "pairwise_accuracy", "strict_accuracy", "by_term", "by_complexity", "worst_term"}
+_FACTS = {"round", "n", "pairwise_accuracy", "strict_accuracy", "by_term", "by_complexity", "worst_term", "answers"}
 _SUITE_FACTS = {"round", "n", "items_hash", "value", "low", "high", "blind", "chance", "n_by_measure", "details"}
 
 

@@ -12,7 +12,7 @@ from rls3_gym.sample import CaptionItem
 from rls3_gym.scene.captions import Change, Negative
 from rls3_gym.suites.base import ChoiceItem, Measure, share
 from rls3_gym.suites.left_right import exchanged
-from rls3_gym.vlm.base import VLM
+from rls3_gym.vlm.base import VLM, by_likelihood
 
 Bools = NDArray[np.bool_]
 BATCH = 64
@@ -78,7 +78,7 @@ def _choose(vlm: VLM, lot: Sequence[ChoiceItem]) -> Bools:
     shown += [caption_item(rgb, caption, false) for rgb, caption, false in turned]
     shown += [caption_item(gray, caption, false) for _, caption, false in turned]
     n, m = len(lot), len(turned)
-    right, blind, mirror, blind_mirror = np.split(vlm.evaluate(shown).correct, [n, 2 * n, 2 * n + m])
+    right, blind, mirror, blind_mirror = np.split(by_likelihood(vlm, shown).correct, [n, 2 * n, 2 * n + m])
     both, blind_both = np.zeros(n, np.bool_), np.zeros(n, np.bool_)
     both[turning] = right[turning] & mirror
     blind_both[turning] = blind[turning] & blind_mirror

@@ -19,7 +19,7 @@ from rls3_gym.scene.catalog import load_catalog
 from rls3_gym.suites.base import Measure
 from rls3_gym.suites.catalog import SuiteResult
 from rls3_gym.suites.choices import caption_item, gray_picture
-from rls3_gym.vlm.base import VLM
+from rls3_gym.vlm.base import VLM, by_likelihood
 
 NAME = "forgetting"
 _SET = "presence"
@@ -44,8 +44,8 @@ def forgetting(vlm: VLM, backend: SceneBackend | None = None, limit: int | None 
         absent = [photo_of(kind) for kind in classes if kind not in shown]
         items += [caption_item(item.rgb, photo_of(kind), absent) for kind in named(item.caption, sorted(shown))]
     gray = gray_picture(vlm.image_size)
-    right = vlm.evaluate(items).correct
-    blind = vlm.evaluate([CaptionItem(gray, item.caption, item.negatives) for item in items]).correct
+    right = by_likelihood(vlm, items).correct
+    blind = by_likelihood(vlm, [CaptionItem(gray, item.caption, item.negatives) for item in items]).correct
     value, n = float(right.mean()), len(items)
     chance = float(np.mean([1 / (1 + len(item.negatives)) for item in items]))
     measure = Measure("kinds", value, n, float(blind.mean()), chance, wilson_interval(value, n))

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -166,6 +166,40 @@ class ScoringVLM(Protocol):
         """
 
 
+Reading = Literal["likelihood", "generation"]
+"""What counts as the performance of a VLM that writes: how likely it finds the true caption beside the false ones, or
+how well its own words agree with the true one."""
+
+
+@runtime_checkable
+class GenerativeVLM(Protocol):
+    """A VLM that writes. Its `evaluate` is one of two readings of its performance; both are reported."""
+
+    def evaluate_as(self, items: Sequence[CaptionItem], reading: Reading) -> Feedback:
+        """What `VLM.evaluate` gives, in a reading that is named.
+
+        Args:
+            items: As for `VLM.evaluate`.
+            reading: See `Reading`.
+        """
+
+    def answers(self, items: Sequence[CaptionItem]) -> list[str]:
+        """What it says when it is asked where the first object of each item's caption is, relative to the second.
+
+        Args:
+            items: Pictures with a caption, of which only the two objects are told. An item whose caption is about
+                something else is to be described.
+
+        Returns:
+            One text per item, always the same for the same weights.
+        """
+
+
+def by_likelihood(vlm: VLM, items: Sequence[CaptionItem]) -> Feedback:
+    """What `vlm.evaluate` gives, but of a VLM that writes always in the reading that all VLMs have in common."""
+    return vlm.evaluate_as(items, "likelihood") if isinstance(vlm, GenerativeVLM) else vlm.evaluate(items)
+
+
 @runtime_checkable
 class WeightsVLM(Protocol):
     """A VLM that can tell its weights from what only further teaching needs. Others keep their whole state."""
@@ -192,6 +226,7 @@ class FolderVLM(Protocol):
 
 FINETUNE_FILE = "rls3_finetune.yaml"
 """In a model folder: how the model is taught further, as `finetune` of a VLM's YAML. May be missing."""
+_OPEN_CLIP_CONFIG = "open_clip_config.json"
 _FORMER_KEYS = {"adapter": "plugin"} | {key: f"settings.{key}" for key in ("model", "pretrained", "quick_gelu")}
 
 
@@ -212,13 +247,13 @@ class VlmSpec(PluginSpec):
 
 
 class VlmSection(PluginSection[VlmSpec]):
-    """Finds VLMs as other plugins are found, and open_clip model folders by their path as well."""
+    """Finds VLMs as other plugins are found, and model folders of open_clip and transformers by their path as well."""
 
     def find(self, name: str) -> tuple[str, VlmSpec]:
         """Where `name` is described (for messages), and how.
 
         Args:
-            name: A registry name, a path ending in .yaml, an open_clip model folder, an installed plugin's name, or
+            name: A registry name, a path ending in .yaml, a model folder, an installed plugin's name, or
                 `module:Class`.
 
         Raises:
@@ -228,7 +263,9 @@ class VlmSection(PluginSection[VlmSpec]):
             if Path(name).is_dir():
                 file = Path(name, FINETUNE_FILE)
                 finetune = rls3_registry.load_file(file) if file.is_file() else {}
-                return name, VlmSpec(plugin="open_clip", settings={"model": name}, finetune=finetune)
+                theirs = Path(name, "config.json").is_file() and not Path(name, _OPEN_CLIP_CONFIG).is_file()
+                plugin = "transformers" if theirs else "open_clip"
+                return name, VlmSpec(plugin=plugin, settings={"model": name}, finetune=finetune)
             if Path(name).is_file():
                 raise UserError(
                     f"{name}: a bare checkpoint does not say which model it belongs to; "
@@ -237,4 +274,5 @@ class VlmSection(PluginSection[VlmSpec]):
         return super().find(name)
 
 
-VLMS = VlmSection("vlms", "VLM", ("evaluate", "finetune", "state", "load_state", "digest"), VlmSpec)
+_EXTRAS = {"transformers": "paligemma"}
+VLMS = VlmSection("vlms", "VLM", ("evaluate", "finetune", "state", "load_state", "digest"), VlmSpec, _EXTRAS)

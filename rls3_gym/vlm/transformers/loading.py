@@ -1,0 +1,89 @@
+"""From a folder or a hub name to a generative model with its processor. What a folder holds is data: no code of its
+own runs, and weights are safetensors."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from rls3_gym.vlm.device import find_device
+from rls3_gym.vlm.transformers.library import transformers
+from rls3_gym.vlm.transformers.settings import TransformersSettings
+from rls3_registry.errors import UserError, first_line, unknown
+
+PACKAGED = Path(__file__).resolve().parent.parent / "packaged"
+_SAFE = {"trust_remote_code": False}
+_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
+
+
+def load_pretrained(source: TransformersSettings) -> tuple[Any, Any]:
+    """The model that the settings name, on its device, and its processor. Raises `UserError` for one that doesn't
+    load."""
+    device = find_device(source.device)
+    folder = folder_of(source.model)
+    if folder is not None:
+        _check_folder(folder)
+    place = source.model if folder is None else str(folder)
+    given: dict[str, Any] = {**_SAFE, "local_files_only": folder is not None}
+    if source.quantize:
+        given |= _quantization(source, device)
+    try:
+        processor = transformers.AutoProcessor.from_pretrained(place, local_files_only=folder is not None, **_SAFE)
+        model, found = transformers.AutoModelForImageTextToText.from_pretrained(
+            place, use_safetensors=True, dtype=_DTYPES[source.dtype], output_loading_info=True, **given
+        )
+    except UserError:
+        raise
+    except Exception as error:  # network, missing files, damaged weights and unknown families come as many types
+        raise _told(source.model, folder, error) from error
+    _adjust(processor.image_processor, source.image_processor)
+    if found["missing_keys"]:
+        lacking = sorted(found["missing_keys"])
+        raise UserError(f"{place}: the weights lack {len(lacking)} of the model's parameters, e.g. {lacking[0]}")
+    return (model if source.quantize else model.to(device)), processor
+
+
+def folder_of(model: str) -> Path | None:
+    """The folder that `settings.model` names; None for a hub name."""
+    if model.startswith("packaged:"):
+        return PACKAGED / model.removeprefix("packaged:")
+    return Path(model) if Path(model).is_dir() else None
+
+
+def _check_folder(folder: Path) -> None:
+    """Refuse a folder in which the library would look for its weights elsewhere."""
+    if not (folder / "config.json").is_file():
+        raise UserError(f"{folder}: is not a model folder of transformers (config.json is missing)")
+    if (folder / "adapter_config.json").is_file():
+        raise UserError(f"{folder}: holds LoRA adapters; merge them into the model's weights and give that folder")
+
+
+def _adjust(image_processor: Any, settings: Mapping[str, Any]) -> None:
+    for key, value in settings.items():
+        if not hasattr(image_processor, key):
+            raise unknown("key", key, image_processor.to_dict(), "settings.image_processor")
+        setattr(image_processor, key, value)
+
+
+def _quantization(source: TransformersSettings, device: torch.device) -> dict[str, Any]:
+    if importlib.util.find_spec("bitsandbytes") is None:
+        raise UserError(f"settings.quantize: {source.quantize} needs bitsandbytes: pip install bitsandbytes")
+    bits: dict[str, Any] = {f"load_in_{source.quantize}": True}
+    if source.quantize == "4bit":
+        bits["bnb_4bit_compute_dtype"] = _DTYPES[source.dtype]
+    return {"quantization_config": transformers.BitsAndBytesConfig(**bits), "device_map": {"": device}}
+
+
+def _told(model: str, folder: Path | None, error: Exception) -> UserError:
+    if folder is not None:
+        return UserError(f"{folder}: cannot be loaded as a model of transformers ({first_line(error)})")
+    if isinstance(error, OSError):
+        return UserError(
+            f"settings.model: {model} is no folder here and cannot be fetched from the hub ({first_line(error)}); "
+            "give the path of a folder that holds its config.json, *.safetensors and tokenizer files"
+        )
+    return UserError(f"settings.model: {model} cannot be loaded ({first_line(error)})")
