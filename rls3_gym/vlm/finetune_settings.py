@@ -20,6 +20,20 @@ Device = Annotated[str, AfterValidator(_device)]
 """`auto` is the first of cuda, mps and cpu that is there; see `rls3_gym.vlm.device`."""
 
 
+class LoraSettings(Settings):
+    """Low-rank adapters (LoRA, arXiv 2106.09685) that train in place of the weights; needs peft. See
+    `rls3_gym.vlm.lora`."""
+
+    rank: int = Field(8, ge=1)
+    alpha: float = Field(16.0, gt=0)
+    """What an adapter adds is scaled by alpha / rank."""
+    dropout: float = Field(0.0, ge=0, lt=1)
+    """Of an adapter's input, while training."""
+    targets: tuple[str, ...] = Field(("*",), min_length=1)
+    """Patterns (shell style) of the linear and convolution layers that get an adapter. The projections of
+    `nn.MultiheadAttention` go by `in_proj` (query, key and value together) and `out_proj`."""
+
+
 class FineTuneSettings(Settings):
     """How one round teaches a VLM. An adapter that needs more derives its own. Defaults suit the packaged model."""
 
@@ -44,6 +58,8 @@ class FineTuneSettings(Settings):
     """Most recent trained items kept for replay."""
     train: tuple[str, ...] = ("*",)
     """Patterns (shell style) of the parameters that train; all others are frozen."""
+    lora: LoraSettings | None = None
+    """Adapters. With them, they alone train, whatever `train` names."""
     precision: Literal["fp32", "bf16"] = "fp32"
     """Of the forward pass while training; weights, optimizer and scoring stay in fp32."""
 

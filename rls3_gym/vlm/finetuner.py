@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Callable, Mapping, Sequence
-from fnmatch import fnmatchcase
 from typing import Any
 
 import numpy as np
@@ -19,6 +18,7 @@ from torch import Tensor, nn
 from rls3_gym.sample import CaptionItem, decode_items, encode_items
 from rls3_gym.vlm.base import FineTuneReport, Float
 from rls3_gym.vlm.finetune_settings import FineTuneSettings
+from rls3_gym.vlm.trainable import set_trainable, training
 from rls3_registry.errors import SettingError, UserError, unknown
 
 Losses = Callable[[Sequence[CaptionItem], np.random.Generator], Mapping[str, Tensor]]
@@ -42,7 +42,7 @@ class Finetuner:
         losses: Sequence[str],
         public_name: Callable[[str], str] = str,
     ) -> None:
-        """Freeze all parameters that `settings.train` does not name.
+        """Freeze all that does not train, or put adapters beside it: see `rls3_gym.vlm.trainable`.
 
         Args:
             module: The whole model, on its device; it is changed by teaching, and left in evaluation mode.
@@ -51,14 +51,15 @@ class Finetuner:
             public_name: From a parameter's name in the module to its name in settings and states.
 
         Raises:
-            UserError: A pattern that no parameter matches, nothing left to train, or a weight for an unknown loss.
+            UserError: A pattern that matches nothing, nothing left to train, a weight for an unknown loss, or no peft
+                for adapters.
         """
         self.settings = settings
         self._module = module.eval()
         for name in settings.loss_weights:
             if name not in losses:
                 raise SettingError("", ("finetune", "loss_weights"), f": {unknown('loss', name, losses)}")
-        self.trainable = _set_trainable(module, settings.train, public_name)
+        self.trainable = set_trainable(module, settings, public_name)
         """The parameters that train, by their public names."""
         self._optimizer = self._new_optimizer()
         self._replay: list[CaptionItem] = []
@@ -105,16 +106,12 @@ class Finetuner:
             share: How much of its loss the step takes away, to first order.
         """
         self._digest = None
-        self._module.train()
-        _keep_statistics(self._module)
-        try:
-            self._optimizer.zero_grad(set_to_none=True)
+        self._optimizer.zero_grad(set_to_none=True)
+        with training(self._module, rng):
             values = [
                 len(part) / len(items) * self._backward(part, rng, losses, len(part) / len(items))["total"]
                 for part in _parts(items, -(-len(items) // self.settings.batch_size))
             ]
-        finally:
-            self._module.eval()
         gradients = [(w, w.grad) for w in self.trainable.values() if w.grad is not None]
         steepness = sum(float(g.double().square().sum()) for _, g in gradients)
         if np.isfinite(sum(values)) and np.isfinite(steepness) and steepness > 0:
@@ -145,16 +142,12 @@ class Finetuner:
         """The losses of each step, and what went wrong."""
         steps: list[dict[str, float]] = []
         self._digest = None
-        self._module.train()
-        _keep_statistics(self._module)
-        try:
+        with training(self._module, rng):
             for number, batch in enumerate(self.batches(items, rng), start=1):
                 warmup = min(1.0, number / max(1, self.settings.warmup_steps))
                 steps.append(self._step(batch, rng, losses, self.settings.learning_rate * warmup))
                 if not np.isfinite(steps[-1]["total"]):
                     return steps, f"the loss became {steps[-1]['total']} at step {number}"
-        finally:
-            self._module.eval()
         return steps, None
 
     def _step(
@@ -212,7 +205,7 @@ class Finetuner:
         if state["frozen"] != self.frozen:
             raise UserError(
                 f"the state belongs to frozen weights {state['frozen']}, not {self.frozen}: to another model, "
-                "or to one with another finetune.train"
+                "or to one with another finetune.train or finetune.lora"
             )
         there, here = ({name: tuple(w.shape) for name, w in ws.items()} for ws in (state["weights"], self.trainable))
         if there != here:
@@ -257,31 +250,6 @@ class Finetuner:
         if self._digest is None:
             self._digest = _digest_of(self._module.state_dict())
         return self._digest
-
-
-def _set_trainable(
-    module: nn.Module, patterns: Sequence[str], public_name: Callable[[str], str]
-) -> dict[str, nn.Parameter]:
-    named = {public_name(name): parameter for name, parameter in module.named_parameters()}
-    for pattern in patterns:
-        if not any(fnmatchcase(name, pattern) for name in named):
-            paths = [name.split(".") for name in named]
-            groups = {f"{'.'.join(p[:depth])}.*" for p in paths for depth in (1, 2) if len(p) > depth}
-            said = unknown("parameter pattern", pattern, groups or named)
-            raise SettingError("", ("finetune", "train"), f": {said}")
-    for name, parameter in named.items():
-        parameter.requires_grad_(any(fnmatchcase(name, pattern) for pattern in patterns))
-    trainable = {name: parameter for name, parameter in named.items() if parameter.requires_grad}
-    if not trainable:
-        raise SettingError("", ("finetune", "train"), ": leaves no parameter to train")
-    return trainable
-
-
-def _keep_statistics(module: nn.Module) -> None:
-    """Leave batch norms at the statistics they came with: a round's few pictures would distort them."""
-    for part in module.modules():
-        if isinstance(part, nn.modules.batchnorm._BatchNorm):
-            part.eval()
 
 
 def _parts(batch: Sequence[CaptionItem], n: int) -> list[Sequence[CaptionItem]]:
