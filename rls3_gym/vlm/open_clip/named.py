@@ -125,9 +125,9 @@ def _tokenizer(source: OpenClipSettings, config: Mapping[str, Any]) -> Callable[
             )
         else:
             found = open_clip.get_tokenizer(source.model, **safe)
-    except ImportError as error:
+    except ModuleNotFoundError as error:
         raise UserError(
-            f'{source.model}: its tokenizer needs {error.name or "transformers"}: pip install "rls3_gym[paligemma]"'
+            f'{source.model}: its tokenizer needs {error.name}: pip install "rls3_gym[paligemma]"'
         ) from error
     except Exception as error:  # the hub's and the tokenizers' own errors come as many types
         where = source.tokenizer or of_transformers
