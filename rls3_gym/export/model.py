@@ -48,5 +48,5 @@ def export_vlm(name: str, out: Path) -> ExportedVLM:
         digest = vlm.save_folder(partial)
         how = yaml.safe_dump(describe(name).finetune, sort_keys=False)
         (partial / FINETUNE_FILE).write_text(how, encoding="utf-8")
-        (partial / CARD).write_text(model_card(run, digest, partial), encoding="utf-8")
+        (partial / CARD).write_text(model_card(run, vlm.digest(), digest, partial), encoding="utf-8")
     return ExportedVLM(out, digest)

@@ -20,6 +20,7 @@ from rls3_gym.vlm.base import FineTuneReport, Float
 from rls3_gym.vlm.digest import digest_of, large_hashes
 from rls3_gym.vlm.ensemble import Ensemble
 from rls3_gym.vlm.finetune_settings import FineTuneSettings
+from rls3_gym.vlm.lora import is_untaught, merged_weights
 from rls3_gym.vlm.memory import forget_peak, peak_memory
 from rls3_gym.vlm.optimizer import Towers, in_order, layer_scales, new_optimizer, set_rate
 from rls3_gym.vlm.snapshot import Snapshot
@@ -296,7 +297,10 @@ class Finetuner:
         return self._hashes
 
     def digest(self) -> str:
-        """See `rls3_gym.vlm.digest.digest_of`; of all weights, computed again only after they changed."""
+        """See `rls3_gym.vlm.digest.digest_of`; of all weights, computed again only after they changed. With adapters
+        that add nothing yet it is that of the model without them."""
+        if self._digest is None and is_untaught(self._module):
+            self._digest = digest_of(merged_weights(self._module))
         if self._digest is None:
             self._digest = digest_of(self._module.state_dict(), self._frozen_hashes())
         return self._digest
