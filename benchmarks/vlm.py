@@ -1,13 +1,12 @@
 """What an open_clip model costs through this package beside the bare library: images per second, and memory.
 
-    python benchmarks/vlm.py [--model ViT-B-32] [--items 64] [--batch 16] [--repeats 3] [--threads 1] [--train PATTERN ...]
-                             [--json FILE]
+    python benchmarks/vlm.py [--model ViT-B-32] [--items 64] [--batch 16] [--repeats 3] [--train PATTERN ...]
 
 Builds the model with random weights and traces samples of its own picture size. Then scores them, and teaches them for
-one round, through the adapter and with open_clip alone, on the same batches, in turns; the rate of open_clip includes its own
-preprocessing and tokenizer, as that of the adapter does. Peak memory is that of processes of their own, one for each side, which load,
-score and teach once. Prints the ratios last: of rates (more is better), and of memory (less is better).
-"""  # noqa: E501
+one round, through the adapter and with open_clip alone, on the same batches, in turns; either rate includes
+preprocessing and tokenizing. Peak memory is that of processes of their own, one for each side, which load, score and
+teach twice. Prints the ratios last: of rates (more is better), and of memory (less is better).
+"""
 
 from __future__ import annotations
 
@@ -165,7 +164,6 @@ def main() -> None:
             for key, value in taken.items():
                 times[key].append(value)
     rates = {key: arguments.items / statistics.median(values) for key, values in times.items()}
-    del vlm, alone
     memory = {side: peak(side, arguments) for side in ("adapter", "bare")}
     ratios = {
         "evaluate": statistics.median(b / a for a, b in zip(times["evaluate"], times["evaluate_bare"], strict=True)),

@@ -8,12 +8,14 @@ import numpy as np
 import pytest
 import torch
 from clip_models import CLIP, SIGLIP, TIMM, register
+from experiment_tools import metrics, run, tiny
 from PIL import Image
 from safetensors.torch import save_file
 from test_vlm import equal
 
 from rls3_gym.evalsets.loader import load_set
 from rls3_gym.export.model import FolderVLM
+from rls3_gym.runs.taught import find_vlm
 from rls3_gym.vlm.loading import load_vlm
 from rls3_gym.vlm.open_clip.adapter import OpenClipVLM
 from rls3_gym.vlm.open_clip.layers import locked, tower_layers
@@ -152,6 +154,17 @@ def test_weights_of_another_model_and_a_folder_without_any_are_named(weights, tm
     (tmp_path / "empty").mkdir()
     with pytest.raises(UserError, match="empty has no weights"):
         clip(pretrained=f"local-dir:{tmp_path / 'empty'}")
+
+
+def test_an_experiment_names_a_model_and_its_weights_and_its_run_is_that_vlm(negclip_file, tmp_path):
+    settings = {"model": CLIP, "pretrained": str(negclip_file), "device": "cpu"}
+    vlm = {"name": "open_clip", "settings": settings, "finetune": {"batch_size": 8, "epochs": 1.0}}
+    done = run(tiny(vlm=vlm, budget={"rounds": 1}), tmp_path / "run").directory
+    begun, taught = metrics(done, "finetune")[0]["digest_before"], metrics(done, "finetune")[0]["digest_after"]
+    assert begun == clip(pretrained=str(negclip_file)).digest()
+    assert find_vlm(f"{done}@0").digest() == begun and find_vlm(str(done)).digest() == taught
+    with pytest.raises(UserError, match=r"vlm.settings: .*unknown tag of rls3-test-clip|vlm.settings.pretrained"):
+        run(tiny(vlm={**vlm, "settings": {**settings, "pretrained": "opennai"}}), tmp_path / "other")
 
 
 # ---------------------------------------------------------------------- pictures

@@ -36,7 +36,7 @@ Path = tuple[str, ...]
 """`("weights", name)` or `("optimizer", name, moment)`."""
 
 _PROBE = 8
-"""Items of a round that are scored after it, to check that its scores still differ."""
+"""Items of a round that are scored after it, each with one negative, to check that its scores still differ."""
 _COLLAPSED = 1e-3
 """Standard deviation of logits below which a model counts as collapsed."""
 
@@ -98,7 +98,8 @@ class Finetuner:
         digest_before, before = self.digest(), Snapshot(self._learned())
         batches = self.batches(items, rng)
         steps, failure = self._train(batches, rng, losses)
-        failure = failure or _collapse(logits(items[:_PROBE]))
+        probe = [CaptionItem(item.rgb, item.caption, item.negatives[:1]) for item in items[:_PROBE]]
+        failure = failure or _collapse(logits(probe))
         if failure:
             self._put_back(before)
             self._digest = digest_before
