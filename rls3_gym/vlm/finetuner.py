@@ -78,6 +78,7 @@ class Finetuner:
         self._ensemble = None if settings.ensemble_alpha == 1.0 else Ensemble(self.trainable, settings.ensemble_alpha)
         self._optimizer = new_optimizer(self.trainable, self._scales, settings)
         self._replay: list[CaptionItem] = []
+        self._before = Snapshot()
         self._digest: str | None = None
         self._frozen: str | None = None
         self._hashes: dict[str, bytes] | None = None
@@ -95,17 +96,18 @@ class Finetuner:
             raise ValueError("there is nothing to teach with")
         forget_peak(self.device)
         started = time.perf_counter()
-        digest_before, before = self.digest(), Snapshot(self._learned())
+        digest_before = self.digest()
+        self._before.take(self._learned())
         batches = self.batches(items, rng)
         steps, failure = self._train(batches, rng, losses)
         probe = [CaptionItem(item.rgb, item.caption, item.negatives[:1]) for item in items[:_PROBE]]
         failure = failure or _collapse(logits(probe))
         if failure:
-            self._put_back(before)
+            self._put_back(self._before)
             self._digest = digest_before
         else:
             self._replay = [*self._replay, *items][-self.settings.replay_capacity :]
-        before.close()
+        self._before.clear()
         digest_after, seconds = self.digest(), time.perf_counter() - started
         return FineTuneReport(
             n_samples=len(items),
