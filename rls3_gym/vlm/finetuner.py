@@ -17,10 +17,9 @@ from torch import Tensor, nn
 
 from rls3_gym.sample import CaptionItem, decode_items, encode_items
 from rls3_gym.vlm.base import FineTuneReport, Float
-from rls3_gym.vlm.digest import digest_of, large_hashes
+from rls3_gym.vlm.digest import ModuleDigest
 from rls3_gym.vlm.ensemble import Ensemble
 from rls3_gym.vlm.finetune_settings import FineTuneSettings
-from rls3_gym.vlm.lora import is_untaught, merged_weights
 from rls3_gym.vlm.memory import forget_peak, peak_memory
 from rls3_gym.vlm.optimizer import Towers, in_order, layer_scales, new_optimizer, set_rate
 from rls3_gym.vlm.snapshot import Snapshot
@@ -79,9 +78,7 @@ class Finetuner:
         self._optimizer = new_optimizer(self.trainable, self._scales, settings)
         self._replay: list[CaptionItem] = []
         self._before = Snapshot()
-        self._digest: str | None = None
-        self._frozen: str | None = None
-        self._hashes: dict[str, bytes] | None = None
+        self._digest = ModuleDigest(module)
 
     # ------------------------------------------------------------------ teaching
 
@@ -104,7 +101,7 @@ class Finetuner:
         failure = failure or _collapse(logits(probe))
         if failure:
             self._put_back(self._before)
-            self._digest = digest_before
+            self._digest.is_now(digest_before)
         else:
             self._replay = [*self._replay, *items][-self.settings.replay_capacity :]
         self._before.clear()
@@ -161,7 +158,7 @@ class Finetuner:
     @contextmanager
     def _teaching(self, rng: np.random.Generator) -> Iterator[None]:
         """Inside, the module has the weights that are taught, is in training mode, and has gradients; after, none."""
-        self._digest = None
+        self._digest.is_now(None)
         self._optimizer.zero_grad(set_to_none=True)
         taught = nullcontext() if self._ensemble is None else self._ensemble.teaching()
         with taught, training(self._module, rng):
@@ -251,7 +248,8 @@ class Finetuner:
         for name, moments in state.get("optimizer", {}).items():
             learned |= {("optimizer", name, key): tensor for key, tensor in moments.items()}
         self._put_back(learned)
-        self._replay, self._digest = replay, None
+        self._replay = replay
+        self._digest.is_now(None)
 
     @property
     def _taught(self) -> Mapping[str, Tensor]:
@@ -282,31 +280,12 @@ class Finetuner:
 
     @property
     def frozen(self) -> str:
-        """Digest of all that teaching never changes: frozen weights, and buffers such as batch-norm statistics."""
-        if self._frozen is None:
-            weights = self._module.state_dict()
-            self._frozen = digest_of({n: weights[n] for n in self._frozen_names()}, self._frozen_hashes())
-        return self._frozen
-
-    def _frozen_names(self) -> set[str]:
-        # A weight may go by two names (tied embeddings): what trains under one is not frozen under the other.
-        named = self._module.named_parameters(remove_duplicate=False)
-        return self._module.state_dict().keys() - {name for name, weight in named if weight.requires_grad}
-
-    def _frozen_hashes(self) -> dict[str, bytes]:
-        """Of the large tensors that teaching never changes; computed once."""
-        if self._hashes is None:
-            self._hashes = large_hashes(self._module.state_dict(), self._frozen_names())
-        return self._hashes
+        """See `ModuleDigest.frozen`."""
+        return self._digest.frozen
 
     def digest(self) -> str:
-        """See `rls3_gym.vlm.digest.digest_of`; of all weights, computed again only after they changed. With adapters
-        that add nothing yet it is that of the model without them."""
-        if self._digest is None and is_untaught(self._module):
-            self._digest = digest_of(merged_weights(self._module))
-        if self._digest is None:
-            self._digest = digest_of(self._module.state_dict(), self._frozen_hashes())
-        return self._digest
+        """See `ModuleDigest.whole`."""
+        return self._digest.whole()
 
 
 def _parts(batch: Sequence[CaptionItem], n: int) -> list[Sequence[CaptionItem]]:
