@@ -1,6 +1,6 @@
 """What an open_clip model costs through this package beside the bare library: images per second, and memory.
 
-    python benchmarks/vlm.py [--model ViT-B-32] [--items 64] [--batch 16] [--repeats 3] [--train PATTERN ...]
+    python benchmarks/vlm.py [--model ViT-B-32] [--items 64] [--scored 32] [--batch 16] [--train PATTERN ...]
 
 Builds the model with random weights and traces samples of its own picture size. Then scores them, and teaches them for
 one round, through the adapter and with open_clip alone, on the same batches, in turns; either rate includes
@@ -110,6 +110,7 @@ def bare(arguments: argparse.Namespace) -> Bare:
 def peak(side: str, arguments: argparse.Namespace) -> int:
     """Bytes, of a process that loads, scores and teaches once."""
     words = [sys.executable, __file__, "--side", side, "--model", arguments.model, "--items", str(arguments.items)]
+    words += ["--scored", str(arguments.scored)]
     words += ["--batch", str(arguments.batch), "--threads", str(arguments.threads), "--train", *arguments.train]
     words += ["--texts-at-once", str(arguments.texts_at_once)]
     return int(subprocess.run(words, check=True, capture_output=True, text=True).stdout.split()[-1])
@@ -120,12 +121,12 @@ def run_side(arguments: argparse.Namespace) -> None:
     if arguments.side == "adapter":
         vlm = adapter(arguments)
         for seed in range(2):
-            vlm.evaluate(samples)
+            vlm.evaluate(samples[: arguments.scored])
             vlm.finetune(samples, np.random.default_rng(seed))
     else:
         alone, rng = bare(arguments), np.random.default_rng(0)
         for _ in range(2):
-            alone.evaluate(samples)
+            alone.evaluate(samples[: arguments.scored])
             size = arguments.batch
             alone.finetune([samples[start : start + size] for start in range(0, len(samples), size)], rng)
     print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
@@ -134,7 +135,8 @@ def run_side(arguments: argparse.Namespace) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="ViT-B-32")
-    parser.add_argument("--items", type=int, default=64)
+    parser.add_argument("--items", type=int, default=64, help="of a round")
+    parser.add_argument("--scored", type=int, default=32, help="of them, how many are scored")
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--threads", type=int, default=1)
@@ -155,15 +157,19 @@ def main() -> None:
     for repeat in range(arguments.repeats + 1):
         batches = vlm.batches(samples, np.random.default_rng(repeat))
         taken = {
-            "evaluate": seconds(lambda: vlm.evaluate(samples)),
-            "evaluate_bare": seconds(lambda: alone.evaluate(samples)),
+            "evaluate": seconds(lambda: vlm.evaluate(samples[: arguments.scored])),
+            "evaluate_bare": seconds(lambda: alone.evaluate(samples[: arguments.scored])),
             "finetune": seconds(lambda r=repeat: vlm.finetune(samples, np.random.default_rng(r))),
             "finetune_bare": seconds(lambda b=batches, r=repeat: alone.finetune(b, np.random.default_rng(r))),
         }
+        print(*(f"{key} {value:.2f} s" for key, value in taken.items()), sep=", ", flush=True)
         if repeat:  # the first one warms up, and makes the optimizers' moments
             for key, value in taken.items():
                 times[key].append(value)
-    rates = {key: arguments.items / statistics.median(values) for key, values in times.items()}
+    n = {"evaluate": arguments.scored, "finetune": arguments.items}
+    rates = {key: n[key.removesuffix("_bare")] / statistics.median(values) for key, values in times.items()}
+    for what in ("evaluate", "finetune"):
+        print(f"{what}: {rates[what]:.2f} images/s, open_clip alone {rates[what + '_bare']:.2f}", flush=True)
     memory = {side: peak(side, arguments) for side in ("adapter", "bare")}
     ratios = {
         "evaluate": statistics.median(b / a for a, b in zip(times["evaluate"], times["evaluate_bare"], strict=True)),
@@ -171,11 +177,11 @@ def main() -> None:
         "memory": memory["adapter"] / memory["bare"],
     }
     if arguments.json:
-        settings = {key: getattr(arguments, key) for key in ("model", "items", "batch", "repeats", "threads", "train")}
+        settings = {
+            key: getattr(arguments, key) for key in ("model", "items", "scored", "batch", "repeats", "threads", "train")
+        }
         figures = {**settings, "images_per_second": rates, "peak_memory": memory, "ratios": ratios}
         arguments.json.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
-    for what in ("evaluate", "finetune"):
-        print(f"{what}: {rates[what]:.2f} images/s, open_clip alone {rates[what + '_bare']:.2f}")
     print(f"peak memory: {memory['adapter'] / 1e9:.2f} GB, open_clip alone {memory['bare'] / 1e9:.2f} GB")
     print("ratio " + ", ".join(f"{what} {ratio:.3f}" for what, ratio in ratios.items()))
 
