@@ -5,7 +5,8 @@
 Builds the model with random weights and traces samples of its own picture size. Then scores them, and teaches them for
 one round, through the adapter and with open_clip alone, on the same batches, in turns; either rate includes
 preprocessing and tokenizing. Peak memory is that of processes of their own, one for each side, which load, score and
-teach twice. Prints the ratios last: of rates (more is better), and of memory (less is better).
+teach twice. Prints the ratios last: of rates (more is better), by wall time and, because that is worth little on a
+machine with other work, by the process's own CPU time; and of memory (less is better).
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import sys
 from collections.abc import Callable, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
-from time import perf_counter
+from time import perf_counter, process_time
 from typing import Any
 
 import numpy as np
@@ -97,10 +98,11 @@ def adapter(arguments: argparse.Namespace) -> OpenClipVLM:
         return OpenClipVLM(settings, name=arguments.model, finetune=finetune)
 
 
-def seconds(work: Callable[[], Any]) -> float:
-    started = perf_counter()
+def seconds(work: Callable[[], Any]) -> tuple[float, float]:
+    """Wall time and CPU time."""
+    started, cpu = perf_counter(), process_time()
     work()
-    return perf_counter() - started
+    return perf_counter() - started, process_time() - cpu
 
 
 def bare(arguments: argparse.Namespace) -> Bare:
@@ -153,7 +155,9 @@ def main() -> None:
     arguments.texts_at_once = vlm.clip.texts_in(2**26)
     samples = traced(arguments.items, vlm.image_size, np.random.default_rng(0))
     alone = bare(arguments)
-    times: dict[str, list[float]] = {key: [] for key in ("evaluate", "evaluate_bare", "finetune", "finetune_bare")}
+    times: dict[str, list[tuple[float, float]]] = {
+        key: [] for key in ("evaluate", "evaluate_bare", "finetune", "finetune_bare")
+    }
     for repeat in range(arguments.repeats + 1):
         batches = vlm.batches(samples, np.random.default_rng(repeat))
         taken = {
@@ -162,20 +166,26 @@ def main() -> None:
             "finetune": seconds(lambda r=repeat: vlm.finetune(samples, np.random.default_rng(r))),
             "finetune_bare": seconds(lambda b=batches, r=repeat: alone.finetune(b, np.random.default_rng(r))),
         }
-        print(*(f"{key} {value:.2f} s" for key, value in taken.items()), sep=", ", flush=True)
+        print(*(f"{key} {wall:.2f} s, CPU {cpu:.2f} s" for key, (wall, cpu) in taken.items()), sep="; ", flush=True)
         if repeat:  # the first one warms up, and makes the optimizers' moments
             for key, value in taken.items():
                 times[key].append(value)
     n = {"evaluate": arguments.scored, "finetune": arguments.items}
-    rates = {key: n[key.removesuffix("_bare")] / statistics.median(values) for key, values in times.items()}
+    rates = {
+        key: n[key.removesuffix("_bare")] / statistics.median(wall for wall, _ in values)
+        for key, values in times.items()
+    }
     for what in ("evaluate", "finetune"):
         print(f"{what}: {rates[what]:.2f} images/s, open_clip alone {rates[what + '_bare']:.2f}", flush=True)
     memory = {side: peak(side, arguments) for side in ("adapter", "bare")}
     ratios = {
-        "evaluate": statistics.median(b / a for a, b in zip(times["evaluate"], times["evaluate_bare"], strict=True)),
-        "finetune": statistics.median(b / a for a, b in zip(times["finetune"], times["finetune_bare"], strict=True)),
-        "memory": memory["adapter"] / memory["bare"],
+        f"{what}{by}": statistics.median(
+            bare_[i] / own[i] for own, bare_ in zip(times[what], times[f"{what}_bare"], strict=True)
+        )
+        for what in ("evaluate", "finetune")
+        for i, by in enumerate(("", " by CPU time"))
     }
+    ratios["memory"] = memory["adapter"] / memory["bare"]
     if arguments.json:
         settings = {
             key: getattr(arguments, key) for key in ("model", "items", "scored", "batch", "repeats", "threads", "train")

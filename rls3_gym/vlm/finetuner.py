@@ -34,7 +34,7 @@ Logits = Callable[[Sequence[CaptionItem]], Float]
 Path = tuple[str, ...]
 """`("weights", name)` or `("optimizer", name, moment)`."""
 
-_PROBE = 8
+_PROBE = 4
 """Items of a round that are scored after it, each with one negative, to check that its scores still differ."""
 _COLLAPSED = 1e-3
 """Standard deviation of logits below which a model counts as collapsed."""
