@@ -48,6 +48,10 @@ def rows(file: Path) -> list[dict[str, Any]]:
 
 
 def metrics(run_directory: Path, row: str | None = None) -> list[dict[str, Any]]:
-    """Rows of metrics.jsonl without wall-clock figures."""
+    """Rows of metrics.jsonl without figures of the machine: wall-clock times, speed, memory."""
     found = [content for content in rows(run_directory / "metrics.jsonl") if row in (None, content["row"])]
-    return [{key: value for key, value in content.items() if not key.endswith("seconds")} for content in found]
+    return [{key: value for key, value in content.items() if not _is_of_the_machine(key)} for content in found]
+
+
+def _is_of_the_machine(key: str) -> bool:
+    return key.endswith("seconds") or key in ("images_per_second", "peak_memory")

@@ -32,6 +32,8 @@ from rls3_gym.export.dataset_card import FIELDS, LOADING
 from rls3_gym.runs.directory import RunDirectory
 from rls3_gym.study.study_config import load_study
 from rls3_gym.vlm.loading import load_vlm
+from rls3_gym.vlm.open_clip.adapter import OpenClipFineTuneSettings
+from rls3_gym.vlm.open_clip.weights import OpenClipSettings
 from rls3_registry.errors import UserError
 from rls3_registry.plugins import PluginSpec
 from rls3_registry.validation import RENAMED, check
@@ -271,6 +273,16 @@ def test_the_vlms_of_contributing_load(examples: Path, monkeypatch: pytest.Monke
     assert load_vlm("tiny_text.yaml").name == "tiny_text.yaml"
     with pytest.raises(UserError, match="checkpoints/vit_b_32.pt"):
         load_vlm("vit_b_32.yaml")
+
+
+def test_the_settings_of_the_page_about_vlms_are_valid_and_all_there() -> None:
+    for body in blocks("docs/vlms.md", "yaml"):
+        written = yaml.safe_load(body)
+        written = written.get("vlm", written)
+        check(OpenClipSettings, written["settings"])
+        check(OpenClipFineTuneSettings, written["finetune"])
+    named = set(re.findall(r"`(\w+)`", text("docs/vlms.md")))
+    assert {*OpenClipSettings.model_fields, *OpenClipFineTuneSettings.model_fields} <= named
 
 
 def test_the_backend_of_contributing_loads(examples: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -108,7 +108,8 @@ def trace(env: gymnasium.Env[Any, Any], seed: int) -> list[Any]:
         while not truncated:
             observation, reward, _, truncated, info = env.step(env.action_space.sample())
             if info["finetune"] is not None:
-                info["finetune"].pop("seconds")
+                for key in ("seconds", "images_per_second", "peak_memory"):
+                    info["finetune"].pop(key)
             rows.append([observation, reward, info])
         rows.append(env.reset()[0])
     return rows

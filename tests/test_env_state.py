@@ -32,7 +32,8 @@ def steps(env: gymnasium.Env[Any, Any], actions: list[Any]) -> list[Any]:
     for action in actions:
         observation, reward, _, truncated, info = env.step(action)
         if info["finetune"] is not None:
-            info["finetune"].pop("seconds")
+            for key in ("seconds", "images_per_second", "peak_memory"):
+                info["finetune"].pop(key)
         rows.append([observation, reward, info])
         if truncated:
             rows.append(env.reset()[0])

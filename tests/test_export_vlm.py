@@ -224,3 +224,17 @@ def test_an_upload_makes_a_private_repository_and_sends_the_folder(
     (name, made), (_, sent) = calls
     assert (name, made["private"], made["repo_type"]) == ("somebody/rooms", True, "dataset")
     assert sent == {"repo_id": "somebody/rooms", "repo_type": "dataset", "folder_path": str(exported)}
+
+
+def test_a_vlm_taught_with_adapters_is_written_without_them_and_loads_under_the_digest_that_was_said(
+    small_vit: Path, tmp_path: Path
+) -> None:
+    lora = {"rank": 2, "targets": ["text.*"]}
+    vlm = {"name": str(small_vit), "finetune": {**TINY["vlm"]["finetune"], "lora": lora, "learning_rate": 0.02}}
+    taught = run(tiny(vlm=vlm, budget={"rounds": 1}), tmp_path / "run").directory
+    exported = export_vlm(str(taught), tmp_path / "out")
+    assert load_vlm(str(exported.folder)).digest() == exported.digest != metrics(taught, "finetune")[0]["digest_after"]
+    assert "after round 1" in card(exported.folder) and exported.digest in card(exported.folder)
+    some = load_set("validation").samples[::60]
+    margins = [load_vlm(str(exported.folder)).evaluate(some).margin, find_vlm(str(taught)).evaluate(some).margin]
+    assert np.allclose(*margins, atol=1e-3)

@@ -13,6 +13,8 @@ from torch.nn import functional as F
 
 from rls3_gym.evalsets.loader import load_set
 from rls3_gym.runs.codec import load_tree, save_tree
+from rls3_gym.runs.rows import FinetuneRow
+from rls3_gym.vlm import digest, snapshot
 from rls3_gym.vlm.feedback import captions_of, feedback_from_logits, join_feedback, logits_table
 from rls3_gym.vlm.finetune_settings import FineTuneSettings
 from rls3_gym.vlm.finetuner import Finetuner
@@ -210,8 +212,7 @@ def test_a_weight_under_two_names_is_not_frozen_under_one_of_them(guide):
     vlm = Tied({}, name="tied", finetune=SHORT)
     frozen = vlm.tuner.frozen
     vlm.finetune(guide, rng())
-    vlm.tuner._frozen = None  # it is computed once
-    assert vlm.tuner.frozen == frozen
+    assert digest.ModuleDigest(vlm.module).frozen == frozen  # computed again
 
 
 def test_a_round_with_a_non_finite_loss_is_taken_back_and_says_so(guide):
@@ -258,3 +259,91 @@ def test_the_digest_is_the_documented_one():
 def test_half_precision_weights_have_a_digest_too():
     module = nn.Linear(3, 2).bfloat16()
     assert len(Finetuner(module, FineTuneSettings(), ()).digest()) == 12
+
+
+# ---------------------------------------------------------------------- ensembling, cost
+
+
+def test_an_ensemble_answers_between_the_original_and_the_taught_and_is_taught_as_if_alone(guide, tmp_path):
+    original, taught, between = pixel_vlm(), pixel_vlm(), pixel_vlm(ensemble_alpha=0.25)
+    assert between.digest() == original.digest()
+    for round_ in range(2):
+        for vlm in (taught, between):
+            vlm.finetune(guide[32 * round_ :][:32], rng(round_))
+    for name, weight in between.tuner.trainable.items():
+        start, end = original.tuner.trainable[name], taught.tuner.trainable[name]
+        assert torch.allclose(weight, 0.75 * start + 0.25 * end, atol=1e-6) and not torch.equal(start, end)
+        assert torch.equal(between.state()["weights"][name], end)
+    save_tree(between.state(), tmp_path)
+    again = pixel_vlm(ensemble_alpha=0.25)
+    again.load_state(load_tree(tmp_path))
+    assert again.digest() == between.digest()
+    assert again.finetune(guide, rng(5)).digest_after == between.finetune(guide, rng(5)).digest_after
+
+
+def test_a_taken_back_round_of_an_ensemble_leaves_it_as_it_was(guide):
+    vlm = pixel_vlm(ensemble_alpha=0.5)
+    vlm.finetune(guide[:32], rng())
+    digest, state = vlm.digest(), vlm.state()
+    vlm.tuner.settings = vlm.tuner.settings.model_copy(update={"learning_rate": 1.0, "clip_norm": 1e30})
+    real = vlm.losses
+    vlm.losses = lambda batch, rng: {name: loss * math.nan for name, loss in real(batch, rng).items()}
+    assert vlm.finetune(guide, rng()).rolled_back
+    assert vlm.digest() == digest
+    assert all(torch.equal(weight, vlm.state()["weights"][name]) for name, weight in state["weights"].items())
+
+
+def test_an_ensemble_of_adapters_adds_a_share_of_what_they_add(guide):
+    adapters = {"lora": {"rank": 2, "targets": ["eye.*"]}, "train": ["mouth.*"]}
+    half, whole = pixel_vlm(ensemble_alpha=0.5, **adapters), pixel_vlm(**adapters)
+    for vlm in (half, whole):
+        vlm.finetune(guide, rng())
+    added = []
+    for vlm in (half, whole):
+        weights = vlm.tuner.trainable
+        added.append(weights["eye.0.lora_B.weight"] @ weights["eye.0.lora_A.weight"])
+    assert torch.allclose(added[0], 0.5 * added[1], atol=1e-6) and added[1].abs().max() > 1e-4
+
+
+def test_a_snapshot_in_a_file_takes_a_round_back_like_one_in_memory(guide, monkeypatch):
+    monkeypatch.setattr(snapshot, "IN_MEMORY", 0)
+    vlm = pixel_vlm()
+    vlm.finetune(guide[:16], rng())
+    before, state = vlm.digest(), vlm.state()
+    real = vlm.losses
+    vlm.losses = lambda batch, rng: {name: loss * math.nan for name, loss in real(batch, rng).items()}
+    assert vlm.finetune(guide, rng()).rolled_back
+    assert vlm.digest() == before
+    for name, moments in state["optimizer"].items():
+        assert all(torch.equal(tensor, vlm.state()["optimizer"][name][key]) for key, tensor in moments.items())
+
+
+def test_a_large_frozen_tensor_is_hashed_once_and_the_digest_is_of_the_weights_alone(guide, monkeypatch):
+    monkeypatch.setattr(digest, "LARGE", 1000)
+    hashed = []
+    real = digest._bytes
+    monkeypatch.setattr(digest, "_bytes", lambda tensor: hashed.append(tensor.nbytes) or real(tensor))
+    frozen_eye, all_trains = pixel_vlm(train=["mouth.*"]), pixel_vlm(train=["*"])
+    eye = frozen_eye.module["eye"][0].weight.nbytes
+    assert eye > 1000
+    assert frozen_eye.digest() == all_trains.digest()
+    hashed.clear()
+    for vlm, times in ((frozen_eye, 0), (all_trains, 1)):
+        vlm.finetune(guide, rng())
+        assert hashed.count(eye) == times
+        hashed.clear()
+
+
+def test_a_round_says_how_fast_it_was_and_how_much_memory_it_took(guide):
+    report = pixel_vlm().finetune(guide, rng())
+    assert report.images_per_second == pytest.approx(8 * report.optimizer_steps / report.seconds)
+    assert 50e6 < report.peak_memory < 1e12
+    row = FinetuneRow.model_validate({**report.as_dict(), "round": 1, "n_generated": 1, "n_trained": 1})
+    assert row.peak_memory == report.peak_memory
+    old = {k: v for k, v in row.model_dump().items() if k not in ("images_per_second", "peak_memory")}
+    assert FinetuneRow.model_validate(old).peak_memory is None
+
+
+def test_layers_that_are_not_known_cannot_learn_at_rates_of_their_own():
+    with pytest.raises(UserError, match=r"finetune.layer_decay: the layers of this model are not known"):
+        pixel_vlm(layer_decay=0.9)

@@ -30,7 +30,9 @@ def guide():
 def test_a_model_with_new_adapters_scores_as_it_did_and_starts_the_same_each_time(guide):
     plain, adapted = pixel_vlm(), pixel_vlm(**EYE)
     assert equal(plain.evaluate(guide), adapted.evaluate(guide))
-    assert adapted.digest() == pixel_vlm(**EYE).digest()
+    assert adapted.digest() == pixel_vlm(**EYE).digest() == plain.digest()
+    first, second = (pixel_vlm(**EYE).state()["weights"] for _ in range(2))
+    assert all(torch.equal(first[name], second[name]) for name in first)
 
 
 def test_adapters_alone_train_under_readable_names_and_are_the_state(guide, tmp_path):

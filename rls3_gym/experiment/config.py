@@ -44,6 +44,8 @@ class VLMConfig(BaseModel):
 
     name: str = "tiny"
     """Registered name, the path of a VLM's YAML file or model folder, or `RUN` or `RUN@round` of a run directory."""
+    settings: dict[str, Any] = {}
+    """Settings that differ from those of the VLM's own file, such as `pretrained`."""
     finetune: dict[str, Any] = {}
     """Fine-tune settings that differ from those of the VLM's own file."""
 

@@ -117,7 +117,7 @@ def _build(config: ExperimentConfig) -> _Parts:
     with _section("agent"):
         agent = make_agent(config.agent.name, config.seed, config.agent.settings)
     with _section("vlm"):
-        vlm = find_vlm(config.vlm.name, config.vlm.finetune)
+        vlm = find_vlm(config.vlm.name, config.vlm.finetune, settings=config.vlm.settings)
     arguments = dict(config.environment)
     arguments["action_view"] = choose_view(agent, config.environment.action_view, config.agent.name)
     env = RLS3SceneEnv(vlm=vlm, **arguments)

@@ -44,10 +44,9 @@ def export_vlm(name: str, out: Path) -> ExportedVLM:
     vlm = find_vlm(name)
     if not isinstance(vlm, FolderVLM):
         raise UserError(f"{name}: its VLM is no open_clip model; a {type(vlm).__name__} can't be written as a folder")
-    digest = vlm.digest()
     with replacing_folder(folder) as partial:
-        vlm.save_folder(partial)
+        digest = vlm.save_folder(partial)
         how = yaml.safe_dump(describe(name).finetune, sort_keys=False)
         (partial / FINETUNE_FILE).write_text(how, encoding="utf-8")
-        (partial / CARD).write_text(model_card(run, digest, partial), encoding="utf-8")
+        (partial / CARD).write_text(model_card(run, vlm.digest(), digest, partial), encoding="utf-8")
     return ExportedVLM(out, digest)

@@ -44,15 +44,16 @@ SCORING = """from rls3_gym.vlm.loading import load_vlm
 vlm = load_vlm("DIR")"""
 
 
-def model_card(run: RunData, digest: str, folder: Path) -> str:
+def model_card(run: RunData, taught_digest: str, digest: str, folder: Path) -> str:
     """The page, Markdown with a YAML head as the Hugging Face Hub reads it.
 
     Args:
         run: The run that taught the model.
-        digest: Of the exported weights.
+        taught_digest: Of the VLM in the run.
+        digest: Of the exported weights: another one where adapters were merged into them.
         folder: Where they lie: the card looks there for what loading needs.
     """
-    taught = [row for row in run.metrics.finetunes if row.digest_after == digest]
+    taught = [row for row in run.metrics.finetunes if row.digest_after == taught_digest]
     row = taught[-1] if taught else None
     round_, n_trained, n_generated = (row.round, row.n_trained, row.n_generated) if row else (0, 0, 0)
     config = json.loads((folder / _CONFIG).read_text(encoding="utf-8"))["model_cfg"]

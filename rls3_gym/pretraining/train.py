@@ -24,6 +24,7 @@ from rls3_gym.pretraining.pretraining_captions import CaptionWriter, Written
 from rls3_gym.pretraining.scenes import GRID, IMAGE_SIZE, SceneTable
 from rls3_gym.vlm.losses import contrastive_loss, hard_negative_loss, same_caption
 from rls3_gym.vlm.open_clip.clip_model import ClipModel
+from rls3_gym.vlm.open_clip.preprocessing import Preprocessing
 from rls3_gym.vlm.open_clip.tokenizer import CompactTokenizer
 from rls3_gym.vlm.open_clip.weights import open_clip_module
 from rls3_gym.vlm.seeding import seeded_torch
@@ -31,7 +32,7 @@ from rls3_registry.errors import UserError
 
 CONTEXT_LENGTH = 24
 EMBED_DIM = 256
-MEAN = STD = (0.5, 0.5, 0.5)
+PREPROCESSING = {"mean": [0.5] * 3, "std": [0.5] * 3, "resize_mode": "squash"}
 
 
 @dataclass(frozen=True)
@@ -97,7 +98,7 @@ def model_config(vocab_size: int) -> dict[str, Any]:
                 "pool_type": "none",
             },
         },
-        "preprocess_cfg": {"mean": list(MEAN), "std": list(STD)},
+        "preprocess_cfg": PREPROCESSING,
     }
 
 
@@ -113,7 +114,7 @@ def new_model(tokenizer: CompactTokenizer, seed: int) -> ClipModel:
         # CLIP's small initial embeddings suit its long training; here the words must differ from the start.
         nn.init.normal_(model.text.token_embedding.weight, std=0.3)
         nn.init.normal_(model.text.positional_embedding, std=0.1)
-    return ClipModel(model, tokenizer, IMAGE_SIZE, MEAN, STD)
+    return ClipModel(model, tokenizer, Preprocessing.of({"size": IMAGE_SIZE, **PREPROCESSING}))
 
 
 _READ_OUT = (0, 2, 1)

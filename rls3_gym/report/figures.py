@@ -156,11 +156,13 @@ def _losses(reports: Sequence[FinetuneRow], end: int) -> FigureItem:
     return FigureItem(
         "Fine-tuning loss",
         [plots.line_plot(lines, "losses", end, percent=False, y_label="nats", y_start=0.0)],
-        ("round", "samples", "steps", *lines, "seconds"),
+        ("round", "samples", "steps", *lines, "seconds", "images/s", "memory, GB"),
         [
             (
                 str(r.round), f"{r.n_samples:,}", f"{r.optimizer_steps:,}",
                 *(cell(r.losses.get(name)) for name in names), f"{r.seconds:.1f}",
+                "–" if r.images_per_second is None else f"{r.images_per_second:.3g}",
+                "–" if r.peak_memory is None else f"{r.peak_memory / 1e9:.2f}",
             )
             for r in reports
         ],

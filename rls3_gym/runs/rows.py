@@ -88,6 +88,9 @@ class FinetuneRow(Row):
     seconds: float
     rolled_back: str | None
     """Why the weights from before the round were restored; None when they were not."""
+    images_per_second: float | None = None
+    peak_memory: int | None = None
+    """Bytes; both as in the report, and missing in older rows."""
 
 
 class EvaluationRow(Row):

@@ -32,6 +32,7 @@ _ROUND = re.compile(r"(?P<run>.+)@(?P<round>\d+)")
 
 class _WrittenVlm(BaseModel):
     name: str
+    settings: dict[str, Any] = {}
     finetune: dict[str, Any] = {}
 
 
@@ -88,30 +89,38 @@ def is_run(path: Path) -> bool:
     return (path / "config.yaml").is_file() and (path / "checkpoints").is_dir()
 
 
-def find_vlm(name: str, finetune: Mapping[str, Any] | None = None, seed: int = 0) -> VLM:
+def find_vlm(
+    name: str,
+    finetune: Mapping[str, Any] | None = None,
+    seed: int = 0,
+    settings: Mapping[str, Any] | None = None,
+) -> VLM:
     """A new VLM: registered, from a file or a folder, or one that a run has taught.
 
     Args:
         name: See `rls3_gym.vlm.loading.load_vlm`; or `RUN` or `RUN@round`, for a run directory.
         finetune: Put over the fine-tune settings of the VLM's file, or of the run.
         seed: Fixes the first weights of a model without pre-trained ones; unused otherwise.
+        settings: Put over the settings of the VLM's file, or of the run.
 
     Raises:
         UserError: An unknown name, key or round, weights that don't load, or a run that names a class as its VLM which
             is neither registered nor installed, and which the user has not named either.
     """
-    return _find(name, finetune or {}, seed, ())
+    return _find(name, finetune or {}, seed, settings or {}, ())
 
 
-def _find(name: str, finetune: Mapping[str, Any], seed: int, within: tuple[Path, ...]) -> VLM:
+def _find(
+    name: str, finetune: Mapping[str, Any], seed: int, settings: Mapping[str, Any], within: tuple[Path, ...]
+) -> VLM:
     taught = TaughtVLM.named(name)
     if taught is None:
-        return load_vlm(name, finetune, seed)
+        return load_vlm(name, finetune, seed, settings)
     from rls3_gym.runs.checkpoints import load_vlm_state, taking_up  # torch
 
     base, chain = _base(taught, within)
     with reading(taught.run.config):
-        vlm = _find(base.name, {**base.finetune, **finetune}, seed, chain)
+        vlm = _find(base.name, {**base.finetune, **finetune}, seed, {**base.settings, **settings}, chain)
     if taught.round != 0:
         with taking_up(taught.run.checkpoints):
             vlm.load_state(load_vlm_state(taught.run, taught.round))
@@ -131,7 +140,8 @@ def _describe(name: str, within: tuple[Path, ...]) -> VlmSpec:
         return VLMS.find(name)[1]
     base, chain = _base(taught, within)
     spec = _describe(base.name, chain)
-    return spec.model_copy(update={"finetune": {**spec.finetune, **base.finetune}})
+    settings, finetune = {**spec.settings, **base.settings}, {**spec.finetune, **base.finetune}
+    return spec.model_copy(update={"settings": settings, "finetune": finetune})
 
 
 def _base(taught: TaughtVLM, within: tuple[Path, ...]) -> tuple[_WrittenVlm, tuple[Path, ...]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
@@ -13,12 +13,16 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from rls3_gym.evaluation.metrics import wilson_interval
-from rls3_gym.vlm.base import VLM
+from rls3_gym.vlm.base import VLM, FittingVLM
 from rls3_registry.errors import UserError, first_line
 
 _FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP")
 Box = tuple[float, float, float, float]
 """Left, top, right and bottom of a part of a picture, pixels."""
+
+
+Fit = Callable[[NDArray[np.uint8]], NDArray[np.uint8]]
+"""See `FittingVLM.fit`."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,8 +36,8 @@ class Picture:
     box: Box | None = None
     """The part that is shown, the whole when None; what lies outside the picture is left out."""
 
-    def show(self, size: int) -> NDArray[np.uint8]:
-        """(size, size, 3) RGB, the whole picture or its part squeezed into the square.
+    def show(self, size: int, fit: Fit | None = None) -> NDArray[np.uint8]:
+        """(size, size, 3) RGB, the whole picture or its part: squeezed into the square, or as `fit` brings it there.
 
         Raises `UserError` for a file that is missing, broken, or not a picture.
         """
@@ -58,7 +62,14 @@ class Picture:
             if part[0] >= part[2] or part[1] >= part[3]:
                 raise UserError(f"{where}: the box {self.box} shows nothing of its {rgb.width} x {rgb.height} pixels")
             rgb = rgb.crop(part)
+        if fit is not None:
+            return fit(np.asarray(rgb))
         return np.asarray(rgb.resize((size, size), Image.Resampling.BICUBIC))
+
+
+def fit_of(vlm: object) -> Fit | None:
+    """The VLM's own way to bring a picture to its size, where it has one."""
+    return vlm.fit if isinstance(vlm, FittingVLM) else None
 
 
 class SuiteItem(Protocol):

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from rls3_gym.sample import CaptionItem
 from rls3_gym.scene.captions import Change, Negative
-from rls3_gym.suites.base import ChoiceItem, Measure, share
+from rls3_gym.suites.base import ChoiceItem, Measure, fit_of, share
 from rls3_gym.suites.left_right import exchanged
 from rls3_gym.vlm.base import VLM, by_likelihood
 
@@ -66,7 +66,7 @@ def caption_item(rgb: NDArray[np.uint8], caption: str, false: Sequence[str]) -> 
 def _choose(vlm: VLM, lot: Sequence[ChoiceItem]) -> Bools:
     """(4, n) the fields of `Verdicts` for a few items."""
     gray = gray_picture(vlm.image_size)
-    pictures = [item.picture.show(vlm.image_size) for item in lot]
+    pictures = [item.picture.show(vlm.image_size, fit_of(vlm)) for item in lot]
     turning = np.array([item.mirrors for item in lot])
     turned = [
         (flipped(rgb), exchanged(item.caption), [exchanged(text) for text in item.false])

@@ -10,7 +10,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from rls3_gym.suites.base import Measure, Picture, Score, share
+from rls3_gym.suites.base import Measure, Picture, Score, fit_of, share
 from rls3_gym.suites.choices import BATCH, caption_item, flipped, gray_picture, present
 from rls3_gym.suites.files import FileRow, SuiteFolder, Text
 from rls3_gym.suites.left_right import exchanged, is_about_sides
@@ -130,7 +130,7 @@ def _ask(vlm: ScoringVLM, size: int, items: Sequence[Statement], gray: bool) -> 
     parts = []
     for start in range(0, len(items), BATCH):
         lot = items[start : start + BATCH]
-        pictures = [gray_picture(size) if gray else item.picture.show(size) for item in lot]
+        pictures = [gray_picture(size) if gray else item.picture.show(size, fit_of(vlm)) for item in lot]
         pairs = [(item.caption, item.opposite or _FILLER) for item in lot]
         shown = [caption_item(rgb, true, [false]) for rgb, (true, false) in zip(pictures, pairs, strict=True)]
         turning = [i for i, item in enumerate(lot) if item.mirrors]

@@ -67,6 +67,10 @@ class FineTuneReport:
     seconds: float
     rolled_back: str | None = None
     """Why the weights from before the round were restored; None when they were not."""
+    images_per_second: float | None = None
+    """Pictures of all batches, replayed ones too, by the time of the round."""
+    peak_memory: int | None = None
+    """Bytes: of the tensors of the round on a GPU, or of the process so far (`rls3_gym.vlm.memory`)."""
 
     def as_dict(self) -> dict[str, Any]:
         """JSON-ready; JSON has no NaN, so a loss that became one is null."""
@@ -132,7 +136,7 @@ class VLM(Protocol):
         """Name of the VLM's state in every log row.
 
         Returns:
-            12 hex digits of a hash over all weights, the same on every device.
+            12 hex digits of a hash over all weights, the same on every device (`rls3_gym.vlm.digest`).
         """
 
 
@@ -213,14 +217,25 @@ class WeightsVLM(Protocol):
 
 
 @runtime_checkable
+class FittingVLM(Protocol):
+    """A VLM that has a way of its own to bring a picture to its size. Others get pictures squeezed into the square."""
+
+    def fit(self, picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """A picture (height, width, 3) RGB as (image_size, image_size, 3)."""
+
+
+@runtime_checkable
 class FolderVLM(Protocol):
     """A VLM that can be written as an open_clip model folder, which `--vlm FOLDER` loads again."""
 
-    def save_folder(self, folder: Path) -> None:
+    def save_folder(self, folder: Path) -> str:
         """Write configuration, weights, and what the tokenizer needs.
 
         Args:
             folder: Is there, and has no files of these names.
+
+        Returns:
+            The digest of the VLM that the folder loads as: the same one, unless adapters were merged into weights.
         """
 
 

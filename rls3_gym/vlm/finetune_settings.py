@@ -52,6 +52,11 @@ class FineTuneSettings(Settings):
     """Steps of linear warm-up at the start of each round."""
     loss_weights: dict[str, Annotated[float, Field(ge=0)]] = {}
     """Weights of the adapter's losses by their names; 1 where left out."""
+    layer_decay: float = Field(1.0, gt=0, le=1)
+    """The learning rate of a layer is multiplied by this once for each layer above it in its tower; 1: all alike."""
+    ensemble_alpha: float = Field(1.0, gt=0, le=1)
+    """Share of the taught weights in those that the VLM answers with; the rest is the original's (WiSE-FT, arXiv
+    2109.01903). 1: the taught ones alone. Takes twice the memory of what trains."""
     replay: float = Field(0.5, ge=0, lt=1)
     """Share of each batch drawn from earlier rounds. The paper clears its batch: 0."""
     replay_capacity: int = Field(8192, ge=1)
@@ -67,4 +72,6 @@ class FineTuneSettings(Settings):
     def _parts_hold_something(self) -> FineTuneSettings:
         if self.accumulation_steps > self.batch_size:
             raise ValueError(f"accumulation_steps should be at most batch_size ({self.batch_size})")
+        if self.lora is not None and self.layer_decay != 1.0:
+            raise ValueError("layer_decay is about weights that train, and with lora none do; leave it at 1")
         return self

@@ -6,9 +6,9 @@ items by name, and `logits`, their scores. All else that a round needs is here, 
 
 from __future__ import annotations
 
-import hashlib
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,12 @@ from torch import Tensor, nn
 
 from rls3_gym.sample import CaptionItem, decode_items, encode_items
 from rls3_gym.vlm.base import FineTuneReport, Float
+from rls3_gym.vlm.digest import ModuleDigest
+from rls3_gym.vlm.ensemble import Ensemble
 from rls3_gym.vlm.finetune_settings import FineTuneSettings
+from rls3_gym.vlm.memory import forget_peak, peak_memory
+from rls3_gym.vlm.optimizer import Towers, in_order, layer_scales, new_optimizer, set_rate
+from rls3_gym.vlm.snapshot import Snapshot
 from rls3_gym.vlm.trainable import set_trainable, training
 from rls3_registry.errors import SettingError, UserError, unknown
 
@@ -26,8 +31,11 @@ Losses = Callable[[Sequence[CaptionItem], np.random.Generator], Mapping[str, Ten
 Logits = Callable[[Sequence[CaptionItem]], Float]
 """(n, 1 + most negatives) logits of items as in `rls3_gym.vlm.feedback`; called in evaluation mode."""
 
-_PROBE = 8
-"""Items of a round that are scored after it, to check that its scores still differ."""
+Path = tuple[str, ...]
+"""`("weights", name)` or `("optimizer", name, moment)`."""
+
+_PROBE = 4
+"""Items of a round that are scored after it, each with one negative, to check that its scores still differ."""
 _COLLAPSED = 1e-3
 """Standard deviation of logits below which a model counts as collapsed."""
 
@@ -41,6 +49,8 @@ class Finetuner:
         settings: FineTuneSettings,
         losses: Sequence[str],
         public_name: Callable[[str], str] = str,
+        towers: Towers = (),
+        locked: Collection[str] = (),
     ) -> None:
         """Freeze all that does not train, or put adapters beside it: see `rls3_gym.vlm.trainable`.
 
@@ -49,6 +59,8 @@ class Finetuner:
             settings: How to teach.
             losses: Names of all losses that the adapter gives.
             public_name: From a parameter's name in the module to its name in settings and states.
+            towers: The model's layers, where the adapter knows them: what `layer_decay` is about.
+            locked: Public names of parameters that do not train, whatever `settings.train` says.
 
         Raises:
             UserError: A pattern that matches nothing, nothing left to train, a weight for an unknown loss, or no peft
@@ -59,12 +71,14 @@ class Finetuner:
         for name in settings.loss_weights:
             if name not in losses:
                 raise SettingError("", ("finetune", "loss_weights"), f": {unknown('loss', name, losses)}")
-        self.trainable = set_trainable(module, settings, public_name)
+        self.trainable = set_trainable(module, settings, public_name, locked)
         """The parameters that train, by their public names."""
-        self._optimizer = self._new_optimizer()
+        self._scales = layer_scales(self.trainable, settings, towers)
+        self._ensemble = None if settings.ensemble_alpha == 1.0 else Ensemble(self.trainable, settings.ensemble_alpha)
+        self._optimizer = new_optimizer(self.trainable, self._scales, settings)
         self._replay: list[CaptionItem] = []
-        self._digest: str | None = None
-        self._frozen: str | None = None
+        self._before = Snapshot()
+        self._digest = ModuleDigest(module)
 
     # ------------------------------------------------------------------ teaching
 
@@ -77,23 +91,31 @@ class Finetuner:
         """
         if not items:
             raise ValueError("there is nothing to teach with")
+        forget_peak(self.device)
         started = time.perf_counter()
-        before, digest_before = self._learned(), self.digest()
-        steps, failure = self._train(items, rng, losses)
-        failure = failure or _collapse(logits(items[:_PROBE]))
+        digest_before = self.digest()
+        self._before.take(self._learned())
+        batches = self.batches(items, rng)
+        steps, failure = self._train(batches, rng, losses)
+        probe = [CaptionItem(item.rgb, item.caption, item.negatives[:1]) for item in items[:_PROBE]]
+        failure = failure or _collapse(logits(probe))
         if failure:
-            self._put_back(before)
-            self._digest = digest_before
+            self._put_back(self._before)
+            self._digest.is_now(digest_before)
         else:
             self._replay = [*self._replay, *items][-self.settings.replay_capacity :]
+        self._before.clear()
+        digest_after, seconds = self.digest(), time.perf_counter() - started
         return FineTuneReport(
             n_samples=len(items),
             optimizer_steps=len(steps),
             losses=_summary(steps),
             digest_before=digest_before,
-            digest_after=self.digest(),
-            seconds=time.perf_counter() - started,
+            digest_after=digest_after,
+            seconds=seconds,
             rolled_back=failure,
+            images_per_second=sum(len(batch) for batch in batches[: len(steps)]) / seconds,
+            peak_memory=peak_memory(self.device),
         )
 
     def nudge(self, items: Sequence[CaptionItem], rng: np.random.Generator, losses: Losses, share: float) -> None:
@@ -105,20 +127,17 @@ class Finetuner:
             losses: See `Losses`.
             share: How much of its loss the step takes away, to first order.
         """
-        self._digest = None
-        self._optimizer.zero_grad(set_to_none=True)
-        with training(self._module, rng):
+        with self._teaching(rng):
             values = [
                 len(part) / len(items) * self._backward(part, rng, losses, len(part) / len(items))["total"]
                 for part in _parts(items, -(-len(items) // self.settings.batch_size))
             ]
-        gradients = [(w, w.grad) for w in self.trainable.values() if w.grad is not None]
-        steepness = sum(float(g.double().square().sum()) for _, g in gradients)
-        if np.isfinite(sum(values)) and np.isfinite(steepness) and steepness > 0:
-            with torch.no_grad():
-                for weight, gradient in gradients:
-                    weight.sub_(gradient, alpha=share * sum(values) / steepness)
-        self._optimizer.zero_grad(set_to_none=True)
+            gradients = [(w, w.grad) for w in self.trainable.values() if w.grad is not None]
+            steepness = sum(float(g.double().square().sum()) for _, g in gradients)
+            if np.isfinite(sum(values)) and np.isfinite(steepness) and steepness > 0:
+                with torch.no_grad():
+                    for weight, gradient in gradients:
+                        weight.sub_(gradient, alpha=share * sum(values) / steepness)
 
     def batches(self, items: Sequence[CaptionItem], rng: np.random.Generator) -> list[list[CaptionItem]]:
         """The round's batches: new items, reshuffled each pass, and the replay share of earlier ones."""
@@ -136,14 +155,23 @@ class Finetuner:
             batches.append(new + old)
         return batches
 
+    @contextmanager
+    def _teaching(self, rng: np.random.Generator) -> Iterator[None]:
+        """Inside, the module has the weights that are taught, is in training mode, and has gradients; after, none."""
+        self._digest.is_now(None)
+        self._optimizer.zero_grad(set_to_none=True)
+        taught = nullcontext() if self._ensemble is None else self._ensemble.teaching()
+        with taught, training(self._module, rng):
+            yield
+        self._optimizer.zero_grad(set_to_none=True)
+
     def _train(
-        self, items: Sequence[CaptionItem], rng: np.random.Generator, losses: Losses
+        self, batches: Sequence[Sequence[CaptionItem]], rng: np.random.Generator, losses: Losses
     ) -> tuple[list[dict[str, float]], str | None]:
         """The losses of each step, and what went wrong."""
         steps: list[dict[str, float]] = []
-        self._digest = None
-        with training(self._module, rng):
-            for number, batch in enumerate(self.batches(items, rng), start=1):
+        with self._teaching(rng):
+            for number, batch in enumerate(batches, start=1):
                 warmup = min(1.0, number / max(1, self.settings.warmup_steps))
                 steps.append(self._step(batch, rng, losses, self.settings.learning_rate * warmup))
                 if not np.isfinite(steps[-1]["total"]):
@@ -162,8 +190,7 @@ class Finetuner:
                 values[name] = values.get(name, 0.0) + share * value
             if not np.isfinite(values["total"]):
                 return values
-        for group in self._optimizer.param_groups:
-            group["lr"] = learning_rate
+        set_rate(self._optimizer, learning_rate)
         torch.nn.utils.clip_grad_norm_(self.trainable.values(), self.settings.clip_norm)
         self._optimizer.step()
         return values
@@ -181,23 +208,28 @@ class Finetuner:
             (share * total).backward()
         return dict(zip(("total", *named), said, strict=True))
 
-    def _precision(self) -> torch.autocast:
-        device = next(iter(self.trainable.values())).device
-        return torch.autocast(device.type, torch.bfloat16, enabled=self.settings.precision == "bf16")
+    def _precision(self) -> AbstractContextManager[Any]:
+        if self.settings.precision == "fp32":
+            return nullcontext()
+        return torch.autocast(self.device.type, torch.bfloat16)
 
-    def _new_optimizer(self) -> torch.optim.AdamW:
-        s = self.settings
-        return torch.optim.AdamW(self.trainable.values(), lr=s.learning_rate, weight_decay=s.weight_decay)
+    @property
+    def device(self) -> torch.device:
+        """Where the trained weights are."""
+        return next(iter(self.trainable.values())).device
 
     # ------------------------------------------------------------------ state
 
     def state(self) -> dict[str, Any]:
         """What teaching changes: weights and optimizer moments by name, replayed items; and the digest of the rest."""
-        return {"frozen": self.frozen, **self._learned(), "replay": encode_items(self._replay)}
+        moments: dict[str, dict[str, Tensor]] = {}
+        for _, name, key in (path for path in self._learned() if len(path) == 3):
+            moments.setdefault(name, {})[key] = _copy(self._optimizer.state[self.trainable[name]][key])
+        return {**self.weights(), "optimizer": moments, "replay": encode_items(self._replay)}
 
     def weights(self) -> dict[str, Any]:
         """The part of `state` that a VLM is judged by: without optimizer moments and replayed items."""
-        return {"frozen": self.frozen, "weights": self._learned()["weights"]}
+        return {"frozen": self.frozen, "weights": {name: _copy(weight) for name, weight in self._taught.items()}}
 
     def load_state(self, state: Mapping[str, Any]) -> None:
         """The inverse of `state`, and of `weights`: optimizer and replay begin anew then. Raises `UserError` for the
@@ -211,45 +243,49 @@ class Finetuner:
         if there != here:
             name = sorted({*there.items()} ^ {*here.items()})[0][0]
             raise UserError(f"the state's {name} has the shape {there.get(name)}, the model's {here.get(name)}")
-        self._replay = decode_items(state["replay"]) if "replay" in state else []
-        self._put_back({"optimizer": {}, **state})
-        self._digest = None
+        replay = decode_items(state["replay"]) if "replay" in state else []
+        learned: dict[Path, Tensor] = {("weights", name): weight for name, weight in state["weights"].items()}
+        for name, moments in state.get("optimizer", {}).items():
+            learned |= {("optimizer", name, key): tensor for key, tensor in moments.items()}
+        self._put_back(learned)
+        self._replay = replay
+        self._digest.is_now(None)
 
-    def _learned(self) -> dict[str, Any]:
-        """Copies of the trainable weights, and of the optimizer's moments where there are any yet."""
-        moments = {name: self._optimizer.state.get(weight, {}) for name, weight in self.trainable.items()}
-        return {
-            "weights": {name: _copy(weight) for name, weight in self.trainable.items()},
-            "optimizer": {name: {k: _copy(v) for k, v in row.items()} for name, row in moments.items() if row},
-        }
+    @property
+    def _taught(self) -> Mapping[str, Tensor]:
+        """The weights that teaching goes on from."""
+        return self.trainable if self._ensemble is None else self._ensemble.taught
 
-    def _put_back(self, learned: Mapping[str, Any]) -> None:
+    def _learned(self) -> dict[Path, Tensor]:
+        """The taught weights, and the optimizer's moments where there are any yet: the tensors themselves."""
+        weights: dict[Path, Tensor] = {("weights", name): weight for name, weight in self._taught.items()}
+        rows = {name: self._optimizer.state.get(weight, {}) for name, weight in self.trainable.items()}
+        return weights | {("optimizer", name, key): tensor for name, row in rows.items() for key, tensor in row.items()}
+
+    def _put_back(self, learned: Mapping[Path, Tensor]) -> None:
         """The inverse of `_learned`."""
         with torch.no_grad():
-            for name, weight in self.trainable.items():
-                weight.copy_(learned["weights"][name])
-        self._optimizer = self._new_optimizer()
-        state, moments = self._optimizer.state_dict(), learned["optimizer"]
-        rows = {i: moments[name] for i, name in enumerate(self.trainable) if name in moments}
-        state["state"] = {i: {k: v.clone() for k, v in row.items()} for i, row in rows.items()}
-        self._optimizer.load_state_dict(state)
+            for name, weight in self._taught.items():
+                weight.copy_(learned["weights", name])
+        if self._ensemble is not None:
+            self._ensemble.mix()
+        self._optimizer = new_optimizer(self.trainable, self._scales, self.settings)
+        state = self._optimizer.state_dict()
+        numbers = {name: number for number, name in enumerate(in_order(self.trainable, self._scales))}
+        rows: dict[int, dict[str, Tensor]] = {}
+        for path in learned:
+            if path[0] == "optimizer":
+                rows.setdefault(numbers[path[1]], {})[path[2]] = learned[path].clone()
+        self._optimizer.load_state_dict({**state, "state": rows})
 
     @property
     def frozen(self) -> str:
-        """Digest of all that teaching never changes: frozen weights, and buffers such as batch-norm statistics."""
-        if self._frozen is None:
-            # A weight may go by two names (tied embeddings): what trains under one is not frozen under the other.
-            named = self._module.named_parameters(remove_duplicate=False)
-            training = {name for name, weight in named if weight.requires_grad}
-            weights = self._module.state_dict()
-            self._frozen = _digest_of({name: weights[name] for name in weights.keys() - training})
-        return self._frozen
+        """See `ModuleDigest.frozen`."""
+        return self._digest.frozen
 
     def digest(self) -> str:
-        """12 hex digits of the SHA-256 over all weights, computed again only after they changed."""
-        if self._digest is None:
-            self._digest = _digest_of(self._module.state_dict())
-        return self._digest
+        """See `ModuleDigest.whole`."""
+        return self._digest.whole()
 
 
 def _parts(batch: Sequence[CaptionItem], n: int) -> list[Sequence[CaptionItem]]:
@@ -282,12 +318,3 @@ def _summary(steps: Sequence[Mapping[str, float]]) -> dict[str, float]:
 def _copy(tensor: Tensor) -> Tensor:
     """In main memory, whatever device it came from."""
     return tensor.detach().clone().cpu()
-
-
-def _digest_of(tensors: Mapping[str, Tensor]) -> str:
-    """12 hex digits of the SHA-256 over names and bytes, in the order of the names."""
-    sha = hashlib.sha256()
-    for name, tensor in sorted(tensors.items()):
-        sha.update(name.encode())
-        sha.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
-    return sha.hexdigest()[:12]

@@ -69,10 +69,16 @@ def readable_name(name: str) -> str:
     return re.sub(rf"(\.lora_\w+)\.{_ADAPTER}", r"\1", name).replace(".base_layer", "")
 
 
+def is_untaught(module: nn.Module) -> bool:
+    """Whether there are adapters, and none of them adds anything: the module is the model that it was without them."""
+    seconds = [weight for name, weight in module.named_parameters() if ".lora_B." in name]
+    return bool(seconds) and not any(weight.any() for weight in seconds)
+
+
 @torch.no_grad()
 def merged_weights(module: nn.Module) -> dict[str, Tensor]:
-    """All weights and buffers as a model without adapters has them, by the names it has them under. Tensors that no
-    adapter belongs to are the module's own; nothing is changed."""
+    """All weights and buffers as a model without adapters has them, by the names it has them under. Tensors to which no
+    adapter adds anything are the module's own; nothing is changed."""
     weights = {}
     attentions = tuple(name for name, part in module.named_modules() if isinstance(part, LinearAttention))
     for name, tensor in module.state_dict().items():
@@ -80,7 +86,8 @@ def merged_weights(module: nn.Module) -> dict[str, Tensor]:
             continue
         if name.endswith(".base_layer.weight"):
             layer: Any = module.get_submodule(name.removesuffix(".base_layer.weight"))
-            tensor = (tensor + layer.get_delta_weight(_ADAPTER).to(tensor.dtype)).to(tensor.dtype)
+            if layer.lora_B[_ADAPTER].weight.any():
+                tensor = tensor + layer.get_delta_weight(_ADAPTER).to(tensor.dtype)
         name = name.replace(".base_layer", "")
         if name.startswith(tuple(f"{attention}.in_proj." for attention in attentions)):
             name = re.sub(r"\.in_proj\.(\w+)$", r".in_proj_\1", name)

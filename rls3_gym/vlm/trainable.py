@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from fnmatch import fnmatchcase
 
@@ -16,7 +16,7 @@ from rls3_registry.errors import SettingError, unknown
 
 
 def set_trainable(
-    module: nn.Module, settings: FineTuneSettings, public_name: Callable[[str], str]
+    module: nn.Module, settings: FineTuneSettings, public_name: Callable[[str], str], locked: Collection[str] = ()
 ) -> dict[str, nn.Parameter]:
     """Freeze all that does not train.
 
@@ -24,6 +24,7 @@ def set_trainable(
         module: With `settings.lora`, adapters are put into it.
         settings: `train` and `lora`.
         public_name: From a parameter's name in the module to its name in settings and states.
+        locked: Public names of parameters that do not train, whatever the patterns say.
 
     Returns:
         The parameters that train, by their public names.
@@ -35,10 +36,12 @@ def set_trainable(
         add_lora(module, settings.lora, public_name)
         adapters = ((name, weight) for name, weight in module.named_parameters() if is_adapter(name))
         return {public_name(readable_name(name)): weight for name, weight in adapters}
-    return _named_in(module, settings.train, public_name)
+    return _named_in(module, settings.train, public_name, locked)
 
 
-def _named_in(module: nn.Module, patterns: Sequence[str], public_name: Callable[[str], str]) -> dict[str, nn.Parameter]:
+def _named_in(
+    module: nn.Module, patterns: Sequence[str], public_name: Callable[[str], str], locked: Collection[str]
+) -> dict[str, nn.Parameter]:
     named = {public_name(name): parameter for name, parameter in module.named_parameters()}
     for pattern in patterns:
         if not any(fnmatchcase(name, pattern) for name in named):
@@ -47,7 +50,7 @@ def _named_in(module: nn.Module, patterns: Sequence[str], public_name: Callable[
             said = unknown("parameter pattern", pattern, groups or named)
             raise SettingError("", ("finetune", "train"), f": {said}")
     for name, parameter in named.items():
-        parameter.requires_grad_(any(fnmatchcase(name, pattern) for pattern in patterns))
+        parameter.requires_grad_(name not in locked and any(fnmatchcase(name, pattern) for pattern in patterns))
     trainable = {name: parameter for name, parameter in named.items() if parameter.requires_grad}
     if not trainable:
         raise SettingError("", ("finetune", "train"), ": leaves no parameter to train")

@@ -4,49 +4,54 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from pydantic import Field, model_validator
 from torch import Tensor
 from torch.nn import functional as F
 
 from rls3_gym.sample import CaptionItem
 from rls3_gym.vlm.base import Feedback, FineTuneReport, Float
+from rls3_gym.vlm.contrastive import ContrastiveSettings, contrastive_losses
 from rls3_gym.vlm.feedback import captions_of, feedback_from_logits, join_feedback, logits_table
-from rls3_gym.vlm.finetune_settings import FineTuneSettings
 from rls3_gym.vlm.finetuner import Finetuner
-from rls3_gym.vlm.losses import contrastive_loss, hard_negative_loss, same_caption
+from rls3_gym.vlm.losses import LOSSES
 from rls3_gym.vlm.open_clip.clip_model import FeatureCache
 from rls3_gym.vlm.open_clip.folder import save_folder
+from rls3_gym.vlm.open_clip.layers import locked, tower_layers
 from rls3_gym.vlm.open_clip.weights import OpenClipSettings, load_clip
 from rls3_registry.validation import check
 
-LOSSES = ("contrastive", "hard_negative")
 _EVALUATION_BATCH = 256
-_TEXT_BATCH = 1024
+_TEXT_BYTES = 2**26
+"""What one layer's activations of the captions that are scored at once may take."""
 
 
-class OpenClipFineTuneSettings(FineTuneSettings):
-    """How one round teaches a contrastive VLM."""
+class OpenClipFineTuneSettings(ContrastiveSettings):
+    """How one round teaches a model of open_clip."""
 
-    batch_size: int = Field(64, ge=2)
-    train: tuple[str, ...] = ("visual.*", "text.*", "logit_scale")
-    single_opposite_share: float = Field(0.6, ge=0, le=1)
-    """Chance that an item's hard negative of a step turns one term; otherwise any of its negatives."""
-    max_logit_scale: float = Field(60.0, gt=0)
+    train: tuple[str, ...] = ("visual.*", "text.*", "logit_*")
+    lock_image_unlocked_groups: int | None = Field(None, ge=0)
+    """As open_clip's option: the image tower is locked but for so many of its upper layer groups; 0 locks all of it.
+    Left out, nothing is locked. `train` holds besides."""
+    lock_text_unlocked_layers: int | None = Field(None, ge=0)
+    """The same of the text tower."""
 
     @model_validator(mode="after")
-    def _parts_have_pairs(self) -> OpenClipFineTuneSettings:
-        if self.batch_size < 2 * self.accumulation_steps:
-            raise ValueError("accumulation_steps should leave two pictures in each part of a batch, to be contrasted")
+    def _locks_are_about_weights(self) -> OpenClipFineTuneSettings:
+        locks = (self.lock_image_unlocked_groups, self.lock_text_unlocked_layers)
+        if self.lora is not None and locks != (None, None):
+            raise ValueError("with lora, lora.targets says which layers learn; leave out what locks a tower")
         return self
 
 
 class OpenClipVLM:
-    """A contrastive VLM that scores items by image-text similarity and learns with the paper's dual loss."""
+    """A contrastive VLM that scores items by image-text similarity; `rls3_gym.vlm.contrastive` is how it learns."""
 
     def __init__(self, settings: Mapping[str, Any], *, name: str, finetune: Mapping[str, Any]) -> None:
         """See `OpenClipSettings` and `OpenClipFineTuneSettings`. Raises `UserError` for a wrong key or value, for
@@ -56,7 +61,11 @@ class OpenClipVLM:
         self.source = check(OpenClipSettings, settings, section="settings")
         self.clip = load_clip(self.source)
         self.image_size = self.clip.image_size
-        self._tuner = Finetuner(self.clip.model, self.settings, LOSSES, self.clip.public_name)
+        parts, layers = LOSSES[self.settings.loss].parts, tower_layers(self.clip.model, self.clip.public_name)
+        fixed = locked(layers["visual"], self.settings.lock_image_unlocked_groups, "lock_image_unlocked_groups")
+        fixed |= locked(layers["text"], self.settings.lock_text_unlocked_layers, "lock_text_unlocked_layers")
+        towers = tuple(layers.values())
+        self._tuner = Finetuner(self.clip.model, self.settings, parts, self.clip.public_name, towers, fixed)
         self.clip.note_trainable(self._tuner.trainable)
         self._features = FeatureCache(self.clip)
 
@@ -78,9 +87,9 @@ class OpenClipVLM:
         """See `WeightsVLM.weights`."""
         return self._tuner.weights()
 
-    def save_folder(self, folder: Path) -> None:
+    def save_folder(self, folder: Path) -> str:
         """See `FolderVLM.save_folder`."""
-        save_folder(self.clip, self.source, folder)
+        return save_folder(self.clip, self.source, folder)
 
     def load_state(self, state: Mapping[str, Any]) -> None:
         """See `VLM.load_state`."""
@@ -107,32 +116,39 @@ class OpenClipVLM:
         with torch.inference_mode():
             images = self._embed_images(items)[self.clip.here(torch.from_numpy(owners))]
             similarities = self.scale() * (images * self._embed_texts(captions)).sum(-1)
+            bias = self.bias()
+            if bias is not None:
+                similarities = similarities + bias
         return logits_table(owners, similarities.float().cpu().numpy())
 
     def losses(self, batch: Sequence[CaptionItem], rng: np.random.Generator) -> dict[str, Tensor]:
-        """The two parts of the dual loss, scalars in nats; `rng` draws each item's hard negative."""
-        captions = [item.caption for item in batch]
-        negatives = [self._draw_negative(item, rng) for item in batch]
-        features = self._features.of(batch)
-        images = F.normalize(self.clip.embed_features(features), dim=-1)
-        texts = F.normalize(self.clip.embed_texts([*captions, *negatives]), dim=-1)
-        with self.clip.full_precision():
-            images, texts = images.float(), texts.float()
-            true, false = texts[: len(batch)], texts[len(batch) :]
-            same, scale = same_caption(captions, self.clip.device), self.scale()
-            return {
-                "contrastive": contrastive_loss(images, true, same, scale),
-                "hard_negative": hard_negative_loss(images, true, false, scale),
-            }
+        """The parts of the loss, scalars in nats; `rng` draws each item's hard negative."""
+        return contrastive_losses(self, self.settings, batch, rng)
+
+    def embed_items(self, items: Sequence[CaptionItem]) -> Tensor:
+        """See `DualEncoder.embed_items`."""
+        return self.clip.embed_features(self._features.of(items))
+
+    def embed_texts(self, captions: Sequence[str]) -> Tensor:
+        """See `DualEncoder.embed_texts`."""
+        return self.clip.embed_texts(captions)
 
     def scale(self) -> Tensor:
         """The logit scale, capped."""
         return self.clip.model.get_parameter("logit_scale").exp().clamp(max=self.settings.max_logit_scale)
 
-    def _draw_negative(self, item: CaptionItem, rng: np.random.Generator) -> str:
-        singles = item.opposites
-        pool = singles if singles and rng.random() < self.settings.single_opposite_share else item.negatives
-        return pool[int(rng.integers(len(pool)))].caption
+    def bias(self) -> Tensor | None:
+        """The logit bias of a SigLIP model; None for a CLIP."""
+        bias: Tensor | None = self.clip.model.logit_bias  # type: ignore[assignment]
+        return bias
+
+    def full_precision(self) -> AbstractContextManager[Any]:
+        """See `DualEncoder.full_precision`."""
+        return self.clip.full_precision()
+
+    def fit(self, picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """See `FittingVLM.fit`."""
+        return self.clip.preprocessing.fit(picture)
 
     def _embed_images(self, items: Sequence[CaptionItem]) -> Tensor:
         return F.normalize(self.clip.embed_features(self._features.of(items)), dim=-1)
@@ -140,6 +156,7 @@ class OpenClipVLM:
     def _embed_texts(self, captions: Sequence[str]) -> Tensor:
         unique = list(dict.fromkeys(captions))
         place = {caption: i for i, caption in enumerate(unique)}
-        lots = [unique[start : start + _TEXT_BATCH] for start in range(0, len(unique), _TEXT_BATCH)]
+        at_once = self.clip.texts_in(_TEXT_BYTES)
+        lots = [unique[start : start + at_once] for start in range(0, len(unique), at_once)]
         embedded = torch.cat([F.normalize(self.clip.embed_texts(lot), dim=-1) for lot in lots])
         return embedded[self.clip.here(torch.tensor([place[caption] for caption in captions]))]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -10,9 +11,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from rls3_gym.sample import CaptionItem
+from rls3_gym.vlm.open_clip.preprocessing import Preprocessing
 from rls3_gym.vlm.open_clip.tokenizer import PAD
 
 
@@ -23,19 +24,17 @@ class ClipModel:
         self,
         model: nn.Module,
         tokenizer: Callable[[Sequence[str]], Tensor],
-        image_size: int,
-        mean: Sequence[float],
-        std: Sequence[float],
+        preprocessing: Preprocessing,
     ) -> None:
-        """`model` is used as it is, on its device."""
+        """`model` is used as it is, on its device and in its precision."""
         self.model = model
         self.device = next(model.parameters()).device
         self.tokenizer = tokenizer
-        self.image_size = image_size
-        self.mean, self.std = tuple(mean), tuple(std)
-        """Of the pixels that the model was made for, by channel, 0..1."""
-        self._mean = self.here(torch.tensor(mean).view(1, 3, 1, 1))
-        self._std = self.here(torch.tensor(std).view(1, 3, 1, 1))
+        self.preprocessing = preprocessing
+        self.half = any(p.dtype == torch.bfloat16 for p in model.parameters())
+        """Its weights are in bfloat16, and it computes in it; what trains of them is in float32 all the same."""
+        self._mean = self.here(torch.tensor(preprocessing.mean).view(1, 3, 1, 1))
+        self._std = self.here(torch.tensor(preprocessing.std).view(1, 3, 1, 1))
         text: Any = getattr(model, "text", None)
         self.pools_tokens = getattr(text, "pool_type", None) == "none"
         if self.pools_tokens:
@@ -47,13 +46,31 @@ class ClipModel:
         """The tensor on the model's device: the one place where tensors are moved."""
         return tensor.to(self.device)
 
+    @property
+    def image_size(self) -> int:
+        return self.preprocessing.size
+
+    def computing(self) -> AbstractContextManager[Any]:
+        """Inside it, a model in half precision computes in half precision, and all else as the fine-tuner asked."""
+        return torch.autocast(self.device.type, torch.bfloat16) if self.half else nullcontext()
+
     def full_precision(self) -> torch.autocast:
         """Inside it, nothing is computed in half precision, whatever the fine-tuner asked for around it."""
         return torch.autocast(self.device.type, enabled=False)
 
-    def note_trainable(self, names: Iterable[str]) -> None:
-        """Find the part of the image tower that stays frozen, from the public names of all parameters that train."""
-        visual = [name for name in names if name.startswith("visual.")]
+    def texts_in(self, nbytes: int) -> int:
+        """How many captions are embedded at once, when the widest activations of a layer should take `nbytes`: as many
+        as are worth it, and 16 at least."""
+        embedding: Any = getattr(getattr(self.model, "text", self.model), "token_embedding", None)
+        width = 1024 if embedding is None else embedding.embedding_dim
+        length = getattr(self.tokenizer, "context_length", None) or 77
+        return min(1024, max(16, nbytes // (4 * 4 * width * length)))
+
+    def note_trainable(self, trainable: Mapping[str, nn.Parameter]) -> None:
+        """Find the part of the image tower that stays frozen, from the parameters that train by their public names."""
+        for weight in trainable.values():
+            weight.data = weight.data.float()  # steps are too small for half precision
+        visual = [name for name in trainable if name.startswith("visual.")]
         if not visual:
             self.frozen_depth = 2
         elif hasattr(self._trunk, "forward_stem") and not any(n.startswith("visual.trunk.stem.") for n in visual):
@@ -71,35 +88,33 @@ class ClipModel:
         return getattr(self.model.visual, "trunk", self.model.visual)
 
     def pixels(self, pictures: Sequence[NDArray[np.uint8]]) -> Tensor:
-        """Pictures (h, w, 3) uint8 -> (n, 3, size, size) float32, resized where needed and normalized."""
-        if len({picture.shape for picture in pictures}) > 1:
-            return torch.cat([self.pixels([picture]) for picture in pictures])
-        x = torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).float() / 255
-        if x.shape[-1] != self.image_size or x.shape[-2] != self.image_size:
-            # Before they are moved: the same on every device, and not every one has this filter.
-            size = (self.image_size, self.image_size)
-            x = F.interpolate(x, size=size, mode="bicubic", antialias=True, align_corners=False).clamp(0, 1)
+        """Pictures (h, w, 3) uint8 -> (n, 3, size, size) float32, as the model's preprocessing has them."""
+        fitted = [self.preprocessing.fit(picture) for picture in pictures]
+        x = torch.from_numpy(np.stack(fitted)).permute(0, 3, 1, 2).float() / 255
         return (self.here(x) - self._mean) / self._std
 
     def frozen_features(self, pixels: Tensor) -> Tensor:
         """What the frozen part makes of pictures; input of `embed_features`."""
-        if self.frozen_depth == 2:
-            self.model.visual.eval()  # type: ignore[union-attr]
-            return self.model.encode_image(pixels)  # type: ignore[no-any-return, operator]
-        self._trunk.stem.eval()
-        return self._trunk.forward_stem(pixels)  # type: ignore[no-any-return]
+        with self.computing():
+            if self.frozen_depth == 2:
+                self.model.visual.eval()  # type: ignore[union-attr]
+                return self.model.encode_image(pixels)  # type: ignore[no-any-return, operator]
+            self._trunk.stem.eval()
+            return self._trunk.forward_stem(pixels)  # type: ignore[no-any-return]
 
     def embed_features(self, features: Tensor) -> Tensor:
         """Image embeddings (n, d), not normalized, from what `FeatureCache.of` gives."""
         if self.frozen_depth == 2:
             return features
-        if self.frozen_depth == 1:
-            return self._trunk.forward_head(features)  # type: ignore[no-any-return]
-        return self.model.encode_image(features)  # type: ignore[no-any-return, operator]
+        with self.computing():
+            if self.frozen_depth == 1:
+                return self._trunk.forward_head(features)  # type: ignore[no-any-return]
+            return self.model.encode_image(features)  # type: ignore[no-any-return, operator]
 
     def embed_texts(self, captions: Sequence[str]) -> Tensor:
         """Text embeddings (n, d), not normalized."""
-        return self.embed_tokens(self.tokenizer(captions))
+        with self.computing():
+            return self.embed_tokens(self.tokenizer(captions))
 
     def embed_tokens(self, ids: Tensor) -> Tensor:
         """Text embeddings (n, d) of token ids (n, context length), not normalized.

@@ -7,9 +7,14 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors.torch import save
+from torch import Tensor
 
+from rls3_gym.vlm.digest import digest_of
+from rls3_gym.vlm.lora import merged_weights
 from rls3_gym.vlm.open_clip.clip_model import ClipModel
+from rls3_gym.vlm.open_clip.named import has_quick_gelu
 from rls3_gym.vlm.open_clip.weights import (
     CONFIG_FILE,
     VOCABULARY_FILE,
@@ -20,13 +25,16 @@ from rls3_gym.vlm.open_clip.weights import (
 )
 
 
-def save_folder(clip: ClipModel, source: OpenClipSettings, folder: Path) -> None:
+def save_folder(clip: ClipModel, source: OpenClipSettings, folder: Path) -> str:
     """Configuration, weights and what the tokenizer needs, into a folder that is there.
 
     Args:
         clip: The model, whose weights may have changed since it was loaded.
         source: What it was loaded from: the architecture is that one's.
         folder: `rls3_gym.vlm.open_clip.weights.load_folder` reads it.
+
+    Returns:
+        The digest of a VLM that is loaded from it: another one than before where adapters were merged.
     """
     came_from = folder_of(source)
     if came_from is None:
@@ -37,14 +45,20 @@ def save_folder(clip: ClipModel, source: OpenClipSettings, folder: Path) -> None
             shutil.copyfile(came_from / VOCABULARY_FILE, folder / VOCABULARY_FILE)
     if hasattr(clip.tokenizer, "save_pretrained"):  # a tokenizer of transformers has files of its own
         clip.tokenizer.save_pretrained(str(folder))
-    # Copies: safetensors refuses tensors that share memory.
-    weights = {name: w.detach().cpu().contiguous().clone() for name, w in clip.model.state_dict().items()}
+    # Copies: safetensors refuses tensors that share memory. In single precision, which a folder is loaded in.
+    weights = {name: _written(tensor) for name, tensor in merged_weights(clip.model).items()}
     (folder / WEIGHTS_FILE).write_bytes(save(weights))
+    return digest_of(weights)
+
+
+def _written(tensor: Tensor) -> Tensor:
+    whole = tensor.detach().float() if tensor.dtype in (torch.bfloat16, torch.float16) else tensor.detach()
+    return whole.cpu().contiguous().clone()
 
 
 def _config(clip: ClipModel, source: OpenClipSettings) -> dict[str, Any]:
     """The configuration of an architecture that open_clip knows by name."""
     model = open_clip_module().get_model_config(source.model)
-    if source.quick_gelu:
+    if has_quick_gelu(source):
         model["quick_gelu"] = True
-    return {"model_cfg": model, "preprocess_cfg": {"mean": list(clip.mean), "std": list(clip.std)}}
+    return {"model_cfg": model, "preprocess_cfg": clip.preprocessing.as_config()}
