@@ -185,7 +185,7 @@ def test_callbacks_hear_what_the_rows_say_in_the_order_in_which_it_is_written(tm
             self.heard: list[dict[str, Any]] = []
             self.steps = 0
 
-        def stepped(self, info: Mapping[str, Any], round_: int) -> None:
+        def stepped(self, step: LaneStep, round_: int) -> None:
             self.steps += 1
 
         def episode_ended(self, row: EpisodeRow) -> None:

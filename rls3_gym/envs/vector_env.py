@@ -114,6 +114,8 @@ class RLS3SceneVectorEnv(VectorEnv[Any, Any, NDArray[Any]]):
         self.observation_space = batch_space(self.single_observation_space, self.num_envs)
         self.taken: dict[int, LaneStep] = {}
         """What the last step gave, by lane."""
+        self.begun: dict[int, dict[str, Any]] = {}
+        """The infos of the episodes that the last step or reset began, by lane."""
         self.loop = LearningLoop(
             find_vlm(vlm, finetune_settings),
             self.settings,
@@ -152,10 +154,10 @@ class RLS3SceneVectorEnv(VectorEnv[Any, Any, NDArray[Any]]):
             rngs = [seeding.np_random(s)[0] for s in seeds or [None] * self.num_envs]
             self.loop.begin_experiment(rngs)
         chosen = [int(n) for n in np.flatnonzero(mask)]
-        begun = self.begin(chosen, arrangement)
+        self.begun = self.begin(chosen, arrangement)
         infos: dict[str, Any] = {}
         for number in chosen:
-            infos = self._add_info(infos, begun[number], number)
+            infos = self._add_info(infos, self.begun[number], number)
         return self.observation(), infos
 
     def step(
@@ -175,11 +177,11 @@ class RLS3SceneVectorEnv(VectorEnv[Any, Any, NDArray[Any]]):
         ended = [number for number, step in taken.items() if step.ended]
         infos: dict[str, Any] = {}
         final = {number: self.observe(number) for number in ended}
-        begun = self.begin(ended) if ended else {}
+        self.begun = self.begin(ended) if ended else {}
         for number, step in taken.items():
             if step.ended:
                 infos = self._add_info(infos, {"final_obs": final[number], "final_info": step.info}, number)
-            infos = self._add_info(infos, begun.get(number, step.info), number)
+            infos = self._add_info(infos, self.begun.get(number, step.info), number)
         rewards = np.array([step.reward for step in taken.values()], np.float64)
         truncated = np.array([step.ended for step in taken.values()], np.bool_)
         return self.observation(), rewards, np.zeros(self.num_envs, np.bool_), truncated, infos

@@ -16,7 +16,8 @@ from rls3_gym.experiment.callbacks import RunCallback
 from rls3_gym.experiment.config import ExperimentConfig, ExperimentSource, with_new_keys
 from rls3_gym.experiment.evaluator import Measurer
 from rls3_gym.experiment.interrupt import graceful_stop
-from rls3_gym.experiment.monitor import MonitoredEnv, RunMonitor
+from rls3_gym.experiment.monitor import RunMonitor
+from rls3_gym.experiment.monitored import MonitoredEnv
 from rls3_gym.experiment.provenance import command_line, describe_environment
 from rls3_gym.runs.checkpoints import is_final, load_checkpoint, taking_up
 from rls3_gym.runs.directory import RunDirectory, read_text, write_text
