@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import gymnasium
+from gymnasium.vector import VectorEnv
 
 from rls3_registry.errors import UserError
 from rls3_registry.plugins import PluginSection, PluginSpec
@@ -63,7 +64,7 @@ class SamplerAgent(Protocol):
     def action_views(self) -> tuple[str, ...]:
         """Names of the action views the agent can act in, best first (see `rls3_gym.envs.views.VIEWS`)."""
 
-    def learn(self, env: gymnasium.Env[Any, Any], monitor: Monitor) -> None:
+    def learn(self, env: gymnasium.Env[Any, Any] | VectorEnv[Any, Any, Any], monitor: Monitor) -> None:
         """Act, and learn from it, until `monitor.done`; at most one episode longer.
 
         A new agent begins with `env.reset()`. It passes no seed: a seed would return the VLM to its first state.
@@ -72,7 +73,9 @@ class SamplerAgent(Protocol):
 
         Args:
             env: The experiment's environment, already seeded, in one of the agent's `action_views`. There is one
-                learning VLM and it lives inside, so the agent must not copy the environment.
+                learning VLM and it lives inside, so the agent must not copy the environment. A vector environment
+                (`RLS3SceneVectorEnv`, autoreset SAME_STEP) is handed only to an agent whose class, or the agent, has
+                the attribute `takes_lanes`, and that is true.
             monitor: Says when to stop, and is told when the agent can be saved.
 
         Raises:
@@ -137,6 +140,15 @@ def choose_view(agent: SamplerAgent, wanted: str | None = None, name: str = "") 
         who, takes = name or type(agent).__name__, " or ".join(agent.action_views)
         raise UserError(f"action_view: agent {who!r} cannot take {wanted!r}; it takes {takes}")
     return wanted
+
+
+def check_lanes(agent: SamplerAgent, num_envs: int, name: str = "") -> None:
+    """Raise `UserError` unless the agent can learn in an environment of so many lanes."""
+    if num_envs > 1 and not getattr(agent, "takes_lanes", False):
+        who = name or type(agent).__name__
+        raise UserError(
+            f"environment.num_envs: agent {who!r} takes one lane; the on-policy agents of sb3 and tianshou take more"
+        )
 
 
 AGENTS: PluginSection[PluginSpec] = PluginSection(

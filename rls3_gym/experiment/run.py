@@ -10,14 +10,13 @@ from typing import Any
 
 import torch
 
-from rls3_agents.base import SamplerAgent, choose_view, make_agent
-from rls3_gym.envs.scene_env import RLS3SceneEnv
+from rls3_agents.base import SamplerAgent, check_lanes, choose_view, make_agent
 from rls3_gym.experiment.callbacks import RunCallback
 from rls3_gym.experiment.config import ExperimentConfig, ExperimentSource, with_new_keys
+from rls3_gym.experiment.doors import SceneDoor, make_door, watch
 from rls3_gym.experiment.evaluator import Measurer
 from rls3_gym.experiment.interrupt import graceful_stop
 from rls3_gym.experiment.monitor import RunMonitor
-from rls3_gym.experiment.monitored import MonitoredEnv
 from rls3_gym.experiment.provenance import command_line, describe_environment
 from rls3_gym.runs.checkpoints import is_final, load_checkpoint, taking_up
 from rls3_gym.runs.directory import RunDirectory, read_text, write_text
@@ -106,7 +105,7 @@ class _Parts:
     """What a run is made of, built and checked before anything is written."""
 
     agent: SamplerAgent
-    env: RLS3SceneEnv
+    env: SceneDoor
     measurer: Measurer
 
 
@@ -119,9 +118,9 @@ def _build(config: ExperimentConfig) -> _Parts:
         agent = make_agent(config.agent.name, config.seed, config.agent.settings)
     with _section("vlm"):
         vlm = find_vlm(config.vlm.name, config.vlm.finetune)
-    arguments = dict(config.environment)
-    arguments["action_view"] = choose_view(agent, config.environment.action_view, config.agent.name)
-    env = RLS3SceneEnv(vlm=vlm, **arguments)
+    view = choose_view(agent, config.environment.action_view, config.agent.name)
+    check_lanes(agent, config.environment.num_envs, config.agent.name)
+    env = make_door(config.environment, vlm, view)
     measurer = Measurer(measured.sets, env.loop.backend, measured.items, suites, measured.forgetting)
     measurer.load()
     return _Parts(agent, env, measurer)
@@ -155,7 +154,7 @@ def _carry_out(
     for callback in callbacks:
         callback.run_begun(directory.path, resumed=saved is not None)
     monitor = RunMonitor(config, directory, env, parts.measurer, callbacks, saved)
-    watched = MonitoredEnv(env, monitor, under_way=saved is not None)
+    watched = watch(env, monitor, under_way=saved is not None)
 
     def ask() -> None:
         note("stopping: saving at the next safe point (Ctrl-C again: end now, keep the last checkpoint)")
