@@ -150,6 +150,12 @@ class RLS3SceneEnv(gymnasium.Env[Any, Any]):
         """What the last step gave."""
         self._display = Display(self.render_mode, int(self.metadata["render_fps"]))
 
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """A copy or a pickle is one more environment."""
+        self.__dict__.update(state)
+        if self.settings.finetune:
+            refuse_copies(self)
+
     @property
     def stage(self) -> Stage:
         """The one stage."""
