@@ -113,9 +113,7 @@ class LibraryAgent(ABC, Generic[S, M]):
             )
         return self.model("learn")
 
-    def _begin(
-        self, observation_space: gymnasium.Space[Any], action_space: gymnasium.Space[Any], lanes: int
-    ) -> None:
+    def _begin(self, observation_space: gymnasium.Space[Any], action_space: gymnasium.Space[Any], lanes: int) -> None:
         if not isinstance(action_space, self.row.spaces):
             takes = " or ".join(space_type.__name__ for space_type in self.row.spaces)
             raise UserError(f"{self.library} {self.settings.algorithm} acts in {takes}, not in {action_space}")

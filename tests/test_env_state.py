@@ -31,8 +31,7 @@ def steps(env: gymnasium.Env[Any, Any], actions: list[Any]) -> list[Any]:
     rows = []
     for action in actions:
         observation, reward, _, truncated, info = env.step(action)
-        if info["finetune"] is not None:
-            info["finetune"].pop("seconds")
+        info["finetune"].pop("seconds")
         rows.append([observation, reward, info])
         if truncated:
             rows.append(env.reset()[0])

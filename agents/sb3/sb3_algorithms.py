@@ -112,9 +112,7 @@ class DqnSettings(OffPolicySettings):
 
 ALGORITHMS: dict[str, Algorithm[Sb3Settings]] = {
     "ppo": Algorithm(PPO, PpoSettings, (Box, MultiDiscrete, Discrete), takes_lanes=True),
-    "ppo_select": Algorithm(
-        PPO, PpoSettings, (Discrete,), policy=ProposalPolicy, views=("select",), takes_lanes=True
-    ),
+    "ppo_select": Algorithm(PPO, PpoSettings, (Discrete,), policy=ProposalPolicy, views=("select",), takes_lanes=True),
     "maskable_ppo": Algorithm(
         MaskablePPO, MaskablePpoSettings, (Discrete,), views=("relation", "select"), takes_lanes=True
     ),

@@ -1,10 +1,10 @@
 """The vector environment as a Stable-Baselines3 `VecEnv`: many lanes, one VLM.
 
-    import gymnasium, rls3_gym
-    from rls3_agents.sb3.sb3_vec_env import Sb3VecEnv
+import gymnasium, rls3_gym
+from rls3_agents.sb3.sb3_vec_env import Sb3VecEnv
 
-    env = Sb3VecEnv(gymnasium.make_vec("RLS3Scene-v0", num_envs=8))
-    PPO("MlpPolicy", env, n_steps=32).learn(10_000)
+env = Sb3VecEnv(gymnasium.make_vec("RLS3Scene-v0", num_envs=8))
+PPO("MlpPolicy", env, n_steps=32).learn(10_000)
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
 """The vector environment as a Tianshou one: many lanes, one VLM, for Tianshou's collectors and trainers.
 
-    import gymnasium, rls3_gym
-    from rls3_agents.tianshou.tianshou_vec_env import TianshouVecEnv
+import gymnasium, rls3_gym
+from rls3_agents.tianshou.tianshou_vec_env import TianshouVecEnv
 
-    env = TianshouVecEnv(gymnasium.make_vec("RLS3Scene-v0", num_envs=8))
-    Collector(algorithm, env, VectorReplayBuffer(2048, 8))
+env = TianshouVecEnv(gymnasium.make_vec("RLS3Scene-v0", num_envs=8))
+Collector(algorithm, env, VectorReplayBuffer(2048, 8))
 """
 
 from __future__ import annotations

@@ -155,10 +155,7 @@ class RLS3SceneVectorEnv(VectorEnv[Any, Any, NDArray[Any]]):
             self.loop.begin_experiment(rngs)
         chosen = [int(n) for n in np.flatnonzero(mask)]
         self.begun = self.begin(chosen, arrangement)
-        infos: dict[str, Any] = {}
-        for number in chosen:
-            infos = self._add_info(infos, self.begun[number], number)
-        return self.observation(), infos
+        return self.observation(), _batched(self.begun, self.num_envs)
 
     def step(
         self, actions: Any
@@ -175,13 +172,15 @@ class RLS3SceneVectorEnv(VectorEnv[Any, Any, NDArray[Any]]):
             raise UserError(f"step: {len(actions)} actions for {self.num_envs} lanes")
         taken = self.act({number: actions[number] for number in range(self.num_envs)})
         ended = [number for number, step in taken.items() if step.ended]
-        infos: dict[str, Any] = {}
         final = {number: self.observe(number) for number in ended}
         self.begun = self.begin(ended) if ended else {}
-        for number, step in taken.items():
-            if step.ended:
-                infos = self._add_info(infos, {"final_obs": final[number], "final_info": step.info}, number)
-            infos = self._add_info(infos, self.begun.get(number, step.info), number)
+        infos = _batched({number: self.begun.get(number, step.info) for number, step in taken.items()}, self.num_envs)
+        if ended:
+            observations, over = np.full(self.num_envs, None, object), np.isin(np.arange(self.num_envs), ended)
+            for number in ended:
+                observations[number] = final[number]
+            old = _batched({number: taken[number].info for number in ended}, self.num_envs)
+            infos |= {"final_obs": observations, "_final_obs": over, "final_info": old, "_final_info": over.copy()}
         rewards = np.array([step.reward for step in taken.values()], np.float64)
         truncated = np.array([step.ended for step in taken.values()], np.bool_)
         return self.observation(), rewards, np.zeros(self.num_envs, np.bool_), truncated, infos
@@ -248,6 +247,33 @@ class RLS3SceneVectorEnv(VectorEnv[Any, Any, NDArray[Any]]):
         if len(seeds) != self.num_envs or (given and len(given) < self.num_envs):
             raise UserError(f"reset: give one seed, or {self.num_envs}, one for each lane, not {seeds}")
         return given or None
+
+
+def _batched(infos: Mapping[int, Mapping[str, Any]], lanes: int) -> dict[str, Any]:
+    """The infos of some lanes, by lane, in Gymnasium's form: `key` has a row for each lane, `_key` says whose count."""
+    numbers = list(infos)
+    if not numbers:
+        return {}
+    there = np.zeros(lanes, np.bool_)
+    there[numbers] = True
+    batched: dict[str, Any] = {}
+    for key, value in infos[numbers[0]].items():
+        values = [info[key] for info in infos.values()]
+        if isinstance(value, Mapping):
+            batched[key] = _batched(dict(zip(numbers, values, strict=True)), lanes)
+        else:
+            rows = np.array(values, object if isinstance(value, str) else None)
+            if len(numbers) == lanes:
+                batched[key] = rows
+            else:
+                batched[key] = (
+                    np.full(lanes, "", object)
+                    if rows.dtype == object
+                    else np.zeros((lanes, *rows.shape[1:]), rows.dtype)
+                )
+                batched[key][numbers] = rows
+        batched[f"_{key}"] = there.copy()
+    return batched
 
 
 def _whole(name: str, value: Any, least: int) -> int:

@@ -23,10 +23,10 @@ from numpy.typing import NDArray
 
 from rls3_gym.envs.settings import EnvironmentSettings
 from rls3_gym.loop.cells import CellRecord
-from rls3_gym.loop.lane import Lane, Offer, SeenLane
+from rls3_gym.loop.lane import Choices, Lane, Offer, SeenLane
 from rls3_gym.scene.arrangement import SLOTS, Edit, Reason
 from rls3_gym.scene.feasibility import nearest_free_place
-from rls3_gym.scene.natural import LENGTH_OF, TERMS_OF, Proposals
+from rls3_gym.scene.natural import LENGTH_OF, TERMS_OF
 from rls3_gym.scene.proposals import container
 from rls3_gym.scene.relations import RELATIONS
 from rls3_gym.stage import Stage
@@ -82,7 +82,7 @@ class ActionView(Protocol):
         actions are not numbered."""
 
 
-def proposal_features(proposals: Proposals, cells: CellRecord) -> NDArray[np.float64]:
+def proposal_features(proposals: Choices, cells: CellRecord) -> NDArray[np.float64]:
     """(k, 11) features of proposals.
 
     - Six term indicators divided by the square root of their number, and a one-hot of the caption's length. All rows

@@ -43,7 +43,6 @@ class EnvironmentConfig(EnvironmentSettings):
     worker_start: StartMethod = "spawn"
     """How Python starts them."""
 
-
     @model_validator(mode="after")
     def _lanes(self) -> EnvironmentConfig:
         if self.workers and self.num_envs == 1:

@@ -55,8 +55,7 @@ class PictureChoice:
             self._held = {place: rgb for place, rgb in self._held.items() if place % self._stride == 0}
 
     def chosen(self, without: Collection[int] = ()) -> dict[int, RGB]:
-        """At most `limit` pictures by place: of fewer samples all, else exactly so many; none of the places `without`.
-        """
+        """At most `limit` pictures by place, of fewer samples all, but none of the places `without`."""
         places = [place for place in self._held if place not in without]
         n = len(places)
         if n > self._limit:

@@ -105,6 +105,17 @@ class OnOffer(Protocol):
         """(slots, 26): whether some edit makes the object in a slot stand in a relation to another one."""
 
 
+class Choices(Protocol):
+    """Proposals, as far as they can be seen."""
+
+    @property
+    def relations(self) -> NDArray[np.int64]:
+        """(n,): the relation cell that each of them makes."""
+
+    def __len__(self) -> int:
+        """n."""
+
+
 class SeenLane(Protocol):
     """What can be seen of a lane, wherever its stage is: what observations, masks and pictures are made from."""
 
@@ -112,7 +123,7 @@ class SeenLane(Protocol):
     cells: CellRecord
 
     @property
-    def proposals(self) -> Proposals | None:
+    def proposals(self) -> Choices | None:
         """With `Offer.PROPOSALS`: the edits there are to choose from."""
 
     @property

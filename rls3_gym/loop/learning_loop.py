@@ -135,9 +135,7 @@ class LearningLoop:
             if family not in family_names():
                 raise unknown("room family", family, family_names(), "families")
         s = self.settings
-        return LanePlan(
-            s.backend, s.image_size, tuple(families), s.rules, self.held_out, offer, s.proposals, decoder
-        )
+        return LanePlan(s.backend, s.image_size, tuple(families), s.rules, self.held_out, offer, s.proposals, decoder)
 
     def _guide(self) -> Sequence[Sample]:
         return load_set("guide", self.backend).samples

@@ -15,7 +15,6 @@ from rls3_gym.loop.cells import CellRecord
 from rls3_gym.loop.lane import Lane
 from rls3_gym.loop.lanes import LanePlan, Order
 from rls3_gym.scene.arrangement import Arrangement
-from rls3_gym.scene.natural import Proposals
 from rls3_gym.stage import Outcome
 
 NO_PICTURE = np.zeros((0, 0, 3), np.uint8)
@@ -40,7 +39,8 @@ class News:
     outcome: Outcome | None
     """Of a step; its sample without a picture."""
     place: Place
-    proposals: Proposals | None
+    choices: NDArray[np.int64] | None
+    """(k,) relation cells of the proposals."""
     on_offer: NDArray[np.bool_] | None
 
 
@@ -125,7 +125,8 @@ class Worker:
             outcome = Outcome(told, outcome.reason, None)
         on_offer = None if lane.relations is None else lane.relations.on_offer
         place = Place(lane.rng_state, lane.stage.scenes, lane.arrangement)
-        return News(outcome, place, lane.proposals, on_offer)
+        choices = None if lane.proposals is None else lane.proposals.relations
+        return News(outcome, place, choices, on_offer)
 
 
 def run(pipe: Connection, plan: LanePlan, numbers: Sequence[int], memory: Any, lanes: int) -> None:

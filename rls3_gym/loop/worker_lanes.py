@@ -28,7 +28,6 @@ from rls3_gym.loop.lane import Episode
 from rls3_gym.loop.lanes import LanePlan, Order
 from rls3_gym.loop.worker import Command, News, Pictures, Place, run
 from rls3_gym.scene.arrangement import Arrangement
-from rls3_gym.scene.natural import Proposals
 from rls3_gym.stage import Outcome
 from rls3_registry.errors import UserError
 
@@ -39,7 +38,15 @@ END_SECONDS = 5.0
 """How long a worker may take to end before it is killed."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
+class _Choices:
+    relations: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.relations)
+
+
+@dataclass(frozen=True, eq=False)
 class _OnOffer:
     on_offer: NDArray[np.bool_]
 
@@ -50,7 +57,7 @@ class RemoteLane:
     def __init__(self) -> None:
         self.episode = Episode()
         self.cells = CellRecord()
-        self.proposals: Proposals | None = None
+        self.proposals: _Choices | None = None
         self.relations: _OnOffer | None = None
         self.picture: NDArray[np.uint8] = np.zeros((0, 0, 3), np.uint8)
         self.place = Place({}, 0, None)
@@ -64,7 +71,8 @@ class RemoteLane:
 
     def take(self, news: News, scene: NDArray[np.uint8]) -> None:
         """Note what the worker told."""
-        self.place, self.proposals, self.picture = news.place, news.proposals, scene
+        self.place, self.picture = news.place, scene
+        self.proposals = None if news.choices is None else _Choices(news.choices)
         self.relations = None if news.on_offer is None else _OnOffer(news.on_offer)
 
     def state(self) -> dict[str, Any]:
