@@ -195,9 +195,10 @@ class Stage:
         """An edit drawn uniformly: what a uniform `box` action means."""
         return random_edit(rng, self.arrangement, self.kinds)
 
-    def proposals(self, rng: Generator, k: int) -> Proposals:
-        """`k` edits as uniform `box` actions would give them, all geometrically feasible, each with its reference."""
-        return natural_proposals(rng, self.arrangement, self.kinds, k, self._may_caption, self._margin_deg)
+    def proposals(self, rng: Generator, k: int, slot: int | None = None) -> Proposals:
+        """`k` edits as uniform `box` actions would give them, all geometrically feasible, each with its reference; of
+        one slot, where that is given."""
+        return natural_proposals(rng, self.arrangement, self.kinds, k, self._may_caption, self._margin_deg, slot)
 
     @property
     def _margin_deg(self) -> float:

@@ -19,11 +19,9 @@ from numpy.typing import NDArray
 from stable_baselines3.common.vec_env import VecEnv
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices, VecEnvObs, VecEnvStepReturn
 
-from rls3_gym.envs.vector_env import RLS3SceneVectorEnv
-
 
 class Sb3VecEnv(VecEnv):
-    """An `RLS3SceneVectorEnv`, wrapped or not.
+    """An `RLS3SceneVectorEnv`, or an `AgentsAsLanes`, wrapped or not.
 
     Each lane's info is that of its step; where an episode has ended it also has `terminal_observation` and
     `TimeLimit.truncated`, as SB3 wants them. What a reset said is in `reset_infos`.
@@ -32,7 +30,7 @@ class Sb3VecEnv(VecEnv):
     def __init__(self, env: VectorEnv[Any, Any, Any], infos: bool = True) -> None:
         """`infos=False` leaves out all but SB3's own keys: SB3 copies each info at every step."""
         self.env = env
-        self._scene_env: RLS3SceneVectorEnv = env.unwrapped  # type: ignore[assignment]
+        self._scene_env: Any = env.unwrapped
         self._infos = infos
         self._actions: Any = None
         super().__init__(env.num_envs, env.single_observation_space, env.single_action_space)
@@ -54,7 +52,7 @@ class Sb3VecEnv(VecEnv):
         dones = terminated | truncated
         told: list[dict[str, Any]] = [{} for _ in range(self.num_envs)]
         if self._infos:
-            told = [dict(step.info) for step in self._scene_env.taken.values()]
+            told = [dict(info) for info in self._scene_env.infos]
         for number in np.flatnonzero(dones):
             told[number]["terminal_observation"] = infos["final_obs"][number]
             told[number]["TimeLimit.truncated"] = bool(truncated[number] and not terminated[number])

@@ -128,6 +128,16 @@ class RLS3SceneVectorEnv(VectorEnv[Any, Any, NDArray[Any]]):
         )
 
     @property
+    def edits(self) -> list[LaneStep]:
+        """What the last step gave, lane by lane."""
+        return list(self.taken.values())
+
+    @property
+    def infos(self) -> list[dict[str, Any]]:
+        """What the last step said of each lane; of one whose episode ended, the last of it."""
+        return [step.info for step in self.taken.values()]
+
+    @property
     def scheduler(self) -> Scheduler:
         """Counts, batch and VLM."""
         return self.loop.scheduler
@@ -155,7 +165,7 @@ class RLS3SceneVectorEnv(VectorEnv[Any, Any, NDArray[Any]]):
             self.loop.begin_experiment(rngs)
         chosen = [int(n) for n in np.flatnonzero(mask)]
         self.begun = self.begin(chosen, arrangement)
-        return self.observation(), _batched(self.begun, self.num_envs)
+        return self.observation(), batched_infos(self.begun, self.num_envs)
 
     def step(
         self, actions: Any
@@ -174,12 +184,14 @@ class RLS3SceneVectorEnv(VectorEnv[Any, Any, NDArray[Any]]):
         ended = [number for number, step in taken.items() if step.ended]
         final = {number: self.observe(number) for number in ended}
         self.begun = self.begin(ended) if ended else {}
-        infos = _batched({number: self.begun.get(number, step.info) for number, step in taken.items()}, self.num_envs)
+        infos = batched_infos(
+            {number: self.begun.get(number, step.info) for number, step in taken.items()}, self.num_envs
+        )
         if ended:
             observations, over = np.full(self.num_envs, None, object), np.isin(np.arange(self.num_envs), ended)
             for number in ended:
                 observations[number] = final[number]
-            old = _batched({number: taken[number].info for number in ended}, self.num_envs)
+            old = batched_infos({number: taken[number].info for number in ended}, self.num_envs)
             infos |= {"final_obs": observations, "_final_obs": over, "final_info": old, "_final_info": over.copy()}
         rewards = np.array([step.reward for step in taken.values()], np.float64)
         truncated = np.array([step.ended for step in taken.values()], np.bool_)
@@ -249,7 +261,7 @@ class RLS3SceneVectorEnv(VectorEnv[Any, Any, NDArray[Any]]):
         return given or None
 
 
-def _batched(infos: Mapping[int, Mapping[str, Any]], lanes: int) -> dict[str, Any]:
+def batched_infos(infos: Mapping[int, Mapping[str, Any]], lanes: int) -> dict[str, Any]:
     """The infos of some lanes, by lane, in Gymnasium's form: `key` has a row for each lane, `_key` says whose count."""
     numbers = list(infos)
     if not numbers:
@@ -260,7 +272,7 @@ def _batched(infos: Mapping[int, Mapping[str, Any]], lanes: int) -> dict[str, An
     for key, value in infos[numbers[0]].items():
         values = [info[key] for info in infos.values()]
         if isinstance(value, Mapping):
-            batched[key] = _batched(dict(zip(numbers, values, strict=True)), lanes)
+            batched[key] = batched_infos(dict(zip(numbers, values, strict=True)), lanes)
         else:
             rows = np.array(values, object if isinstance(value, str) else None)
             if len(numbers) == lanes:

@@ -36,6 +36,11 @@ class EnvironmentConfig(EnvironmentSettings):
 
     action_view: ActionViewName | None = None  # type: ignore[assignment]  # here it may be left out
     """How actions describe edits; the agent's best view when left out."""
+    door: Literal["gymnasium", "parallel"] = "gymnasium"
+    """`parallel`: an agent for each active object (`RLS3SceneParallelEnv`), which learn for themselves and share one
+    policy; for the agents that take several lanes."""
+    pay: Literal["per_agent", "shared"] = "per_agent"
+    """Through the `parallel` door: what an agent is paid for."""
     num_envs: Positive = 1
     """Lanes, each with a stage of its own, that teach the one VLM; more than one is `RLS3SceneVectorEnv`."""
     workers: Annotated[int, Field(ge=0)] = 0
@@ -47,6 +52,8 @@ class EnvironmentConfig(EnvironmentSettings):
     def _lanes(self) -> EnvironmentConfig:
         if self.workers and self.num_envs == 1:
             raise ValueError("workers go with several lanes: give num_envs as well")
+        if self.door == "parallel" and self.num_envs > 1:
+            raise ValueError("the parallel door has one lane: leave num_envs out")
         return self
 
     def settings(self, action_view: str) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, SupportsFloat
+from typing import TYPE_CHECKING, Any, SupportsFloat
 
 import gymnasium
 from gymnasium.vector import VectorWrapper
@@ -10,6 +10,9 @@ from gymnasium.vector import VectorWrapper
 from rls3_gym.envs.scene_env import RLS3SceneEnv
 from rls3_gym.envs.vector_env import RLS3SceneVectorEnv
 from rls3_gym.experiment.monitor import RunMonitor
+
+if TYPE_CHECKING:
+    from rls3_gym.envs.agents_as_lanes import AgentsAsLanes
 
 
 class MonitoredEnv(gymnasium.Wrapper[Any, Any, Any, Any]):
@@ -41,7 +44,7 @@ class MonitoredEnv(gymnasium.Wrapper[Any, Any, Any, Any]):
 class MonitoredVectorEnv(VectorWrapper[Any, Any, Any, Any, Any]):
     """Many lanes. They end their episodes together, so a life ends on all of them."""
 
-    def __init__(self, env: RLS3SceneVectorEnv, monitor: RunMonitor, under_way: bool) -> None:
+    def __init__(self, env: RLS3SceneVectorEnv | AgentsAsLanes, monitor: RunMonitor, under_way: bool) -> None:
         """`under_way`: as for `MonitoredEnv`."""
         super().__init__(env)
         self._scene_env = env
@@ -54,9 +57,10 @@ class MonitoredVectorEnv(VectorWrapper[Any, Any, Any, Any, Any]):
 
     def step(self, actions: Any) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
         observation, rewards, terminated, truncated, infos = self.env.step(actions)
-        for step in self._scene_env.taken.values():
+        for step in self._scene_env.edits:
             self._monitor.stepped(step)
-        self._monitor.episodes_begun(self._scene_env.begun, first=False)
+        if self._scene_env.begun:
+            self._monitor.episodes_begun(self._recorded_lanes(), first=False)
         if truncated.all() and self._monitor.next_life():
             observation, begun = self._begin(True, None)
             infos |= begun
@@ -65,5 +69,9 @@ class MonitoredVectorEnv(VectorWrapper[Any, Any, Any, Any, Any]):
     def _begin(self, first: bool, options: dict[str, Any] | None) -> tuple[Any, dict[str, Any]]:
         self._under_way = True
         observation, infos = self.env.reset(seed=self._monitor.seed if first else None, options=options)
-        self._monitor.episodes_begun(range(self.num_envs), first=first)
+        self._monitor.episodes_begun(self._recorded_lanes(), first=first)
         return observation, infos
+
+    def _recorded_lanes(self) -> list[int]:
+        """Lanes of the learning loop whose episode has begun: agents of one scene have one lane together."""
+        return list(self._scene_env.begun) if isinstance(self._scene_env, RLS3SceneVectorEnv) else [0]

@@ -6,14 +6,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from rls3_agents.base import SamplerAgent, check_lanes, choose_view, make_agent
 from rls3_gym.experiment.callbacks import RunCallback
 from rls3_gym.experiment.config import ExperimentConfig, ExperimentSource, with_new_keys
-from rls3_gym.experiment.doors import SceneDoor, make_door, watch
+from rls3_gym.experiment.doors import make_door, watch
 from rls3_gym.experiment.evaluator import Measurer
 from rls3_gym.experiment.interrupt import graceful_stop
 from rls3_gym.experiment.monitor import RunMonitor
@@ -21,9 +21,13 @@ from rls3_gym.experiment.provenance import command_line, describe_environment
 from rls3_gym.runs.checkpoints import is_final, load_checkpoint, taking_up
 from rls3_gym.runs.directory import RunDirectory, read_text, write_text
 from rls3_gym.runs.taught import find_vlm
+from rls3_gym.scene.arrangement import SLOTS
 from rls3_gym.suites.catalog import OpenSuite
 from rls3_registry.errors import SettingError, UserError
 from rls3_registry.trust import reading
+
+if TYPE_CHECKING:
+    from rls3_gym.experiment.doors import SceneDoor
 
 
 @dataclass(frozen=True)
@@ -119,7 +123,8 @@ def _build(config: ExperimentConfig) -> _Parts:
     with _section("vlm"):
         vlm = find_vlm(config.vlm.name, config.vlm.finetune)
     view = choose_view(agent, config.environment.action_view, config.agent.name)
-    check_lanes(agent, config.environment.num_envs, config.agent.name)
+    lanes = SLOTS if config.environment.door == "parallel" else config.environment.num_envs
+    check_lanes(agent, lanes, config.agent.name)
     env = make_door(config.environment, vlm, view)
     measurer = Measurer(measured.sets, env.loop.backend, measured.items, suites, measured.forgetting)
     measurer.load()

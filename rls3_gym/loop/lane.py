@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from rls3_gym.loop.cells import CellRecord
 from rls3_gym.sample import Sample, decode_samples, encode_items
-from rls3_gym.scene.arrangement import Arrangement, Edit, Reason
+from rls3_gym.scene.arrangement import SLOTS, Arrangement, Edit, Reason
 from rls3_gym.scene.natural import Proposals
 from rls3_gym.scene.relation_pool import RelationPool
 from rls3_gym.stage import Outcome, Stage
@@ -94,6 +94,8 @@ class Offer(Enum):
     """What a stage may offer to choose from at every step."""
 
     PROPOSALS = "proposals"
+    BY_SLOT = "by_slot"
+    """Proposals for each slot on its own."""
     RELATIONS = "relations"
 
 
@@ -156,6 +158,8 @@ class Lane:
     episode: Episode = field(default_factory=Episode)
     proposals: Proposals | None = None
     """With `Offer.PROPOSALS`: the edits there are to choose from."""
+    by_slot: tuple[Proposals, ...] = ()
+    """With `Offer.BY_SLOT`: for each slot, the edits there are to choose from."""
     relations: RelationPool | None = None
     """With `Offer.RELATIONS`: the relations there are to choose from."""
     _before_offer: dict[str, Any] = field(default_factory=dict)
@@ -182,6 +186,8 @@ class Lane:
         self._before_offer = dict(self.rng.bit_generator.state)
         if self.offer is Offer.PROPOSALS:
             self.proposals = self.stage.proposals(self.rng, k)
+        elif self.offer is Offer.BY_SLOT:
+            self.by_slot = tuple(self.stage.proposals(self.rng, k, slot) for slot in range(SLOTS))
         else:
             self.relations = self.stage.relation_pool(self.rng)
 

@@ -59,7 +59,8 @@ class LanePlan:
         outcome = NO_SUCH_EDIT if edit is None else lane.stage.try_edit(edit, lane.rng)
         if order.next_scene:
             lane.stage.set_scene(lane.rng)
-        lane.draw_offer(self.proposals)
+        if order.offer:
+            lane.draw_offer(self.proposals)
         return outcome
 
 
@@ -70,6 +71,8 @@ class Order:
     action: Any
     next_scene: bool
     """Whether the lane goes on to another scene after it."""
+    offer: bool = True
+    """Whether an action is chosen after it: what there is to choose from is drawn then."""
 
 
 class Lanes(Protocol):

@@ -69,6 +69,8 @@ class LaneStep:
 
     lane: int
     reward: float
+    for_episode: float
+    """The part of the reward that is paid for the whole episode, at its last step."""
     ended: bool
     """Whether it was the episode's last step."""
     info: dict[str, Any]
@@ -117,7 +119,7 @@ class LearningLoop:
         self._backend = load_backend(plan.backend, plan.image_size) if local is None else local.lanes[0].stage.backend
         infeasible = settings.intrinsic_infeasible
         if infeasible is None:
-            infeasible = 0.0 if offer is Offer.PROPOSALS else DEFAULT_INFEASIBLE
+            infeasible = 0.0 if offer in (Offer.PROPOSALS, Offer.BY_SLOT) else DEFAULT_INFEASIBLE
         self.intrinsic = make_intrinsic(settings.intrinsic_feasible, infeasible)
         self.extrinsic = make_extrinsic(settings.extrinsic, settings.steps_per_episode, self._guide)
         watches = settings.early_stopping is not None and settings.finetune
@@ -196,9 +198,10 @@ class LearningLoop:
             self.lanes[number].episode = Episode()
         return {number: self.info(number) for number in scenes}
 
-    def step(self, actions: Actions) -> dict[int, LaneStep]:
+    def step(self, actions: Actions, *, offer: bool = True) -> dict[int, LaneStep]:
         """Carry out one action on each of some lanes: place, capture, caption, pay; where an episode ends ask the VLM,
-        and where a round is full teach it. Lanes count one after the other, in the order given.
+        and where a round is full teach it. Lanes count one after the other, in the order given. With `offer=False`
+        nothing new is drawn to choose from: the next actions are chosen already.
 
         Raises `gymnasium.error.ResetNeeded` for a lane whose episode is over.
         """
@@ -208,7 +211,7 @@ class LearningLoop:
             if self.lanes[number].episode.step >= last:
                 raise ResetNeeded("the episode is over: call reset() before step()")
         choices = {number: self._choice(number) for number in actions}
-        outcomes = self._lanes.step({n: Order(action, self._next_scene(n)) for n, action in actions.items()})
+        outcomes = self._lanes.step({n: Order(action, self._next_scene(n), offer) for n, action in actions.items()})
         full = [number for number in actions if self.lanes[number].episode.step + 1 == last]
         self._lanes.expect(full)
         turns = {number: self._count(outcome) for number, outcome in outcomes.items()}
@@ -218,10 +221,11 @@ class LearningLoop:
         ended = self._end_episodes(full)
         steps = {}
         for number, (intrinsic, extrinsic) in pay.items():
-            end, episode = ended.get(number), self.lanes[number].episode
+            end, episode, for_episode = ended.get(number), self.lanes[number].episode, 0.0
             if end is not None:
                 before = end.progress
-                extrinsic += self.extrinsic.episode_reward(episode.samples, end.feedback)
+                for_episode = self.extrinsic.episode_reward(episode.samples, end.feedback)
+                extrinsic += for_episode
                 if end.report is not None:
                     self.extrinsic.end_round(self.scheduler.vlm, end.trained)
             episode.reward = float(intrinsic + extrinsic)
@@ -229,7 +233,9 @@ class LearningLoop:
             turn = Turn(*turns[number], **before)
             info = step_info(turn, episode, last, intrinsic, extrinsic, feedback, report)
             sample = outcomes[number].sample
-            steps[number] = LaneStep(number, episode.reward, end is not None, info, sample, feedback, report)
+            steps[number] = LaneStep(
+                number, episode.reward, for_episode, end is not None, info, sample, feedback, report
+            )
         return steps
 
     def _choice(self, number: int) -> Cells | None:
