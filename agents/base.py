@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import gymnasium
-from gymnasium.vector import VectorEnv
 
 from rls3_registry.errors import UserError
 from rls3_registry.plugins import PluginSection, PluginSpec
@@ -64,7 +63,7 @@ class SamplerAgent(Protocol):
     def action_views(self) -> tuple[str, ...]:
         """Names of the action views the agent can act in, best first (see `rls3_gym.envs.views.VIEWS`)."""
 
-    def learn(self, env: gymnasium.Env[Any, Any] | VectorEnv[Any, Any, Any], monitor: Monitor) -> None:
+    def learn(self, env: gymnasium.Env[Any, Any], monitor: Monitor) -> None:
         """Act, and learn from it, until `monitor.done`; at most one episode longer.
 
         A new agent begins with `env.reset()`. It passes no seed: a seed would return the VLM to its first state.
@@ -73,9 +72,8 @@ class SamplerAgent(Protocol):
 
         Args:
             env: The experiment's environment, already seeded, in one of the agent's `action_views`. There is one
-                learning VLM and it lives inside, so the agent must not copy the environment. A vector environment
-                (`RLS3SceneVectorEnv`, autoreset SAME_STEP) is handed only to an agent whose class, or the agent, has
-                the attribute `takes_lanes`, and that is true.
+                learning VLM and it lives inside, so the agent must not copy the environment. An agent with a true
+                attribute `takes_lanes` may also be handed a `gymnasium.vector.VectorEnv`, whose autoreset is SAME_STEP.
             monitor: Says when to stop, and is told when the agent can be saved.
 
         Raises:

@@ -82,8 +82,8 @@ class LibraryAgent(ABC, Generic[S, M]):
         with saving.restoring(directory):
             if header["algorithm"] != self.settings.algorithm:
                 raise UserError(f"{directory}: holds {header['algorithm']}, not {self.settings.algorithm}")
-            spaces = (saving.restore_space(header[name]) for name in ("observation_space", "action_space"))
-            self._begin(*spaces, int(header.get("lanes", 1)))
+            seen, actions = (saving.restore_space(header[name]) for name in ("observation_space", "action_space"))
+            self._begin(seen, actions, int(header.get("lanes", 1)))
             self.load_model(directory, header["counters"])
             saving.load_generator_state(self.action_space, header["action_generator"])
             self.generators.load_state(header["generators"])

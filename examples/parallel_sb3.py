@@ -1,6 +1,6 @@
 """Independent learners with a shared policy: SB3's PPO, one learner for the three agents of the parallel environment.
 
-    python examples/parallel_sb3.py [--steps N]
+python examples/parallel_sb3.py [--steps N]
 """
 
 from __future__ import annotations

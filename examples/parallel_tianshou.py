@@ -1,6 +1,6 @@
 """Multi-agent learning with Tianshou: a DQN of its own for each of the three agents, in the AEC form.
 
-    python examples/parallel_tianshou.py [--steps N]
+python examples/parallel_tianshou.py [--steps N]
 """
 
 from __future__ import annotations

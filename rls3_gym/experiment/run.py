@@ -6,8 +6,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
+import gymnasium
 import torch
 
 from rls3_agents.base import SamplerAgent, check_lanes, choose_view, make_agent
@@ -167,7 +168,7 @@ def _carry_out(
 
     try:
         with graceful_stop(ask):
-            agent.learn(watched, monitor)
+            agent.learn(cast("gymnasium.Env[Any, Any]", watched), monitor)  # `check_lanes` has seen to the rest
         monitor.finish()
     finally:
         monitor.close()
