@@ -38,7 +38,8 @@ class Sb3VecEnv(VecEnv):
     def reset(self) -> VecEnvObs:
         """The next episode on all lanes, or after `seed` a new experiment."""
         seeds = self._seeds if any(seed is not None for seed in self._seeds) else None
-        observation, _ = self.env.reset(seed=seeds)
+        observation: VecEnvObs
+        observation, _ = self.env.reset(seed=seeds)  # type: ignore[arg-type]  # one for each lane is fine
         self._note_resets()
         self._reset_seeds()
         self._reset_options()

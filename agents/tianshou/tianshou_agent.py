@@ -164,7 +164,7 @@ class TianshouAgent(LibraryAgent[OnPolicySettings | OffPolicySettings, Algorithm
         """Numbers of the buffer's `n` rows: in order, or with lanes, which all have as many, step by step."""
         if self.lanes == 1:
             return np.arange(n)
-        return (np.arange(n // self.lanes)[:, None] + self._buffer._offset).ravel()
+        return np.ravel(np.arange(n // self.lanes)[:, None] + np.asarray(self._buffer._offset, np.int64))
 
     @property
     def _buffer_next(self) -> int:

@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 from gymnasium.vector import AutoresetMode, VectorEnv
-from gymnasium.vector.utils import batch_space, concatenate, create_empty_array
+from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 
 from rls3_gym.envs.parallel_env import AGENTS, RLS3SceneParallelEnv
-from rls3_gym.envs.vector_env import batched_infos
+from rls3_gym.envs.vector_env import batched_infos, stacked
 from rls3_gym.loop.learning_loop import LaneStep, LearningLoop
 from rls3_gym.loop.scheduler import Scheduler
 
@@ -77,7 +77,7 @@ class AgentsAsLanes(VectorEnv[Any, Any, NDArray[Any]]):
             infos = batched_infos(self.begun, self.num_envs)
             infos |= {"final_obs": final, "_final_obs": over, "final_info": old, "_final_info": over.copy()}
         results = (np.array(list(part.values())) for part in (rewards, terminated, truncated))
-        return self._stacked(seen), *results, infos  # type: ignore[return-value]
+        return self._stacked(seen), *results, infos
 
     def action_masks(self) -> NDArray[np.bool_]:
         """(num_envs, n); see `RLS3SceneParallelEnv.action_masks`."""
@@ -99,5 +99,4 @@ class AgentsAsLanes(VectorEnv[Any, Any, NDArray[Any]]):
         self.env.close()
 
     def _stacked(self, seen: dict[str, Any]) -> Any:
-        space = self.single_observation_space
-        return concatenate(space, list(seen.values()), create_empty_array(space, self.num_envs))
+        return stacked(self.single_observation_space, list(seen.values()))

@@ -38,7 +38,7 @@ PAYS = ("per_agent", "shared")
 AGENTS = tuple(f"object_{slot}" for slot in range(SLOTS))
 
 
-class RLS3SceneParallelEnv(ParallelEnv[str, Any, Any]):
+class RLS3SceneParallelEnv(ParallelEnv[str, Any, Any]):  # type: ignore[misc]  # PettingZoo is untyped to mypy
     """Three agents, `object_0` to `object_2`, each of which moves and exchanges the object in its slot:
     `rls3_gym.parallel_env()`.
 
@@ -216,7 +216,7 @@ class RLS3SceneParallelEnv(ParallelEnv[str, Any, Any]):
         state, size = self._observer.state.space, self.settings.image_size
         told = spaces.Box(float(state.low[0]), float(state.high[0]), (state.shape[0] + SLOTS,), np.float32)
         pixels = spaces.Box(0, 255, (size, size, 3), np.uint8)
-        both = {"state": told, "pixels": pixels}
+        both: dict[str, spaces.Space[Any]] = {"state": told, "pixels": pixels}
         return spaces.Dict(both) if self.settings.observation == "dict" else both[self.settings.observation]
 
     def action_masks(self) -> NDArray[np.bool_]:

@@ -161,8 +161,8 @@ class RLS3SceneVectorEnv(VectorEnv[Any, Any, NDArray[Any]]):
         if seeds is not None or not self.loop.begun:
             if not mask.all():
                 raise UserError("reset: a new experiment begins on all lanes; give no reset_mask with a seed")
-            rngs = [seeding.np_random(s)[0] for s in seeds or [None] * self.num_envs]
-            self.loop.begin_experiment(rngs)
+            given: Sequence[int | None] = [None] * self.num_envs if seeds is None else seeds
+            self.loop.begin_experiment([seeding.np_random(s)[0] for s in given])
         chosen = [int(n) for n in np.flatnonzero(mask)]
         self.begun = self.begin(chosen, arrangement)
         return self.observation(), batched_infos(self.begun, self.num_envs)
@@ -220,9 +220,7 @@ class RLS3SceneVectorEnv(VectorEnv[Any, Any, NDArray[Any]]):
     def observation(self) -> Any:
         """What is seen of all lanes now, e.g. to continue after `load_state`."""
         seen = [self.observe(number) for number in range(self.num_envs)]
-        return concatenate(
-            self.single_observation_space, seen, create_empty_array(self.single_observation_space, self.num_envs)
-        )
+        return stacked(self.single_observation_space, seen)
 
     def action_masks(self) -> NDArray[np.bool_]:
         """(num_envs, n) which of the actions of a `Discrete` space are known to be feasible before acting. Raises
@@ -259,6 +257,12 @@ class RLS3SceneVectorEnv(VectorEnv[Any, Any, NDArray[Any]]):
         if len(seeds) != self.num_envs or (given and len(given) < self.num_envs):
             raise UserError(f"reset: give one seed, or {self.num_envs}, one for each lane, not {seeds}")
         return given or None
+
+
+def stacked(space: gymnasium.Space[Any], seen: Sequence[Any]) -> Any:
+    """Observations of one space as an element of the batched space, in new arrays."""
+    empty: Any = create_empty_array(space, len(seen))
+    return concatenate(space, seen, empty)
 
 
 def batched_infos(infos: Mapping[int, Mapping[str, Any]], lanes: int) -> dict[str, Any]:

@@ -78,7 +78,9 @@ class Order:
 class Lanes(Protocol):
     """Lanes by number, wherever they are run."""
 
-    lanes: Sequence[SeenLane]
+    @property
+    def lanes(self) -> Sequence[SeenLane]:
+        """What can be seen of them."""
 
     def restart(self, rngs: Sequence[np.random.Generator]) -> None:
         """Before the first scene; each lane draws from its generator. Lane n begins with the n-th room family."""
@@ -104,7 +106,7 @@ class LocalLanes:
 
     def __init__(self, plan: LanePlan, count: int) -> None:
         self._plan = plan
-        self.lanes: list[Lane] = [plan.make() for _ in range(count)]
+        self.lanes: Sequence[Lane] = [plan.make() for _ in range(count)]
 
     def restart(self, rngs: Sequence[np.random.Generator]) -> None:
         for number, (lane, rng) in enumerate(zip(self.lanes, rngs, strict=True)):

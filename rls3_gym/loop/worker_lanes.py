@@ -10,7 +10,7 @@ import multiprocessing
 import os
 import sys
 import weakref
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from ctypes import c_uint8
 from dataclasses import dataclass, replace
@@ -90,7 +90,7 @@ class WorkerLanes:
         self._context = multiprocessing.get_context(start_method)
         self._memory = self._context.RawArray(c_uint8, count * 2 * plan.image_size**2 * 3)
         self._pictures = Pictures(self._memory, count, plan.image_size)
-        self.lanes = [RemoteLane() for _ in range(count)]
+        self.lanes: Sequence[RemoteLane] = [RemoteLane() for _ in range(count)]
         workers = min(workers, count)
         self._numbers = [list(range(first, count, workers)) for first in range(workers)]
         self._team: list[_Process | None] = [None] * workers
@@ -156,7 +156,7 @@ class WorkerLanes:
         if self._stale or self._expected:
             self._put({number: lane.place for number, lane in enumerate(self.lanes) if lane.place.rng})
 
-    def _take(self, news: Mapping[int, News], order: Iterator[int] | Mapping[int, Any] = ()) -> dict[int, Outcome]:
+    def _take(self, news: Mapping[int, News], order: Collection[int] = ()) -> dict[int, Outcome]:
         """Note the news of lanes; the outcomes of a step, in the order of the lanes it was asked for."""
         for number, told in news.items():
             self.lanes[number].take(told, self._pictures.scene(number))
