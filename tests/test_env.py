@@ -188,7 +188,7 @@ def test_a_scene_of_a_held_out_set_is_refused_before_it_is_captured_and_counted(
     guarded.unwrapped.load_state(before)
     info = guarded.step(action)[4]
     assert (info["feasible"], info["reason"]) == (False, "held_out")
-    assert info["reasons"]["held_out"] == before["reasons"]["held_out"] + 1
+    assert info["reasons"]["held_out"] == before["reasons"].get("held_out", 0) + 1
 
 
 def test_a_step_after_the_episodes_end_asks_for_a_reset() -> None:
