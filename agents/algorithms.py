@@ -56,6 +56,9 @@ class Algorithm(Generic[S]):
     views: tuple[str, ...] | None = None
     """The action views it takes; all those with its types of space when None."""
 
+    takes_lanes: bool = False
+    """Whether it learns from several lanes at once: the on-policy ones do."""
+
     @property
     def action_views(self) -> tuple[str, ...]:
         return views_of(*self.spaces) if self.views is None else self.views
@@ -64,6 +67,11 @@ class Algorithm(Generic[S]):
 def views_of(*space_types: type[gymnasium.Space[Any]]) -> tuple[str, ...]:
     """The action views whose spaces are of these types, in this order."""
     return tuple(view for space_type in space_types for view in VIEWS_BY_SPACE[space_type])
+
+
+def steps_per_lane(rollout: int, lanes: int) -> int:
+    """Steps of each lane in a rollout of `rollout` steps over all of them, rounded up."""
+    return -(-rollout // lanes)
 
 
 def parse_algorithm(table: Mapping[str, Algorithm[S]], values: Mapping[str, Any]) -> S:

@@ -72,7 +72,8 @@ class SamplerAgent(Protocol):
 
         Args:
             env: The experiment's environment, already seeded, in one of the agent's `action_views`. There is one
-                learning VLM and it lives inside, so the agent must not copy the environment.
+                learning VLM and it lives inside, so the agent must not copy the environment. An agent with a true
+                attribute `takes_lanes` may also be handed a `gymnasium.vector.VectorEnv`, whose autoreset is SAME_STEP.
             monitor: Says when to stop, and is told when the agent can be saved.
 
         Raises:
@@ -137,6 +138,15 @@ def choose_view(agent: SamplerAgent, wanted: str | None = None, name: str = "") 
         who, takes = name or type(agent).__name__, " or ".join(agent.action_views)
         raise UserError(f"action_view: agent {who!r} cannot take {wanted!r}; it takes {takes}")
     return wanted
+
+
+def check_lanes(agent: SamplerAgent, num_envs: int, name: str = "") -> None:
+    """Raise `UserError` unless the agent can learn in an environment of so many lanes."""
+    if num_envs > 1 and not getattr(agent, "takes_lanes", False):
+        who = name or type(agent).__name__
+        raise UserError(
+            f"environment.num_envs: agent {who!r} takes one lane; the on-policy agents of sb3 and tianshou take more"
+        )
 
 
 AGENTS: PluginSection[PluginSpec] = PluginSection(

@@ -90,9 +90,10 @@ def episode(env: gymnasium.Env[Any, Any], actions: list[Any]) -> list[Sample]:
     env.reset()
     samples = []
     for action in actions:
-        info = env.step(action)[4]
-        if info["sample"] is not None:
-            samples.append(info["sample"])
+        env.step(action)
+        sample = env.unwrapped.sample  # type: ignore[attr-defined]
+        if sample is not None:
+            samples.append(sample)
     return samples
 
 

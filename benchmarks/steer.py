@@ -64,7 +64,7 @@ def natural_shares() -> Float:
         while counts.sum() < 20_000:
             *_, ended, info = env.step(rng.integers(env.action_space.n))
             if info["feasible"]:
-                counts[info["sample"].relation.index] += 1
+                counts[info["cell"]] += 1
             if ended:
                 env.reset()
         NATURAL_FILE.parent.mkdir(exist_ok=True)
@@ -155,7 +155,7 @@ class Watch(gymnasium.Wrapper[Any, Any, Any, Any]):
     def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
         result = self.env.step(action)
         info = result[4]
-        self.cells.append(info["sample"].relation.index if info["feasible"] else -1)
+        self.cells.append(info["cell"])
         return result
 
     @property
@@ -205,7 +205,7 @@ def reference(job: tuple[str, str, str]) -> dict[str, Any]:
     env.reset()
     rng = np.random.default_rng(7)
     env.action_space.seed(7)
-    lane, reward = env.unwrapped.loop.lanes[0], env.unwrapped.loop.extrinsic
+    lane, reward = env.unwrapped.loop.lane(), env.unwrapped.loop.extrinsic
     while not env.done:
         action = env.action_space.sample() if who == "uniform" else best_action(view, lane, reward.worth(), rng)
         if env.step(action)[3]:

@@ -88,7 +88,7 @@ def main(
                 actions[t], log_probs[t], values[t] = action, choice.log_prob(action), value
                 observation, reward, terminated, truncated, info = env.step(int(action))
                 rewards[t], ends[t] = float(reward), float(terminated or truncated)
-                if info["finetune"]:
+                if info["finetune"]["n_samples"]:
                     made = info["n_generated"]
                     print(f"round {info['round']}, {made:,} samples: mean reward {rewards[: t + 1].mean():+.3f}")
                 if terminated or truncated:

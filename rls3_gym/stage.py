@@ -109,9 +109,9 @@ class Stage:
             self._frame = self.backend.capture()
         return self._frame
 
-    def restart(self) -> None:
-        """Return to the state before the first scene: the cycle of families starts over."""
-        self._scenes, self._arrangement, self._frame = 0, None, None
+    def restart(self, first: int = 0) -> None:
+        """Return to the state before the first scene: the cycle of families starts over, with family number `first`."""
+        self._scenes, self._arrangement, self._frame = first, None, None
 
     def set_arrangement(self, arrangement: Arrangement) -> None:
         """Show a given arrangement; the cycle of families stays where it is.
@@ -195,9 +195,10 @@ class Stage:
         """An edit drawn uniformly: what a uniform `box` action means."""
         return random_edit(rng, self.arrangement, self.kinds)
 
-    def proposals(self, rng: Generator, k: int) -> Proposals:
-        """`k` edits as uniform `box` actions would give them, all geometrically feasible, each with its reference."""
-        return natural_proposals(rng, self.arrangement, self.kinds, k, self._may_caption, self._margin_deg)
+    def proposals(self, rng: Generator, k: int, slot: int | None = None) -> Proposals:
+        """`k` edits as uniform `box` actions would give them, all geometrically feasible, each with its reference; of
+        one slot, where that is given."""
+        return natural_proposals(rng, self.arrangement, self.kinds, k, self._may_caption, self._margin_deg, slot)
 
     @property
     def _margin_deg(self) -> float:
@@ -229,6 +230,16 @@ class Stage:
         """Whether the pair's relation is within the ambiguity margin of another one."""
         offset = frame.positions[slot_a].astype(np.float64) - frame.positions[slot_b].astype(np.float64)
         return not offset.any() or margin_deg(offset) < self.rules.ambiguity_margin_deg
+
+    @property
+    def has_scene(self) -> bool:
+        """Whether there is a current arrangement."""
+        return self._arrangement is not None
+
+    @property
+    def scenes(self) -> int:
+        """The scene cycle's position."""
+        return self._scenes
 
     def state(self) -> dict[str, Any]:
         """JSON-ready: the scene cycle's position and the current arrangement."""

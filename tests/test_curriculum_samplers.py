@@ -115,7 +115,7 @@ def test_the_hardest_of_the_candidates_is_made() -> None:
     agent = make_agent("hard_example", 0, {"candidates": 4})
     agent.loop = env.loop  # type: ignore[attr-defined]
     agent.action_space = env.action_space  # type: ignore[attr-defined]
-    lane = env.loop.lanes[0]
+    lane = env.loop.lane()
     assert lane.proposals is not None
     before = lane.state()
     losses = {}

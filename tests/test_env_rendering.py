@@ -37,7 +37,7 @@ def test_the_two_named_objects_are_outlined() -> None:
     info = {"feasible": False}
     while not info["feasible"]:
         info = env.step(env.action_space.sample())[4]
-    picture, sample = env.render()[:320], info["sample"]
+    picture, sample = env.render()[:320], env.unwrapped.sample
     # The next scene is set already; what is shown is what the caption speaks of.
     assert env.unwrapped.stage.arrangement.layout != sample.arrangement.layout
     outlined = {color: np.argwhere((picture == color).all(-1)) for color in ((255, 210, 60), (90, 190, 255))}

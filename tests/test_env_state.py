@@ -31,9 +31,7 @@ def steps(env: gymnasium.Env[Any, Any], actions: list[Any]) -> list[Any]:
     rows = []
     for action in actions:
         observation, reward, _, truncated, info = env.step(action)
-        if info["finetune"] is not None:
-            for key in ("seconds", "images_per_second", "peak_memory"):
-                info["finetune"].pop(key)
+        info["finetune"].pop("seconds")
         rows.append([observation, reward, info])
         if truncated:
             rows.append(env.reset()[0])

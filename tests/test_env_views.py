@@ -160,8 +160,8 @@ def test_choosing_uniformly_among_proposals_is_the_random_sampler() -> None:
         env.reset(seed=1)
         env.action_space.seed(1)
         infos = [env.step(env.action_space.sample())[4] for _ in range(600)]
-        samples = [info["sample"] for info in infos if info["feasible"]]
-        counts = [s.relation.complexity - 1 for s in samples] + [3 + t for s in samples for t in s.relation.terms]
+        made_cells = [RELATIONS[info["cell"]] for info in infos if info["feasible"]]
+        counts = [r.complexity - 1 for r in made_cells] + [3 + t for r in made_cells for t in r.terms]
         made[view] = np.bincount(counts, minlength=9)
     assert made["select"][:3].sum() > 2 * made["box"][:3].sum()  # proposals are feasible
     lengths = np.stack([made["select"][:3], made["box"][:3]])
@@ -180,8 +180,8 @@ def test_a_relation_that_is_on_offer_is_made_in_nearly_every_step() -> None:
         info = env.step(action)[4]
         outcomes.append(info["reason"])
         if info["feasible"]:
-            assert info["sample"].relation == RELATIONS[action % 26]
-            assert info["sample"].slot_a == action // 26
+            assert info["cell"] == action % 26
+            assert info["slot"] == action // 26
     assert outcomes.count("") >= 0.85 * len(outcomes)
     assert set(outcomes) <= {"", Reason.HIDDEN, Reason.TOO_SMALL}
 
@@ -313,5 +313,5 @@ def test_the_pixels_are_the_last_samples_picture_and_stay_when_an_edit_fails() -
     env.action_space.seed(8)
     for _ in range(12):
         last, (picture, _, _, _, info) = picture, env.step(env.action_space.sample())
-        expected = info["sample"].rgb if info["feasible"] else last
+        expected = env.sample.rgb if info["feasible"] else last
         np.testing.assert_array_equal(picture, expected)

@@ -22,7 +22,8 @@ def run(name: str, arguments: str, folder: Path) -> str:
 
 
 def test_every_example_is_run() -> None:
-    assert {path.stem for path in (ROOT / "examples").glob("*.py")} == EXAMPLES.keys()
+    elsewhere = {"parallel_sb3", "parallel_tianshou"}  # tests/test_parallel_env.py
+    assert {path.stem for path in (ROOT / "examples").glob("*.py")} - elsewhere == EXAMPLES.keys()
 
 
 def test_every_example_is_in_the_documents() -> None:

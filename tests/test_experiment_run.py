@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +25,7 @@ from rls3_gym.experiment.config import EnvironmentConfig, parse_config
 from rls3_gym.experiment.evaluator import Evaluator, Measurer
 from rls3_gym.experiment.interrupt import graceful_stop
 from rls3_gym.experiment.run import config_of, start
+from rls3_gym.loop.learning_loop import LaneStep
 from rls3_gym.runs.rows import EndRow, EpisodeRow, EvaluationRow, FinetuneRow
 from rls3_gym.runs.run_data import summarize
 from rls3_gym.runs.taught import find_backend, find_vlm
@@ -185,7 +185,7 @@ def test_callbacks_hear_what_the_rows_say_in_the_order_in_which_it_is_written(tm
             self.heard: list[dict[str, Any]] = []
             self.steps = 0
 
-        def stepped(self, info: Mapping[str, Any], round_: int) -> None:
+        def stepped(self, step: LaneStep, round_: int) -> None:
             self.steps += 1
 
         def episode_ended(self, row: EpisodeRow) -> None:

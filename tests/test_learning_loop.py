@@ -40,7 +40,7 @@ def test_lanes_share_one_vlm_and_counts_are_over_all_of_them() -> None:
     infos = [step.info for _ in range(2 * STEPS) for step in random_steps(loop, [0, 1, 2]).values()]
     assert infos[-1]["n_steps"] == 3 * 2 * STEPS and infos[-1]["n_episodes"] == 6
     assert infos[-1]["n_generated"] == sum(info["feasible"] for info in infos)
-    taught = [info["finetune"] for info in infos if info["finetune"] is not None]
+    taught = [info["finetune"] for info in infos if info["finetune"]["n_samples"]]
     assert len(taught) == infos[-1]["round"] == 3  # six episodes, two to a round
     assert loop.scheduler.vlm.digest() == infos[-1]["vlm_digest"] == taught[-1]["digest_after"]
 
@@ -77,9 +77,8 @@ def test_a_loop_of_several_lanes_goes_on_from_its_state() -> None:
     second.load_state(first.state())
     for _ in range(7):
         infos = [[step.info for step in random_steps(loop, [0, 1]).values()] for loop in (first, second)]
-        for info in (info for side in infos for info in side if info["finetune"] is not None):
-            for key in ("seconds", "images_per_second", "peak_memory"):
-                info["finetune"].pop(key)
+        for info in (info for side in infos for info in side):
+            info["finetune"].pop("seconds")
         assert data_equivalence(*infos, exact=True)
 
 

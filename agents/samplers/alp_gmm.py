@@ -11,7 +11,7 @@ the one nearest to the task is made.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import gymnasium
@@ -24,6 +24,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.mixture import GaussianMixture
 
 from rls3_agents.samplers.scripted import ScriptedAgent
+from rls3_gym.sample import Sample
 from rls3_registry.errors import UserError
 from rls3_registry.validation import Settings, check
 
@@ -97,34 +98,27 @@ class AlpGmmAgent(ScriptedAgent):
         self.settings = check(AlpGmmSettings, settings, section="settings")
         super().__init__(seed=seed)
         self.teacher = AlpGmm(self.settings)
-        self._tasks: list[list[float]] = []  # of the samples of the running episode
 
     def choose(self, space: gymnasium.Space[Any]) -> Any:
         if not isinstance(space, spaces.Discrete):
             raise UserError("alp_gmm: takes action_view 'select'")
-        proposals = None if self.loop is None else self.loop.lanes[0].proposals
+        proposals = None if self.loop is None else self.loop.lane().proposals
         if proposals is None or not len(proposals):
             return np.int64(space.start + self.rng.integers(space.n))
         task = self.teacher.draw(self.rng)
         return np.int64(space.start + np.square(proposals.offsets - task).sum(axis=1).argmin())
 
-    def on_step(self, info: Mapping[str, Any]) -> None:
-        if info["feasible"]:
-            self._tasks.append([float(v) for v in info["sample"].offset])
-        if info["feedback"]:
-            margins = np.asarray(info["feedback"]["margin"], np.float64).clip(-60, 60)
-            for task, score in zip(self._tasks, 1 / (1 + np.exp(-margins)), strict=True):
-                self.teacher.observe(np.array(task), float(score), self.rng)
-            self._tasks = []
+    def on_episode_end(self, samples: Sequence[Sample], feedback: Mapping[str, Any]) -> None:
+        margins = np.asarray(feedback["margin"][: len(samples)], np.float64).clip(-60, 60)
+        for sample, score in zip(samples, 1 / (1 + np.exp(-margins)), strict=True):
+            self.teacher.observe(np.array(sample.offset), float(score), self.rng)
 
     def own_state(self) -> dict[str, Any]:
-        arrays = {name: getattr(self.teacher, name).tolist() for name in _ARRAYS}
-        return {**arrays, "episode": self._tasks}
+        return {name: getattr(self.teacher, name).tolist() for name in _ARRAYS}
 
     def load_own_state(self, state: Mapping[str, Any]) -> None:
         for name, shape in _ARRAYS.items():
             setattr(self.teacher, name, np.array(state[name], np.float64).reshape(shape))
-        self._tasks = [list(task) for task in state["episode"]]
 
 
 _ARRAYS = {"tasks": (-1, 3), "scores": (-1,), "recent": (-1, 4), "means": (-1, 4), "covariances": (-1, 4, 4)}

@@ -9,7 +9,7 @@ and so is what it forgets.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import gymnasium
@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from rls3_agents.samplers.scripted import ScriptedAgent
+from rls3_gym.sample import Sample
 from rls3_gym.scene.relations import RELATIONS
 from rls3_registry.errors import UserError
 from rls3_registry.validation import Settings, check
@@ -66,7 +67,6 @@ class BanditAgent(ScriptedAgent):
         self.settings = check(BanditSettings, settings, section="settings")
         super().__init__(seed=seed)
         self.teacher = OnlineTeacher(len(RELATIONS), self.settings.alpha, self.settings.temperature)
-        self._cells: list[int] = []  # of the samples of the running episode
 
     def choose(self, space: gymnasium.Space[Any]) -> Any:
         if not isinstance(space, spaces.Discrete) or space.n % len(RELATIONS):
@@ -79,21 +79,16 @@ class BanditAgent(ScriptedAgent):
         slot = int(self.rng.choice(np.flatnonzero(offered[:, cell])))
         return np.int64(space.start + slot * len(RELATIONS) + cell)
 
-    def on_step(self, info: Mapping[str, Any]) -> None:
-        if info["feasible"]:
-            self._cells.append(info["sample"].relation.index)
-        if info["feedback"]:
-            correct = np.array(info["feedback"]["correct"], np.float64)
-            cells = np.array(self._cells, np.int64)
-            for cell in np.unique(cells):
-                self.teacher.observe(int(cell), float(correct[cells == cell].mean()))
-            self._cells = []
+    def on_episode_end(self, samples: Sequence[Sample], feedback: Mapping[str, Any]) -> None:
+        correct = np.asarray(feedback["correct"][: len(samples)], np.float64)
+        cells = np.array([sample.relation.index for sample in samples], np.int64)
+        for cell in np.unique(cells):
+            self.teacher.observe(int(cell), float(correct[cells == cell].mean()))
 
     def own_state(self) -> dict[str, Any]:
         last = [None if np.isnan(score) else score for score in self.teacher.last.tolist()]
-        return {"q": self.teacher.q.tolist(), "last": last, "cells": self._cells}
+        return {"q": self.teacher.q.tolist(), "last": last}
 
     def load_own_state(self, state: Mapping[str, Any]) -> None:
         self.teacher.q[:] = state["q"]
         self.teacher.last[:] = [np.nan if score is None else score for score in state["last"]]
-        self._cells = [int(cell) for cell in state["cells"]]

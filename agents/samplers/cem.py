@@ -7,7 +7,7 @@ the variance, so that it does not shrink too soon.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import gymnasium
@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
 from rls3_agents.samplers.scripted import ScriptedAgent
+from rls3_gym.sample import Sample
 from rls3_registry.errors import UserError
 from rls3_registry.validation import Settings, check
 
@@ -92,7 +93,9 @@ class CemAgent(ScriptedAgent):
 
     def on_step(self, info: Mapping[str, Any]) -> None:
         self._rewards.append(info["intrinsic"] + info["extrinsic"])
-        if info["feedback"] and self._search is not None and self._candidate is not None:
+
+    def on_episode_end(self, samples: Sequence[Sample], feedback: Mapping[str, Any]) -> None:
+        if self._search is not None and self._candidate is not None:
             self._search.score(self._candidate, float(np.mean(self._rewards)))
             self._candidate, self._rewards = None, []
 

@@ -51,7 +51,7 @@ class HardExampleAgent(ScriptedAgent):
 
     def _candidates(self, loop: LearningLoop) -> tuple[list[int], list[Sample]]:
         """Rows of the candidates that can be seen, and the samples they would give."""
-        lane = loop.lanes[0]
+        lane = loop.lane()
         if lane.proposals is None:
             return [], []
         aside, n = lane.aside(), len(lane.proposals)

@@ -49,12 +49,12 @@ class OracleAgent(ScriptedAgent):
         return np.int64(space.start + slot * len(RELATIONS) + cell)
 
     def on_step(self, info: Mapping[str, Any]) -> None:
-        if info["finetune"] is not None and self.loop is not None:
+        if info["finetune"]["n_samples"] and self.loop is not None:
             self._ask(self.loop)
 
     def _ask(self, loop: LearningLoop) -> None:
         samples = load_set("validation", loop.backend).samples
-        loop.lanes[0].stage.show_again()
+        loop.lane().stage.show_again()
         wrong = 1.0 - loop.scheduler.vlm.evaluate(samples).pairwise.astype(np.float64)
         cells = np.array([sample.relation.index for sample in samples])
         counts = np.bincount(cells, minlength=len(RELATIONS))

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from rls3_agents.samplers.scripted import ScriptedAgent
+from rls3_gym.sample import Sample
 from rls3_gym.scene.arrangement import SLOTS, Arrangement
 from rls3_gym.stage import FeasibilityRules
 from rls3_registry.errors import UserError
@@ -68,8 +69,6 @@ class PlrAgent(ScriptedAgent):
         self.settings = check(PlrSettings, settings, section="settings")
         super().__init__(seed=seed)
         self._levels: list[Level] = []
-        self._made: list[Arrangement] = []  # of the samples of the running episode
-        self._fit: list[bool] = []  # whether an episode may begin there
         self._played: int | None = None  # the level that the running episode began in
         self._episode = 0
 
@@ -90,38 +89,27 @@ class PlrAgent(ScriptedAgent):
         self._levels[self._played].replayed = self._episode
         return self._levels[self._played].arrangement
 
-    def on_step(self, info: Mapping[str, Any]) -> None:
-        if info["feasible"]:
-            sample = info["sample"]
-            self._made.append(sample.arrangement)
-            rules = FeasibilityRules() if self.loop is None else self.loop.lanes[0].stage.rules
-            self._fit.append(all(rules.visibility(sample, slot) is None for slot in range(SLOTS)))
-        if info["feedback"]:
-            self._score(np.logaddexp(0.0, -np.asarray(info["feedback"]["margin"], np.float64)))
-
-    def _score(self, losses: NDArray[np.float64]) -> None:
-        """An episode ended: `losses` of its samples against their hardest negatives, nats."""
+    def on_episode_end(self, samples: Sequence[Sample], feedback: Mapping[str, Any]) -> None:
         self._episode += 1
+        losses = np.logaddexp(0.0, -np.asarray(feedback["margin"][: len(samples)], np.float64))  # to hardest negatives
         if self._played is not None:
             played = self._levels[self._played]
-            there = [made.layout.key == played.arrangement.layout.key for made in self._made]
+            there = [sample.arrangement.layout.key == played.arrangement.layout.key for sample in samples]
             if any(there):
                 played.score = float(losses[there].mean())
-        if any(self._fit):
-            worst = int(np.where(self._fit, losses, -np.inf).argmax())
-            self._levels.append(Level(self._made[worst], float(losses[worst]), self._episode))
+        rules = FeasibilityRules() if self.loop is None else self.loop.lane().stage.rules
+        fit = [all(rules.visibility(sample, slot) is None for slot in range(SLOTS)) for sample in samples]
+        if any(fit):
+            worst = int(np.where(fit, losses, -np.inf).argmax())
+            self._levels.append(Level(samples[worst].arrangement, float(losses[worst]), self._episode))
         if len(self._levels) > self.settings.capacity:
             self._levels.remove(min(self._levels, key=lambda level: level.score))
-        self._made, self._fit, self._played = [], [], None
+        self._played = None
 
     def own_state(self) -> dict[str, Any]:
         levels = [[level.arrangement.encode(), level.score, level.replayed] for level in self._levels]
-        made = [arrangement.encode() for arrangement in self._made]
-        running = {"episode": self._episode, "played": self._played, "made": made, "fit": self._fit}
-        return {"levels": levels, **running}
+        return {"levels": levels, "episode": self._episode, "played": self._played}
 
     def load_own_state(self, state: Mapping[str, Any]) -> None:
         self._levels = [Level(Arrangement.decode(a), score, replayed) for a, score, replayed in state["levels"]]
         self._episode, self._played = int(state["episode"]), state["played"]
-        self._made = [Arrangement.decode(made) for made in state["made"]]
-        self._fit = [bool(fit) for fit in state["fit"]]

@@ -50,7 +50,7 @@ class RarityAgent(ScriptedAgent):
     def on_step(self, info: Mapping[str, Any]) -> None:
         if info["feasible"]:
             self._counts *= self.settings.kept
-            self._counts[info["sample"].relation.index] += 1
+            self._counts[info["cell"]] += 1
 
     def own_state(self) -> dict[str, Any]:
         return {"counts": self._counts.tolist(), "observation": np.asarray(self.observation).tolist()}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from rls3_agents import saving
 from rls3_agents.base import Monitor
 from rls3_gym.loop.learning_loop import LearningLoop
+from rls3_gym.sample import Sample
 from rls3_gym.scene.arrangement import Arrangement
 from rls3_registry.errors import UserError
 
@@ -45,6 +46,15 @@ class ScriptedAgent:
     def on_step(self, info: Mapping[str, Any]) -> None:
         """Called with the environment's `info` after each action."""
 
+    def on_episode_end(self, samples: Sequence[Sample], feedback: Mapping[str, Any]) -> None:
+        """Called after the last step of an episode.
+
+        Args:
+            samples: Those of the episode, in the order they were made.
+            feedback: `info["feedback"]`: what the VLM made of them. Its arrays are as long as an episode has steps, and
+                begin with the samples' values.
+        """
+
     def own_state(self) -> dict[str, Any]:
         """State beyond the generator, JSON-ready."""
         return {}
@@ -63,6 +73,8 @@ class ScriptedAgent:
             self.observation, _, terminated, truncated, info = env.step(self.choose(env.action_space))
             self.on_step(info)
             if terminated or truncated:
+                samples = [] if self.loop is None else self.loop.lanes[0].episode.samples
+                self.on_episode_end(samples, info["feedback"])
                 self._reset(env)
             monitor.safe_point(self)
         self.masks = self.loop = None

@@ -11,15 +11,17 @@ from typing import Any, cast
 
 import gymnasium
 from gymnasium import spaces
+from gymnasium.vector import VectorEnv
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import Logger
-from stable_baselines3.common.vec_env import DummyVecEnv
+from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
 
 from rls3_agents.base import Monitor
 from rls3_agents.library_agent import LibraryAgent
 from rls3_agents.sb3.sb3_algorithms import ALGORITHMS, HORIZON, Sb3Settings, constructor_arguments
 from rls3_agents.sb3.sb3_state import load_model, save_model
+from rls3_agents.sb3.sb3_vec_env import Sb3VecEnv
 from rls3_registry.errors import UserError
 
 SMALLEST_PICTURE = 36
@@ -34,10 +36,10 @@ class Sb3Agent(LibraryAgent[Sb3Settings, BaseAlgorithm]):
     def __init__(self, settings: Mapping[str, Any], *, seed: int) -> None:
         super().__init__(ALGORITHMS, settings, seed)
 
-    def learn(self, env: gymnasium.Env[Any, Any], monitor: Monitor) -> None:
+    def learn(self, env: gymnasium.Env[Any, Any] | VectorEnv[Any, Any, Any], monitor: Monitor) -> None:
         model = self.model_for(env)
         # Never reset by force: a loaded model holds the observation at which the environment stands.
-        model.set_env(DummyVecEnv([lambda: _WithoutInfo(env)]), force_reset=False)
+        model.set_env(_for_sb3(env), force_reset=False)
         if monitor.done:
             return
         with self.generators:
@@ -55,8 +57,8 @@ class Sb3Agent(LibraryAgent[Sb3Settings, BaseAlgorithm]):
 
     def build(self) -> BaseAlgorithm:
         algorithm = cast(type[BaseAlgorithm], self.row.build)
-        stand_in = DummyVecEnv([lambda: _SpacesOnly(self.observation_space, self.action_space)])
-        arguments = constructor_arguments(self.settings, self.action_space)
+        stand_in = DummyVecEnv([lambda: _SpacesOnly(self.observation_space, self.action_space)] * self.lanes)
+        arguments = constructor_arguments(self.settings, self.action_space, self.lanes)
         # No seed for SB3: it would seed the environment too, and Python's own generator.
         policy = self.row.policy or self._policy(algorithm)
         model = algorithm(policy, stand_in, device="cpu", **arguments)
@@ -98,6 +100,12 @@ class MonitorCallback(BaseCallback):
 
     def _on_step(self) -> bool:
         return not self.monitor.done
+
+
+def _for_sb3(env: gymnasium.Env[Any, Any] | VectorEnv[Any, Any, Any]) -> VecEnv:
+    if isinstance(env, VectorEnv):
+        return Sb3VecEnv(env, infos=False)
+    return DummyVecEnv([lambda: _WithoutInfo(env)])
 
 
 class _WithoutInfo(gymnasium.Wrapper[Any, Any, Any, Any]):

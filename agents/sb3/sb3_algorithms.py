@@ -24,6 +24,7 @@ from rls3_agents.algorithms import (
     Fraction,
     Layers,
     Weight,
+    steps_per_lane,
     target_entropy,
 )
 from rls3_agents.sb3.proposal_policy import ProposalPolicy
@@ -46,7 +47,7 @@ class Sb3Settings(AlgorithmSettings):
 class OnPolicySettings(Sb3Settings):
     """Learners from fresh rollouts."""
 
-    n_steps: Annotated[int, Field(ge=2)]  # environment steps per rollout
+    n_steps: Annotated[int, Field(ge=2)]  # environment steps per rollout, over all lanes (SB3 counts those of one)
     gae_lambda: Fraction
     ent_coef: Weight
     vf_coef: Weight
@@ -110,10 +111,12 @@ class DqnSettings(OffPolicySettings):
 
 
 ALGORITHMS: dict[str, Algorithm[Sb3Settings]] = {
-    "ppo": Algorithm(PPO, PpoSettings, (Box, MultiDiscrete, Discrete)),
-    "ppo_select": Algorithm(PPO, PpoSettings, (Discrete,), policy=ProposalPolicy, views=("select",)),
-    "maskable_ppo": Algorithm(MaskablePPO, MaskablePpoSettings, (Discrete,), views=("relation", "select")),
-    "a2c": Algorithm(A2C, A2cSettings, (Box, MultiDiscrete, Discrete)),
+    "ppo": Algorithm(PPO, PpoSettings, (Box, MultiDiscrete, Discrete), takes_lanes=True),
+    "ppo_select": Algorithm(PPO, PpoSettings, (Discrete,), policy=ProposalPolicy, views=("select",), takes_lanes=True),
+    "maskable_ppo": Algorithm(
+        MaskablePPO, MaskablePpoSettings, (Discrete,), views=("relation", "select"), takes_lanes=True
+    ),
+    "a2c": Algorithm(A2C, A2cSettings, (Box, MultiDiscrete, Discrete), takes_lanes=True),
     "sac": Algorithm(SAC, SacSettings, (Box,)),
     "td3": Algorithm(TD3, Td3Settings, (Box,)),
     "tqc": Algorithm(TQC, SacSettings, (Box,)),
@@ -122,9 +125,11 @@ ALGORITHMS: dict[str, Algorithm[Sb3Settings]] = {
 }
 
 
-def constructor_arguments(settings: Sb3Settings, actions: gymnasium.Space[Any]) -> dict[str, Any]:
-    """The settings as SB3's constructors spell them, for actions in this space."""
+def constructor_arguments(settings: Sb3Settings, actions: gymnasium.Space[Any], lanes: int = 1) -> dict[str, Any]:
+    """The settings as SB3's constructors spell them, for actions in this space and so many lanes."""
     arguments = settings.model_dump(exclude={"algorithm"})
+    if "n_steps" in arguments:
+        arguments["n_steps"] = steps_per_lane(arguments["n_steps"], lanes)
     arguments["policy_kwargs"] = {"net_arch": arguments.pop("net_arch")}
     if "log_std_init" in arguments:
         arguments["policy_kwargs"]["log_std_init"] = arguments.pop("log_std_init")

@@ -53,7 +53,7 @@ class TianshouSettings(AlgorithmSettings):
 class OnPolicySettings(TianshouSettings):
     """Learners from fresh rollouts."""
 
-    rollout_steps: Annotated[int, Field(ge=2)]  # environment steps per update
+    rollout_steps: Annotated[int, Field(ge=2)]  # environment steps per update, over all lanes
     repeat: PositiveInt  # passes over the rollout
     gae_lambda: Fraction
     ent_coef: Weight
@@ -154,8 +154,8 @@ def build_dqn(settings: DqnSettings, seen: Box, actions: Discrete) -> DQN:
 
 
 ALGORITHMS: dict[str, Algorithm[OnPolicySettings | OffPolicySettings]] = {
-    "a2c": Algorithm(build_a2c, OnPolicySettings, (Box, MultiDiscrete, Discrete)),
-    "ppo": Algorithm(build_ppo, PpoSettings, (Box, MultiDiscrete, Discrete)),
+    "a2c": Algorithm(build_a2c, OnPolicySettings, (Box, MultiDiscrete, Discrete), takes_lanes=True),
+    "ppo": Algorithm(build_ppo, PpoSettings, (Box, MultiDiscrete, Discrete), takes_lanes=True),
     "sac": Algorithm(build_sac, SacSettings, (Box,)),
     "redq": Algorithm(build_redq, RedqSettings, (Box,)),
     "dqn": Algorithm(build_dqn, DqnSettings, (Discrete,)),

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from rls3_gym.envs.settings import EnvironmentSettings
 from rls3_gym.envs.views import FEATURES, proposal_features
-from rls3_gym.loop.lane import Lane
+from rls3_gym.loop.lane import SeenLane
 from rls3_gym.loop.scheduler import Scheduler
 from rls3_gym.scene.arrangement import SLOTS, Arrangement
 from rls3_gym.scene.catalog import load_catalog
@@ -67,18 +67,18 @@ class StateView:
         self._room: tuple[Layout, NDArray[np.float64]] | None = None
         self._objects: tuple[Arrangement, NDArray[np.float64]] | None = None
 
-    def observe(self, lane: Lane, scheduler: Scheduler) -> NDArray[np.float32]:
+    def observe(self, lane: SeenLane, scheduler: Scheduler) -> NDArray[np.float32]:
         """The vector for a lane as it stands."""
         if self._proposals:
             parts = [self._of_proposals(lane)]
         else:
-            arrangement = lane.stage.arrangement
+            arrangement = lane.arrangement
             parts = [self._of_room(arrangement.layout), self._of_objects(arrangement)]
         shares = np.concatenate([scheduler.axis_error, scheduler.complexity_error, scheduler.made])
         progress = [lane.episode.step / scheduler.schedule.steps_per_episode, scheduler.round / (scheduler.round + 4)]
         return np.concatenate([*parts, progress, 2 * shares - 1]).clip(-_LIMIT, _LIMIT).astype(np.float32)
 
-    def _of_proposals(self, lane: Lane) -> NDArray[np.float64]:
+    def _of_proposals(self, lane: SeenLane) -> NDArray[np.float64]:
         """Block `proposals`."""
         proposals = lane.proposals
         features = np.zeros((0, FEATURES)) if proposals is None else proposal_features(proposals, lane.cells)
@@ -134,11 +134,11 @@ class Observer:
         }
         self.space = choices[settings.observation]
 
-    def observe(self, lane: Lane, scheduler: Scheduler) -> Any:
+    def observe(self, lane: SeenLane, scheduler: Scheduler) -> Any:
         """The observation of a lane as it stands."""
         if self._choice == "state":
             return self.state.observe(lane, scheduler)
-        picture = lane.stage.frame.rgb.copy()
+        picture = lane.picture.copy()
         if self._choice == "pixels":
             return picture
         return {"state": self.state.observe(lane, scheduler), "pixels": picture}

@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from rls3_gym.backends.base import Frame
-from rls3_gym.loop.lane import Lane
+from rls3_gym.backends.base import Frame, SceneBackend
+from rls3_gym.loop.lane import Lane, SeenLane
 from rls3_gym.loop.learning_loop import LearningLoop
 from rls3_gym.sample import Sample
 from rls3_gym.scene.arrangement import Arrangement, Reason
@@ -68,7 +68,7 @@ def _outline(ids: NDArray[np.int16], slot: int) -> NDArray[np.bool_]:
 class Painter:
     """Draws what a lane's last step gave, with the lane's own backend."""
 
-    def draw(self, lane: Lane, vlm: VLM, steps_per_episode: int) -> NDArray[np.uint8]:
+    def draw(self, lane: SeenLane, backend: SceneBackend, vlm: VLM, steps_per_episode: int) -> NDArray[np.uint8]:
         """(PICTURE + 72, PICTURE, 3) uint8: the scene with the two objects of the caption outlined, step and reward
         above, caption and verdict below. The VLM is asked for its verdict where it has not been yet."""
         episode, sample = lane.episode, lane.episode.sample
@@ -77,8 +77,8 @@ class Painter:
             # Asked for the picture only: rewards and counts must not depend on who is watching.
             verdict = vlm.evaluate([sample])
         # After a scene's last step the next one is set already; what is described is drawn.
-        arrangement = lane.stage.arrangement if sample is None else sample.arrangement
-        frame = self._capture(lane, arrangement)
+        arrangement = lane.arrangement if sample is None else sample.arrangement
+        frame = self._capture(lane, backend, arrangement)
         picture = frame.rgb.copy()
         for slot, color in () if sample is None else ((sample.slot_a, _SUBJECT), (sample.slot_b, _REFERENCE)):
             picture[_outline(frame.ids, slot)] = color
@@ -86,14 +86,17 @@ class Painter:
         status = f"step {episode.step}/{steps_per_episode}   reward {episode.reward:+.3f}"
         return self._with_text(picture, text, status)
 
-    def _capture(self, lane: Lane, arrangement: Arrangement) -> Frame:
-        backend, elsewhere = lane.stage.backend, arrangement.layout != lane.stage.arrangement.layout
+    def _capture(self, lane: SeenLane, backend: SceneBackend, arrangement: Arrangement) -> Frame:
+        """Draw with the lane's own backend, or with another one where its stage is in a worker."""
+        stage = lane.stage if isinstance(lane, Lane) else None
+        backend = backend if stage is None else stage.backend
+        elsewhere = stage is None or arrangement.layout != stage.arrangement.layout
         if elsewhere:
             backend.reset(arrangement, seed=arrangement.layout.index)
         backend.apply(arrangement)
         frame = backend.capture(PICTURE)
-        if elsewhere:
-            lane.stage.show_again()
+        if elsewhere and stage is not None:
+            stage.show_again()
         return frame
 
     def _with_text(self, picture: NDArray[np.uint8], verdict: Verdict, status: str) -> NDArray[np.uint8]:
@@ -108,13 +111,17 @@ class Painter:
         return np.asarray(canvas, dtype=np.uint8).copy()
 
 
+def draw_lane(loop: LearningLoop, lane: int) -> NDArray[np.uint8]:
+    """(392, 320, 3) uint8: the picture of a lane; see `Painter.draw`."""
+    return Painter().draw(loop.lanes[lane], loop.backend, loop.scheduler.vlm, loop.settings.steps_per_episode)
+
+
 class Display:
     """Rendering for one environment: pictures for `rgb_array`, a window for `human`, nothing without a mode."""
 
     def __init__(self, render_mode: str | None, fps: int) -> None:
         self.render_mode = render_mode
         self._fps = fps
-        self._painter = Painter()
         self._window: Window | None = None
 
     def follow(self, loop: LearningLoop) -> None:
@@ -127,7 +134,7 @@ class Display:
         if self.render_mode is None:
             gymnasium.logger.warn("render() does nothing without a render_mode; make the environment with one")
             return None
-        picture = self._painter.draw(loop.lanes[0], loop.scheduler.vlm, loop.settings.steps_per_episode)
+        picture = draw_lane(loop, 0)
         if self.render_mode == "rgb_array":
             return picture
         if self._window is None:

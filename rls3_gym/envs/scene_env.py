@@ -9,7 +9,9 @@ import gymnasium
 import numpy as np
 from numpy.typing import NDArray
 
+from rls3_gym._compat.torch_fork import compute_alone_after_a_fork
 from rls3_gym.envs.observations import Observer
+from rls3_gym.envs.one_vlm import refuse_copies
 from rls3_gym.envs.painter import Display
 from rls3_gym.envs.settings import (
     RENDER_MODES,
@@ -22,8 +24,9 @@ from rls3_gym.envs.settings import (
     settings_table,
 )
 from rls3_gym.envs.views import VIEWS, ActionView
-from rls3_gym.loop.learning_loop import LearningLoop
+from rls3_gym.loop.learning_loop import LaneStep, LearningLoop
 from rls3_gym.loop.scheduler import Scheduler
+from rls3_gym.sample import Sample
 from rls3_gym.stage import Stage
 from rls3_gym.vlm.base import VLM
 
@@ -74,18 +77,21 @@ class RLS3SceneEnv(gymnasium.Env[Any, Any]):
     ## Episode end
     `truncated` after `steps_per_episode` steps; never `terminated`.
 
-    ## Info (the same keys at every step and at reset)
+    ## Info
+    Numbers, strings, arrays, and dictionaries of them: the same keys, types and shapes at every step and at reset, and
+    nothing is None or NaN, so that libraries can put an info into a buffer. The sample itself is `env.unwrapped.sample`.
+
     | key | value |
     |---|---|
     | `n_generated`, `n_trained`, `n_steps` | valid samples, trained samples, steps of this experiment |
     | `n_episodes`, `round` | episodes ended, fine-tunings done (`episode` is a key that gymnasium and SB3 own) |
     | `feasible`, `reason` | whether the step gave a sample; else why not (a `Reason`'s value), otherwise "" |
-    | `reasons` | infeasible steps of this experiment by reason |
+    | `reasons` | infeasible steps of this experiment by reason, all reasons |
     | `intrinsic`, `extrinsic` | the two parts of the reward |
-    | `sample`, `caption` | the sample (None) and its caption ("") |
-    | `correct`, `margin`, `hardest_negative` | the VLM's verdict on the sample; None until it has been asked |
-    | `feedback` | at the episode's last step: `accuracy` (strict), `pairwise` (None without samples), `n`, and lists over the episode's samples: `correct`, `margin`, `hardest_negative`; else None |
-    | `finetune` | the `FineTuneReport` as a dictionary on the step that ended a round; else None |
+    | `caption`, `cell`, `slot`, `reference` | of the step's sample: its caption, the number of its relation cell, the slots of the object it is about and of the one that is related to; "" and -1 where there is none |
+    | `correct`, `margin`, `hardest_negative` | the VLM's verdict on the sample: 1 right, 0 wrong; in logits; the false caption it likes best. -1, 0.0 and "" until it has been asked |
+    | `feedback` | at the episode's last step, on its samples: `n`, how many; `accuracy` (strict), `pairwise`; `correct` (steps_per_episode,) int8 and `margin` (steps_per_episode,) float32, those of the samples first, then -1 and 0; `hardest_negative`, one caption a line. At other steps the same of no samples: `n` is 0 |
+    | `finetune` | on the step that ended a round: `n_samples`, `optimizer_steps`, `loss_first`, `loss_last` (nats), `digest_before`, `digest_after`, `seconds`, `rolled_back` (why, or ""). At other steps `n_samples` is 0 |
     | `vlm_digest` | names the VLM's weights after this step |
     | `early_stopped` | whether early stopping has ended the fine-tuning |
 
@@ -104,8 +110,9 @@ class RLS3SceneEnv(gymnasium.Env[Any, Any]):
     `RLS3Scene-v0`, `RLS3SceneFrozen-v0` (`finetune=False`), `RLS3ScenePreference-v0`, `RLS3SceneBox-v0`, `RLS3SceneMultiDiscrete-v0`,
     `RLS3SceneRelation-v0`, `RLS3ScenePixels-v0`.
 
-    Do not put several learning environments into `SyncVectorEnv` or `AsyncVectorEnv`: each would teach a VLM of its own,
-    and none of them would be the one that all samples taught. Frozen ones are fine.
+    `gymnasium.make_vec` of any of them gives `RLS3SceneVectorEnv`: many stages, one VLM. Several learning environments
+    in a `SyncVectorEnv`, an `AsyncVectorEnv` or another library's vector wrapper are an error: each would teach a VLM of
+    its own, and none of them would be the one that all samples taught. Frozen ones are fine.
 
     ## Versions
     - v0: first version.
@@ -127,6 +134,9 @@ class RLS3SceneEnv(gymnasium.Env[Any, Any]):
         Raises `UserError`, one line, for an argument that is unknown or out of range.
         """
         self.settings = environment_settings(settings)
+        compute_alone_after_a_fork()
+        if self.settings.finetune:
+            refuse_copies(self)
         self.render_mode = check_render_mode(render_mode)
         view = VIEWS[self.settings.action_view]
         self.loop = LearningLoop(
@@ -136,12 +146,25 @@ class RLS3SceneEnv(gymnasium.Env[Any, Any]):
         self.observer = Observer(self.settings, self.stage.kinds)
         self.action_space = self.action_view.space
         self.observation_space = self.observer.space
+        self.taken: LaneStep | None = None
+        """What the last step gave."""
         self._display = Display(self.render_mode, int(self.metadata["render_fps"]))
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """A copy or a pickle is one more environment."""
+        self.__dict__.update(state)
+        if self.settings.finetune:
+            refuse_copies(self)
 
     @property
     def stage(self) -> Stage:
         """The one stage."""
-        return self.loop.lanes[0].stage
+        return self.loop.lane().stage
+
+    @property
+    def sample(self) -> Sample | None:
+        """What the last step made; None where it made none, and after a reset."""
+        return self.loop.lanes[0].episode.sample
 
     @property
     def scheduler(self) -> Scheduler:
@@ -170,7 +193,7 @@ class RLS3SceneEnv(gymnasium.Env[Any, Any]):
         """One step of the loop: decode, place, capture, caption, pay; at the episode's end ask the VLM, and at the
         round's end teach it."""
         self.loop.check_begun()
-        taken = self.loop.step({0: self.action_view.decode(action, self.loop.lanes[0])})[0]
+        taken = self.taken = self.loop.step({0: self.action_view.decode(action, self.loop.lane())})[0]
         self._display.follow(self.loop)
         return self.observation(), taken.reward, False, taken.ended, taken.info
 
@@ -180,7 +203,7 @@ class RLS3SceneEnv(gymnasium.Env[Any, Any]):
         Nothing is counted, the experiment's generators stay where they are, and the VLM is not asked.
         """
         self.loop.check_begun()
-        aside = self.loop.lanes[0].aside()
+        aside = self.loop.lane().aside()
         return aside.preview(self.action_view.decode(action, aside))
 
     def action_masks(self) -> NDArray[np.bool_]:
@@ -204,7 +227,7 @@ class RLS3SceneEnv(gymnasium.Env[Any, Any]):
 
         Gymnasium's wrappers want a `reset()` before the first `step`: call that first, then this on `unwrapped`.
         """
-        self.loop.lanes[0].rng = self.np_random
+        self.loop.lane().rng = self.np_random
         self.loop.load_state(state)
 
     def render(self) -> Any:

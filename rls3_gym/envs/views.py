@@ -23,10 +23,10 @@ from numpy.typing import NDArray
 
 from rls3_gym.envs.settings import EnvironmentSettings
 from rls3_gym.loop.cells import CellRecord
-from rls3_gym.loop.lane import Lane, Offer
+from rls3_gym.loop.lane import Choices, Lane, Offer, SeenLane
 from rls3_gym.scene.arrangement import SLOTS, Edit, Reason
 from rls3_gym.scene.feasibility import nearest_free_place
-from rls3_gym.scene.natural import LENGTH_OF, TERMS_OF, Proposals
+from rls3_gym.scene.natural import LENGTH_OF, TERMS_OF
 from rls3_gym.scene.proposals import container
 from rls3_gym.scene.relations import RELATIONS
 from rls3_gym.stage import Stage
@@ -60,6 +60,9 @@ class ActionView(Protocol):
     def space(self) -> spaces.Space[Any]:
         """The action space."""
 
+    def check(self, action: Any) -> NDArray[Any]:
+        """The action as an array. Raises `UserError` for one that is not in the space."""
+
     def decode(self, action: Any, lane: Lane) -> Edit | None:
         """Find out what an action means.
 
@@ -74,12 +77,12 @@ class ActionView(Protocol):
             UserError: The action is not in the space.
         """
 
-    def masks(self, lane: Lane) -> NDArray[np.bool_]:
+    def masks(self, lane: SeenLane) -> NDArray[np.bool_]:
         """(n,) which actions of a `Discrete` space are feasible as far as geometry tells. Raises `UserError` where
         actions are not numbered."""
 
 
-def proposal_features(proposals: Proposals, cells: CellRecord) -> NDArray[np.float64]:
+def proposal_features(proposals: Choices, cells: CellRecord) -> NDArray[np.float64]:
     """(k, 11) features of proposals.
 
     - Six term indicators divided by the square root of their number, and a one-hot of the caption's length. All rows
@@ -106,17 +109,21 @@ class PreferenceView:
     def __init__(self, kinds: Sequence[str], settings: EnvironmentSettings) -> None:
         self.space = spaces.Box(-1.0, 1.0, (FEATURES,), np.float32)
 
-    def decode(self, action: Any, lane: Lane) -> Edit | None:
+    def check(self, action: Any) -> NDArray[Any]:
         weights = _array(action, "iuf").astype(np.float64)
         if weights.shape != (FEATURES,) or not np.isfinite(weights).all():
             names = "six terms, three lengths, scarcity, error"
             raise UserError(f"a preference action is {FEATURES} finite numbers ({names}), not {action!r}")
+        return weights
+
+    def decode(self, action: Any, lane: Lane) -> Edit | None:
+        weights = self.check(action)
         if lane.proposals is None or not len(lane.proposals):
             return None
         scores = proposal_features(lane.proposals, lane.cells) @ np.clip(weights, -1.0, 1.0)
         return lane.proposals.edit(int(scores.argmax()))
 
-    def masks(self, lane: Lane) -> NDArray[np.bool_]:
+    def masks(self, lane: SeenLane) -> NDArray[np.bool_]:
         raise _not_numbered(self.name)
 
 
@@ -130,15 +137,16 @@ class SelectView:
     def __init__(self, kinds: Sequence[str], settings: EnvironmentSettings) -> None:
         self.space = spaces.Discrete(settings.proposals)
 
+    def check(self, action: Any) -> NDArray[Any]:
+        return _number(action, self.space, self.name)
+
     def decode(self, action: Any, lane: Lane) -> Edit | None:
-        value = _array(action, "iu")
-        if value.shape != () or not 0 <= int(value) < self.space.n:
-            raise UserError(f"a select action is a whole number below {self.space.n}, not {action!r}")
+        value = self.check(action)
         if lane.proposals is None or int(value) >= len(lane.proposals):
             return None
         return lane.proposals.edit(int(value))
 
-    def masks(self, lane: Lane) -> NDArray[np.bool_]:
+    def masks(self, lane: SeenLane) -> NDArray[np.bool_]:
         return np.arange(self.space.n) < (0 if lane.proposals is None else len(lane.proposals))
 
 
@@ -156,12 +164,15 @@ class BoxView:
         self._numbers = ("slot", "kind", "x", "y", "level", *(("reference",) if settings.choose_reference else ()))
         self.space = spaces.Box(-1.0, 1.0, (len(self._numbers),), np.float32)
 
-    def decode(self, action: Any, lane: Lane) -> Edit | None:
+    def check(self, action: Any) -> NDArray[Any]:
         values = _array(action, "iuf").astype(np.float64)
         if values.shape != self.space.shape or not np.isfinite(values).all():
             names = ", ".join(self._numbers)
             raise UserError(f"a box action is {len(self._numbers)} finite numbers ({names}), not {action!r}")
-        unit = (np.clip(values, -1.0, 1.0) + 1.0) / 2.0
+        return values
+
+    def decode(self, action: Any, lane: Lane) -> Edit | None:
+        unit = (np.clip(self.check(action), -1.0, 1.0) + 1.0) / 2.0
         slot = _bin(unit[0], SLOTS)
         options = container(lane.stage.arrangement, slot, self.kinds)
         kind = options[_bin(unit[1], len(options))]
@@ -174,7 +185,7 @@ class BoxView:
             edit = edit if free is None else replace(edit, x=free[0], y=free[1])
         return edit
 
-    def masks(self, lane: Lane) -> NDArray[np.bool_]:
+    def masks(self, lane: SeenLane) -> NDArray[np.bool_]:
         raise _not_numbered(self.name)
 
 
@@ -189,16 +200,19 @@ class MultiDiscreteView:
         # Two kinds stand in the other slots and can't be chosen.
         self.space = spaces.MultiDiscrete([SLOTS, len(self.kinds) - (SLOTS - 1), GRID, GRID, LEVELS])
 
-    def decode(self, action: Any, lane: Lane) -> Edit | None:
+    def check(self, action: Any) -> NDArray[Any]:
         values = _array(action, "iu")
         if values.shape != (5,) or not np.all((values >= 0) & (values < self.space.nvec)):
             raise UserError(f"a multi_discrete action is 5 whole numbers below {self.space.nvec.tolist()}: {action!r}")
-        slot, kind, x, y, level = (int(v) for v in values)
+        return values
+
+    def decode(self, action: Any, lane: Lane) -> Edit | None:
+        slot, kind, x, y, level = (int(v) for v in self.check(action))
         options = container(lane.stage.arrangement, slot, self.kinds)
         x_unit, y_unit = (x + lane.rng.random()) / GRID, (y + lane.rng.random()) / GRID
         return _edit(lane.stage, slot, options[kind], x_unit, y_unit, level / (LEVELS - 1), lane.rng)
 
-    def masks(self, lane: Lane) -> NDArray[np.bool_]:
+    def masks(self, lane: SeenLane) -> NDArray[np.bool_]:
         raise _not_numbered(self.name)
 
 
@@ -215,11 +229,11 @@ class RelationView:
     def __init__(self, kinds: Sequence[str], settings: EnvironmentSettings) -> None:
         self.space = spaces.Discrete(SLOTS * len(RELATIONS))
 
+    def check(self, action: Any) -> NDArray[Any]:
+        return _number(action, self.space, self.name)
+
     def decode(self, action: Any, lane: Lane) -> Edit | None:
-        value = _array(action, "iu")
-        if value.shape != () or not 0 <= int(value) < self.space.n:
-            raise UserError(f"a relation action is a whole number below {self.space.n}, not {action!r}")
-        slot, cell = divmod(int(value), len(RELATIONS))
+        slot, cell = divmod(int(self.check(action)), len(RELATIONS))
         if lane.relations is None:
             return None
         first = None
@@ -229,7 +243,7 @@ class RelationView:
                 return edit
         return first
 
-    def masks(self, lane: Lane) -> NDArray[np.bool_]:
+    def masks(self, lane: SeenLane) -> NDArray[np.bool_]:
         return np.zeros(self.space.n, np.bool_) if lane.relations is None else lane.relations.on_offer.ravel()
 
 
@@ -241,6 +255,13 @@ VIEWS: dict[str, type[ActionView]] = {
 
 def _not_numbered(view: str) -> UserError:
     return UserError(f"action_view {view!r} has no numbered actions to mask; 'select' and 'relation' have")
+
+
+def _number(action: Any, space: spaces.Discrete, view: str) -> NDArray[Any]:
+    value = _array(action, "iu")
+    if value.shape != () or not 0 <= int(value) < space.n:
+        raise UserError(f"a {view} action is a whole number below {space.n}, not {action!r}")
+    return value
 
 
 def _array(action: Any, kinds: str) -> NDArray[Any]:

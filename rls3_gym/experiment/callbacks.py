@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
+from rls3_gym.loop.learning_loop import LaneStep
 from rls3_gym.runs.rows import EndRow, EpisodeRow, EvaluationRow, FinetuneRow, LifeRow, SuiteRow
 
 
@@ -19,11 +18,11 @@ class RunCallback:
     def run_begun(self, directory: Path, resumed: bool) -> None:
         """All parts are made, and the run begins in `directory`; `resumed`: from a checkpoint."""
 
-    def episode_begun(self) -> None:
-        """The environment was reset. An episode that has not ended by now is dropped."""
+    def episode_begun(self, lane: int) -> None:
+        """A lane was reset. An episode of it that has not ended by now is dropped."""
 
-    def stepped(self, info: Mapping[str, Any], round_: int) -> None:
-        """A step was taken: the environment's `info`, and the round the step belongs to, 0 for the first."""
+    def stepped(self, step: LaneStep, round_: int) -> None:
+        """A step was taken on a lane; `round_` is the round it belongs to, 0 for the first."""
 
     def episode_ended(self, row: EpisodeRow) -> None:
         """An episode ended; called before the end of its round is reported."""

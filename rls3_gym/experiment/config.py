@@ -17,6 +17,7 @@ from rls3_agents.base import AGENTS
 from rls3_gym.backends.base import BACKENDS
 from rls3_gym.envs.settings import ActionViewName, EnvironmentSettings
 from rls3_gym.loop.rewards.base import REWARDS
+from rls3_gym.loop.worker_lanes import StartMethod
 from rls3_gym.runs.taught import describe
 from rls3_gym.vlm.base import VLMS
 from rls3_registry.errors import UserError
@@ -35,6 +36,30 @@ class EnvironmentConfig(EnvironmentSettings):
 
     action_view: ActionViewName | None = None  # type: ignore[assignment]  # here it may be left out
     """How actions describe edits; the agent's best view when left out."""
+    door: Literal["gymnasium", "parallel"] = "gymnasium"
+    """`parallel`: an agent for each active object (`RLS3SceneParallelEnv`), which learn for themselves and share one
+    policy; for the agents that take several lanes."""
+    pay: Literal["per_agent", "shared"] = "per_agent"
+    """Through the `parallel` door: what an agent is paid for."""
+    num_envs: Positive = 1
+    """Lanes, each with a stage of its own, that teach the one VLM; more than one is `RLS3SceneVectorEnv`."""
+    workers: Annotated[int, Field(ge=0)] = 0
+    """Processes that the stages run in, with several lanes; 0 for the run's own. What comes out is the same."""
+    worker_start: StartMethod = "spawn"
+    """How Python starts them."""
+
+    @model_validator(mode="after")
+    def _lanes(self) -> EnvironmentConfig:
+        if self.workers and self.num_envs == 1:
+            raise ValueError("workers go with several lanes: give num_envs as well")
+        if self.door == "parallel" and self.num_envs > 1:
+            raise ValueError("the parallel door has one lane: leave num_envs out")
+        return self
+
+    def settings(self, action_view: str) -> dict[str, Any]:
+        """The arguments that every environment takes, with the action view that was chosen."""
+        own = {name: getattr(self, name) for name in EnvironmentSettings.model_fields}
+        return own | {"action_view": action_view}
 
 
 class VLMConfig(BaseModel):

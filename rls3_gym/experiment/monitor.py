@@ -2,24 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from time import perf_counter
-from typing import Any, SupportsFloat
+from typing import Any, Protocol
 
-import gymnasium
 import numpy as np
 
 from rls3_agents.base import SamplerAgent
-from rls3_gym.envs.scene_env import RLS3SceneEnv
 from rls3_gym.experiment.budget import Budget
 from rls3_gym.experiment.callbacks import RunCallback
 from rls3_gym.experiment.config import ExperimentConfig
 from rls3_gym.experiment.evaluator import Evaluator, Measurer
 from rls3_gym.experiment.recorder import EpisodeTally, Recorder
+from rls3_gym.loop.learning_loop import LaneStep
+from rls3_gym.loop.scheduler import Scheduler
 from rls3_gym.runs.checkpoints import save_checkpoint, save_final_vlm
 from rls3_gym.runs.directory import RunDirectory
 from rls3_gym.runs.rows import EndRow, FinetuneRow, LifeRow, SuiteRow
 from rls3_gym.vlm.base import VLM, WeightsVLM
+
+
+class ExperimentEnv(Protocol):
+    """What every environment of an experiment has, whatever its door."""
+
+    @property
+    def scheduler(self) -> Scheduler:
+        """Counts, batch and VLM."""
+
+    def state(self) -> dict[str, Any]:
+        """Everything that decides what happens next."""
 
 
 class RunMonitor:
@@ -29,7 +40,7 @@ class RunMonitor:
         self,
         config: ExperimentConfig,
         directory: RunDirectory,
-        env: RLS3SceneEnv,
+        env: ExperimentEnv,
         measurer: Measurer,
         callbacks: Sequence[RunCallback] = (),
         state: Mapping[str, Any] | None = None,
@@ -47,7 +58,8 @@ class RunMonitor:
         self._measurer = measurer
         self._evaluator = Evaluator(measurer, config.evaluation.every, part.get("measured"))
         self._recorder = Recorder(config, directory, part.get("recorder"))
-        self._tally = EpisodeTally(**part.get("tally", {}))
+        self._tallies = {int(lane): EpisodeTally(**tally) for lane, tally in part.get("tallies", {}).items()}
+        """By lane: counts over the episode that is going on."""
         self._others = tuple(callbacks)
         self._started = perf_counter()
         self._stop_asked = False
@@ -58,7 +70,7 @@ class RunMonitor:
     def check(directory: RunDirectory, state: Mapping[str, Any]) -> None:
         """Raise `UserError`, or what a state of another form makes Python raise, unless the run in a directory can go
         on from the `state` of a monitor. Changes nothing."""
-        missing = {"life", "steps_before", "budget", "measured", "tally", "recorder"} ^ state.keys()
+        missing = {"life", "steps_before", "budget", "measured", "tallies", "recorder"} ^ state.keys()
         if missing:
             raise KeyError(*sorted(missing))
         Recorder.check(directory, state["recorder"])
@@ -133,31 +145,33 @@ class RunMonitor:
         self.life += 1
         return True
 
-    def episode_begun(self, first: bool) -> None:
-        """The environment was reset; before the first episode of the experiment the VLM is measured."""
-        self._tally = EpisodeTally()
-        for callback in self._callbacks:
-            callback.episode_begun()
+    def episodes_begun(self, lanes: Iterable[int], first: bool) -> None:
+        """These lanes were reset; before the first episode of the experiment the VLM is measured."""
+        for lane in lanes:
+            self._tallies.pop(lane, None)
+            for callback in self._callbacks:
+                callback.episode_begun(lane)
         if first:
             self._measure_if_due()
 
-    def stepped(self, info: Mapping[str, Any], episode_over: bool) -> None:
-        """One step was taken; `info` is the environment's."""
+    def stepped(self, step: LaneStep) -> None:
+        """One step was taken on a lane."""
+        info, report = step.info, step.report
         self._budget.spend(info)
-        self._tally.add(info)
-        report: Mapping[str, Any] | None = info["finetune"]
+        tally = self._tallies.setdefault(step.lane, EpisodeTally())
+        tally.add(step)
         # The step that ends a round already counts the next one; its sample belongs to the one that ended.
         round_ = self._budget.counts["round"] - (report is not None)
         for callback in self._callbacks:
-            callback.stepped(info, round_)
-        if episode_over:
-            episode = self._tally.row(info, round_, perf_counter() - self._started)
-            self._tally = EpisodeTally()
+            callback.stepped(step, round_)
+        if step.ended:
+            episode = tally.row(info, round_, perf_counter() - self._started)
+            self._tallies.pop(step.lane)
             for callback in self._callbacks:
                 callback.episode_ended(episode)
         if report is not None:
             for callback in self._callbacks:
-                callback.round_ended(_finetune_row(self._budget.counts, report))
+                callback.round_ended(_finetune_row(self._budget.counts, report.as_dict()))
             self._measure_if_due()
 
     def state(self) -> dict[str, Any]:
@@ -167,7 +181,7 @@ class RunMonitor:
             "steps_before": self._steps_before,
             "budget": self._budget.state(),
             "measured": self._evaluator.measured,
-            "tally": self._tally.as_dict(),
+            "tallies": {str(lane): tally.as_dict() for lane, tally in self._tallies.items()},
             "recorder": self._recorder.state(),
         }
 
@@ -197,27 +211,3 @@ class RunMonitor:
 def _finetune_row(counts: Mapping[str, int], report: Mapping[str, Any]) -> FinetuneRow:
     """The row of a fine-tuning from its `FineTuneReport` as a dictionary."""
     return FinetuneRow.model_validate({key: counts[key] for key in ("round", "n_generated", "n_trained")} | {**report})
-
-
-class MonitoredEnv(gymnasium.Wrapper[Any, Any, Any, Any]):
-    """The environment as agents get it: each step is reported to the monitor, and only the experiment's seed counts."""
-
-    def __init__(self, env: RLS3SceneEnv, monitor: RunMonitor, under_way: bool) -> None:
-        """`under_way`: the experiment was continued, so that the first reset begins none."""
-        super().__init__(env)
-        self._monitor = monitor
-        self._under_way = under_way
-
-    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
-        """Start the next episode, or the next life. `seed` is not passed on: libraries seed environments as they like,
-        and here a seed would start a new experiment."""
-        begins = self._monitor.next_life() or not self._under_way
-        self._under_way = True
-        observation, info = self.env.reset(seed=self._monitor.seed if begins else None, options=options)
-        self._monitor.episode_begun(first=begins)
-        return observation, info
-
-    def step(self, action: Any) -> tuple[Any, SupportsFloat, bool, bool, dict[str, Any]]:
-        observation, reward, terminated, truncated, info = self.env.step(action)
-        self._monitor.stepped(info, terminated or truncated)
-        return observation, reward, terminated, truncated, info

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from rls3_gym.experiment.callbacks import RunCallback
 from rls3_gym.experiment.config import ExperimentConfig
+from rls3_gym.loop.learning_loop import LaneStep
 from rls3_gym.runs.directory import RunDirectory
 from rls3_gym.runs.rows import (
     EndRow,
@@ -23,7 +24,6 @@ from rls3_gym.runs.rows import (
     SampleRow,
     SuiteRow,
 )
-from rls3_gym.sample import Sample
 from rls3_gym.scene.relations import RELATIONS, Term
 
 _VERDICT = ("hardest_negative", "correct", "margin")
@@ -54,12 +54,21 @@ class PictureChoice:
             self._stride *= 2
             self._held = {place: rgb for place, rgb in self._held.items() if place % self._stride == 0}
 
-    def chosen(self) -> dict[int, RGB]:
-        """At most `limit` pictures by place: of fewer samples all, else exactly so many."""
-        places, n = list(self._held), len(self._held)
-        if n <= self._limit:
-            return self._held
-        return {place: self._held[place] for place in (places[i * n // self._limit] for i in range(self._limit))}
+    def chosen(self, without: Collection[int] = ()) -> dict[int, RGB]:
+        """At most `limit` pictures by place, of fewer samples all, but none of the places `without`."""
+        places = [place for place in self._held if place not in without]
+        n = len(places)
+        if n > self._limit:
+            places = [places[i * n // self._limit] for i in range(self._limit)]
+        return {place: self._held[place] for place in places}
+
+    def moved(self, places: Mapping[int, int]) -> PictureChoice:
+        """A new choice that begins with the pictures at some of the places, by the places that they get there."""
+        new = PictureChoice(self._limit)
+        for place, to in places.items():
+            if place in self._held:
+                new.offer(to, self._held[place])
+        return new
 
     def state(self) -> dict[str, Any]:
         held = list(self._held.values())
@@ -80,15 +89,17 @@ class Recorder(RunCallback):
         self._samples = JsonLines(directory.sample_rows, 0 if state is None else state["samples"])
         self._round: list[dict[str, Any]] = [] if state is None else list(state["round"])
         """Sample rows of the current round, not yet written."""
-        self._judged: int = 0 if state is None else state["judged"]
-        """How many of them are of episodes that are over."""
+        self._open: dict[int, list[int]] = {}
+        """By lane: which of them are of an episode that is not over."""
+        for lane, places in ({} if state is None else state["open"]).items():
+            self._open[int(lane)] = [int(place) for place in places]
         self._pictures = PictureChoice(config.images_per_round, None if state is None else state["pictures"])
 
     @staticmethod
     def check(directory: RunDirectory, state: Mapping[str, Any]) -> None:
         """Raise `UserError`, or what a state of another form makes Python raise, unless the logs in a directory go
         with the `state` of a recorder. Changes nothing."""
-        missing = {"metrics", "samples", "round", "judged", "pictures"} ^ state.keys()
+        missing = {"metrics", "samples", "round", "open", "pictures"} ^ state.keys()
         if missing:
             raise KeyError(*sorted(missing))
         JsonLines.check(directory.metrics, int(state["metrics"]))
@@ -100,7 +111,7 @@ class Recorder(RunCallback):
             "metrics": self._metrics.position,
             "samples": self._samples.position,
             "round": self._round,
-            "judged": self._judged,
+            "open": {str(lane): places for lane, places in self._open.items()},
             "pictures": self._pictures.state(),
         }
 
@@ -109,20 +120,24 @@ class Recorder(RunCallback):
         self._metrics.close()
         self._samples.close()
 
-    def episode_begun(self) -> None:
-        self._judged = len(self._round)  # an episode that was dropped: its samples stay without a verdict
+    def episode_begun(self, lane: int) -> None:
+        self._open.pop(lane, None)  # of an episode that was dropped: these samples stay without a verdict
 
-    def stepped(self, info: Mapping[str, Any], round_: int) -> None:
-        sample: Sample | None = info["sample"]
+    def stepped(self, step: LaneStep, round_: int) -> None:
+        info, sample = step.info, step.sample
         if sample is not None:
-            self._pictures.offer(len(self._round), sample.rgb)
+            place = len(self._round)
+            self._pictures.offer(place, sample.rgb)
             head = {"file": None, "round": round_, "n_generated": info["n_generated"], "caption": info["caption"]}
             verdict = dict.fromkeys(_VERDICT)
             self._round.append(head | verdict | {"cell": sample.relation.index, **sample.provenance})
-        if info["feedback"] is not None:
-            for i, row in enumerate(self._round[self._judged :]):
-                row |= {key: info["feedback"][key][i] for key in _VERDICT}
-            self._judged = len(self._round)
+            self._open.setdefault(step.lane, []).append(place)
+        if step.ended:
+            feedback = info["feedback"]
+            preferred = feedback["hardest_negative"].split("\n")
+            for i, place in enumerate(self._open.pop(step.lane, [])):
+                verdict = {"hardest_negative": preferred[i], "correct": bool(feedback["correct"][i])}
+                self._round[place] |= {"round": round_, **verdict, "margin": float(feedback["margin"][i])}
 
     def episode_ended(self, row: EpisodeRow) -> None:
         self._metrics.append(row)
@@ -146,20 +161,25 @@ class Recorder(RunCallback):
     def run_ended(self, row: EndRow, early_stopped: bool) -> None:
         from rls3_gym.runs.parquet import write_tables  # pyarrow: only a run that is complete needs it
 
-        self._write_samples()
+        self._write_samples(unfinished=True)
         self._metrics.append(row)
         write_tables(self._directory)
 
-    def _write_samples(self) -> None:
-        """Write the rows of the round, and the pictures chosen from it."""
-        for place, rgb in self._pictures.chosen().items():
+    def _write_samples(self, unfinished: bool = False) -> None:
+        """Write the rows of the round, and the pictures chosen from it. Those of episodes that other lanes have not
+        finished wait for the next round, unless nothing comes after."""
+        waiting = [] if unfinished else sorted(place for places in self._open.values() for place in places)
+        to = {place: new for new, place in enumerate(waiting)}
+        for place, rgb in self._pictures.chosen(to).items():
             file = f"{_content_hash(rgb)}.png"
             self._directory.save_image(file, rgb)
             self._round[place]["file"] = file
-        for content in self._round:
-            self._samples.append(SampleRow(**content))
-        self._round, self._judged = [], 0
-        self._pictures = PictureChoice(self._config.images_per_round)
+        for place, content in enumerate(self._round):
+            if place not in to:
+                self._samples.append(SampleRow(**content))
+        self._pictures = self._pictures.moved(to)
+        self._open = {lane: [to[place] for place in places] for lane, places in self._open.items() if waiting}
+        self._round = [self._round[place] for place in waiting]
 
 
 def _content_hash(rgb: RGB) -> str:
@@ -189,12 +209,12 @@ class EpisodeTally:
     complexity: dict[str, int] = field(default_factory=lambda: {"1": 0, "2": 0, "3": 0})
     """Samples by their caption's number of terms."""
 
-    def add(self, info: Mapping[str, Any]) -> None:
-        """Count one step from its `info`."""
+    def add(self, step: LaneStep) -> None:
+        """Count one step."""
+        info, sample = step.info, step.sample
         self.steps += 1
         self.intrinsic += float(info["intrinsic"])
         self.extrinsic += float(info["extrinsic"])
-        sample: Sample | None = info["sample"]
         if sample is None:
             reason = str(info["reason"])
             self.reasons[reason] = self.reasons.get(reason, 0) + 1
@@ -208,7 +228,7 @@ class EpisodeTally:
     def row(self, info: Mapping[str, Any], round_: int, since_start_seconds: float) -> EpisodeRow:
         """The episode's row, once it has ended with a step's `info`; rewards are means over the steps."""
         steps = max(self.steps, 1)
-        feedback: Mapping[str, Any] = info["feedback"] or {}
+        feedback: Mapping[str, Any] = info["feedback"]
         return EpisodeRow(
             episode=info["n_episodes"],
             round=round_,
@@ -222,8 +242,8 @@ class EpisodeTally:
             complexity=self.complexity,
             intrinsic=self.intrinsic / steps,
             extrinsic=self.extrinsic / steps,
-            accuracy=feedback.get("accuracy"),
-            pairwise=feedback.get("pairwise"),
+            accuracy=feedback["accuracy"] if feedback["n"] else None,
+            pairwise=feedback["pairwise"] if feedback["n"] else None,
             since_start_seconds=since_start_seconds,
         )
 

@@ -6,24 +6,29 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
+import gymnasium
 import torch
 
-from rls3_agents.base import SamplerAgent, choose_view, make_agent
-from rls3_gym.envs.scene_env import RLS3SceneEnv
+from rls3_agents.base import SamplerAgent, check_lanes, choose_view, make_agent
 from rls3_gym.experiment.callbacks import RunCallback
 from rls3_gym.experiment.config import ExperimentConfig, ExperimentSource, with_new_keys
+from rls3_gym.experiment.doors import make_door, watch
 from rls3_gym.experiment.evaluator import Measurer
 from rls3_gym.experiment.interrupt import graceful_stop
-from rls3_gym.experiment.monitor import MonitoredEnv, RunMonitor
+from rls3_gym.experiment.monitor import RunMonitor
 from rls3_gym.experiment.provenance import command_line, describe_environment
 from rls3_gym.runs.checkpoints import is_final, load_checkpoint, taking_up
 from rls3_gym.runs.directory import RunDirectory, read_text, write_text
 from rls3_gym.runs.taught import find_vlm
+from rls3_gym.scene.arrangement import SLOTS
 from rls3_gym.suites.catalog import OpenSuite
 from rls3_registry.errors import SettingError, UserError
 from rls3_registry.trust import reading
+
+if TYPE_CHECKING:
+    from rls3_gym.experiment.doors import SceneDoor
 
 
 @dataclass(frozen=True)
@@ -105,7 +110,7 @@ class _Parts:
     """What a run is made of, built and checked before anything is written."""
 
     agent: SamplerAgent
-    env: RLS3SceneEnv
+    env: SceneDoor
     measurer: Measurer
 
 
@@ -118,9 +123,10 @@ def _build(config: ExperimentConfig) -> _Parts:
         agent = make_agent(config.agent.name, config.seed, config.agent.settings)
     with _section("vlm"):
         vlm = find_vlm(config.vlm.name, config.vlm.finetune, settings=config.vlm.settings)
-    arguments = dict(config.environment)
-    arguments["action_view"] = choose_view(agent, config.environment.action_view, config.agent.name)
-    env = RLS3SceneEnv(vlm=vlm, **arguments)
+    view = choose_view(agent, config.environment.action_view, config.agent.name)
+    lanes = SLOTS if config.environment.door == "parallel" else config.environment.num_envs
+    check_lanes(agent, lanes, config.agent.name)
+    env = make_door(config.environment, vlm, view)
     measurer = Measurer(measured.sets, env.loop.backend, measured.items, suites, measured.forgetting)
     measurer.load()
     return _Parts(agent, env, measurer)
@@ -154,7 +160,7 @@ def _carry_out(
     for callback in callbacks:
         callback.run_begun(directory.path, resumed=saved is not None)
     monitor = RunMonitor(config, directory, env, parts.measurer, callbacks, saved)
-    watched = MonitoredEnv(env, monitor, under_way=saved is not None)
+    watched = watch(env, monitor, under_way=saved is not None)
 
     def ask() -> None:
         note("stopping: saving at the next safe point (Ctrl-C again: end now, keep the last checkpoint)")
@@ -162,7 +168,7 @@ def _carry_out(
 
     try:
         with graceful_stop(ask):
-            agent.learn(watched, monitor)
+            agent.learn(cast("gymnasium.Env[Any, Any]", watched), monitor)  # `check_lanes` has seen to the rest
         monitor.finish()
     finally:
         monitor.close()

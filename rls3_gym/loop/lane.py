@@ -1,4 +1,4 @@
-"""A lane: one stage, the generator it draws from, and its current episode."""
+"""A lane: one stage, the generator it draws from, what it offers to choose from, and its current episode."""
 
 from __future__ import annotations
 
@@ -6,13 +6,14 @@ import copy
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from enum import Enum
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from rls3_gym.loop.cells import CellRecord
 from rls3_gym.sample import Sample, decode_samples, encode_items
-from rls3_gym.scene.arrangement import Edit, Reason
+from rls3_gym.scene.arrangement import SLOTS, Arrangement, Edit, Reason
 from rls3_gym.scene.natural import Proposals
 from rls3_gym.scene.relation_pool import RelationPool
 from rls3_gym.stage import Outcome, Stage
@@ -60,30 +61,19 @@ class Episode:
         facts: dict[str, Any] = {
             "feasible": sample is not None,
             "reason": "" if self.reason is None else self.reason.value,
-            "sample": sample,
             "caption": "" if sample is None else sample.caption,
-            "correct": None,
-            "margin": None,
-            "hardest_negative": None,
+            "cell": -1 if sample is None else sample.relation.index,
+            "slot": -1 if sample is None else sample.slot_a,
+            "reference": -1 if sample is None else sample.slot_b,
+            "correct": -1,
+            "margin": 0.0,
+            "hardest_negative": "",
         }
         if sample is not None and verdict is not None:
-            facts["correct"] = bool(verdict.correct[0])
+            facts["correct"] = int(verdict.correct[0])
             facts["margin"] = float(verdict.margin[0])
             facts["hardest_negative"] = sample.negatives[int(verdict.hardest[0])].caption
         return facts
-
-    def summary(self, feedback: Feedback) -> dict[str, Any]:
-        """What `info` says of the whole episode when it ends."""
-        n = len(self.samples)
-        hardest = zip(self.samples, feedback.hardest, strict=True)
-        return {
-            "accuracy": float(feedback.correct.mean()) if n else None,
-            "pairwise": feedback.pairwise_accuracy if n else None,
-            "n": n,
-            "correct": [bool(c) for c in feedback.correct],
-            "margin": [float(m) for m in feedback.margin],
-            "hardest_negative": [sample.negatives[int(i)].caption for sample, i in hardest],
-        }
 
     def state(self) -> dict[str, Any]:
         """What the next steps need. What the last step gave is not part of it."""
@@ -104,7 +94,54 @@ class Offer(Enum):
     """What a stage may offer to choose from at every step."""
 
     PROPOSALS = "proposals"
+    BY_SLOT = "by_slot"
+    """Proposals for each slot on its own."""
     RELATIONS = "relations"
+
+
+class OnOffer(Protocol):
+    """Which relations can be made."""
+
+    @property
+    def on_offer(self) -> NDArray[np.bool_]:
+        """(slots, 26): whether some edit makes the object in a slot stand in a relation to another one."""
+
+
+class Choices(Protocol):
+    """Proposals, as far as they can be seen."""
+
+    @property
+    def relations(self) -> NDArray[np.int64]:
+        """(n,): the relation cell that each of them makes."""
+
+    def __len__(self) -> int:
+        """n."""
+
+
+class SeenLane(Protocol):
+    """What can be seen of a lane, wherever its stage is: what observations, masks and pictures are made from."""
+
+    episode: Episode
+    cells: CellRecord
+
+    @property
+    def proposals(self) -> Choices | None:
+        """With `Offer.PROPOSALS`: the edits there are to choose from."""
+
+    @property
+    def relations(self) -> OnOffer | None:
+        """With `Offer.RELATIONS`: the relations there are to choose from."""
+
+    @property
+    def arrangement(self) -> Arrangement:
+        """The scene as it stands."""
+
+    @property
+    def picture(self) -> NDArray[np.uint8]:
+        """(n, n, 3) its picture."""
+
+    def state(self) -> dict[str, Any]:
+        """What the next steps need."""
 
 
 @dataclass
@@ -121,9 +158,26 @@ class Lane:
     episode: Episode = field(default_factory=Episode)
     proposals: Proposals | None = None
     """With `Offer.PROPOSALS`: the edits there are to choose from."""
+    by_slot: tuple[Proposals, ...] = ()
+    """With `Offer.BY_SLOT`: for each slot, the edits there are to choose from."""
     relations: RelationPool | None = None
     """With `Offer.RELATIONS`: the relations there are to choose from."""
     _before_offer: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def arrangement(self) -> Arrangement:
+        """The scene as it stands."""
+        return self.stage.arrangement
+
+    @property
+    def picture(self) -> NDArray[np.uint8]:
+        """(n, n, 3) its picture."""
+        return self.stage.frame.rgb
+
+    def restart(self, rng_state: Mapping[str, Any]) -> None:
+        """Draw from where a generator stood; nothing is on offer."""
+        self.rng.bit_generator.state = rng_state
+        self.proposals, self.relations, self._before_offer = None, None, {}
 
     def draw_offer(self, k: int) -> None:
         """Draw what the next edit may be chosen from: `k` proposals, or all relations that are possible."""
@@ -132,6 +186,8 @@ class Lane:
         self._before_offer = dict(self.rng.bit_generator.state)
         if self.offer is Offer.PROPOSALS:
             self.proposals = self.stage.proposals(self.rng, k)
+        elif self.offer is Offer.BY_SLOT:
+            self.by_slot = tuple(self.stage.proposals(self.rng, k, slot) for slot in range(SLOTS))
         else:
             self.relations = self.stage.relation_pool(self.rng)
 
@@ -153,11 +209,12 @@ class Lane:
 
     def state(self) -> dict[str, Any]:
         """What the next steps need. The offer is not kept: it is drawn again from the same generator state."""
-        return {
-            "rng": self._before_offer or self.rng.bit_generator.state,
-            "stage": self.stage.state(),
-            "episode": self.episode.state(),
-        }
+        return {"rng": self.rng_state, "stage": self.stage.state(), "episode": self.episode.state()}
+
+    @property
+    def rng_state(self) -> dict[str, Any]:
+        """Of the generator, as it was before the offer was drawn."""
+        return self._before_offer or dict(self.rng.bit_generator.state)
 
     def load_state(self, state: Mapping[str, Any], k: int) -> None:
         """The inverse of `state`; `k` as for `draw_offer`."""

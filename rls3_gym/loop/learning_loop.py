@@ -16,18 +16,23 @@ from pydantic import ConfigDict, Field
 
 from rls3_gym.backends.base import SceneBackend, load_backend
 from rls3_gym.evalsets.loader import held_out_keys, load_set
-from rls3_gym.loop.lane import NO_SUCH_EDIT, Episode, Lane, Offer
+from rls3_gym.loop.cells import Cells
+from rls3_gym.loop.info import Turn, step_info
+from rls3_gym.loop.lane import Episode, Lane, Offer, SeenLane
+from rls3_gym.loop.lanes import Decoder, LanePlan, Lanes, LocalLanes, Order
 from rls3_gym.loop.rewards.base import DEFAULT_EXTRINSIC, DEFAULT_INFEASIBLE, make_extrinsic, make_intrinsic
 from rls3_gym.loop.scheduler import EpisodeOutcome, Schedule, Scheduler
+from rls3_gym.loop.worker_lanes import StartMethod, WorkerLanes
 from rls3_gym.sample import Sample
-from rls3_gym.scene.arrangement import Arrangement, Edit
+from rls3_gym.scene.arrangement import Arrangement
 from rls3_gym.scene.layouts import family_names
-from rls3_gym.stage import FeasibilityRules, Outcome, Stage
-from rls3_gym.vlm.base import VLM, Feedback
-from rls3_registry.errors import unknown
+from rls3_gym.stage import FeasibilityRules, Outcome
+from rls3_gym.vlm.base import VLM, Feedback, FineTuneReport
+from rls3_registry.errors import UserError, unknown
 
-Edits = Mapping[int, Edit | None]
-"""Lane -> the edit to carry out there; None where the action means none (`Reason.NO_PLACE`)."""
+Actions = Mapping[int, Any]
+"""Lane -> what to do there: an action that the loop's decoder understands; without one an `Edit`, or None where the
+action means none (`Reason.NO_PLACE`)."""
 
 
 class LoopSettings(Schedule):
@@ -62,10 +67,18 @@ class LoopSettings(Schedule):
 class LaneStep:
     """What one step gave on one lane."""
 
+    lane: int
     reward: float
+    for_episode: float
+    """The part of the reward that is paid for the whole episode, at its last step."""
     ended: bool
     """Whether it was the episode's last step."""
     info: dict[str, Any]
+    sample: Sample | None
+    feedback: Feedback | None
+    """On all samples of the episode, at its last step."""
+    report: FineTuneReport | None
+    """Of the fine-tuning, on the step that ended a round."""
 
 
 class LearningLoop:
@@ -79,6 +92,9 @@ class LearningLoop:
         lanes: int = 1,
         held_out: frozenset[str] | None = None,
         offer: Offer | None = None,
+        decoder: Decoder | None = None,
+        workers: int = 0,
+        worker_start: StartMethod = "spawn",
     ) -> None:
         """Build the stages, the rewards and the scheduler.
 
@@ -88,44 +104,60 @@ class LearningLoop:
             lanes: Number of stages, each with a backend of its own.
             held_out: Scene keys that must not train; those of the evaluation sets when left out.
             offer: What the stages offer to choose from at every step.
+            decoder: What actions mean; when left out, they are edits already.
+            workers: Processes that the stages run in; 0 for this one. What comes out is the same.
+            worker_start: How Python starts them.
 
         Raises:
             UserError: A name is unknown, or a library is not installed.
         """
         self.settings = settings
         self.held_out = held_out_keys() if held_out is None else held_out
-        choosing = offer is Offer.PROPOSALS
         self.steps_per_scene = settings.steps_per_scene or (settings.steps_per_episode if offer is None else 10)
-        self.lanes = [Lane(self._make_stage(), np.random.default_rng(0), offer) for _ in range(lanes)]
+        plan = self._plan(offer, decoder)
+        local = None if workers else LocalLanes(plan, lanes)
+        self._backend = load_backend(plan.backend, plan.image_size) if local is None else local.lanes[0].stage.backend
         infeasible = settings.intrinsic_infeasible
         if infeasible is None:
-            infeasible = 0.0 if choosing else DEFAULT_INFEASIBLE
+            infeasible = 0.0 if offer in (Offer.PROPOSALS, Offer.BY_SLOT) else DEFAULT_INFEASIBLE
         self.intrinsic = make_intrinsic(settings.intrinsic_feasible, infeasible)
-
-        def guide() -> Sequence[Sample]:
-            return load_set("guide", self.backend).samples
-
-        self.extrinsic = make_extrinsic(settings.extrinsic, settings.steps_per_episode, guide)
+        self.extrinsic = make_extrinsic(settings.extrinsic, settings.steps_per_episode, self._guide)
         watches = settings.early_stopping is not None and settings.finetune
         validation = load_set("validation", self.backend).samples if watches else ()
-        self.scheduler = Scheduler(vlm, settings, held_out=self.held_out, validation=validation, guide=guide)
+        self.scheduler = Scheduler(vlm, settings, held_out=self.held_out, validation=validation, guide=self._guide)
+        self._lanes: Lanes = local or WorkerLanes(plan, lanes, workers, worker_start)
         for lane in self.lanes:
             lane.cells = self.scheduler.cells
         self._reasons: dict[str, int] = {}
         self._begun = False
 
-    def _make_stage(self) -> Stage:
+    def _plan(self, offer: Offer | None, decoder: Decoder | None) -> LanePlan:
         families = self.settings.families or family_names()
         for family in families:
             if family not in family_names():
                 raise unknown("room family", family, family_names(), "families")
-        backend = load_backend(self.settings.backend, self.settings.image_size)
-        return Stage(backend, families=families, rules=self.settings.rules, held_out=self.held_out)
+        s = self.settings
+        return LanePlan(s.backend, s.image_size, tuple(families), s.rules, self.held_out, offer, s.proposals, decoder)
+
+    def _guide(self) -> Sequence[Sample]:
+        return load_set("guide", self.backend).samples
+
+    @property
+    def lanes(self) -> Sequence[SeenLane]:
+        """What can be seen of the lanes."""
+        return self._lanes.lanes
+
+    def lane(self, number: int = 0) -> Lane:
+        """A lane whose stage is in this process. Raises `UserError` for one that is in a worker."""
+        lane = self._lanes.lanes[number]
+        if not isinstance(lane, Lane):
+            raise UserError("the stage is in a worker process; make the environment with workers=0 to reach it")
+        return lane
 
     @property
     def backend(self) -> SceneBackend:
         """For what belongs to no lane: evaluation sets, and pictures for people."""
-        return self.lanes[0].stage.backend
+        return self._backend
 
     @property
     def begun(self) -> bool:
@@ -147,68 +179,79 @@ class LearningLoop:
         scheduler_seed, reward_seed = (int(v) for v in rngs[0].integers(2**63, size=2))
         self.scheduler.begin_experiment(np.random.default_rng(scheduler_seed))
         self.extrinsic.begin_experiment(self.scheduler.vlm, reward_seed)
-        for lane, rng in zip(self.lanes, rngs, strict=True):
-            lane.rng = rng
-            lane.stage.restart()
+        self._lanes.restart(rngs)
         self._reasons = {}
         self._begun = True
 
     def begin_episode(self, lane: int = 0, arrangement: Arrangement | None = None) -> dict[str, Any]:
-        """The next episode of a lane, in the next room family or with a given arrangement; returns its `info`.
+        """The next episode of a lane; see `begin_episodes`."""
+        return self.begin_episodes({lane: arrangement})[lane]
+
+    def begin_episodes(self, scenes: Mapping[int, Arrangement | None]) -> dict[int, dict[str, Any]]:
+        """The next episode on some lanes, in the next room family or with a given arrangement; returns each `info`.
 
         An unfinished episode is dropped: its samples count as generated, but do not train. Raises `UserError` for an
         arrangement that is not feasible.
         """
-        chosen = self.lanes[lane]
-        if arrangement is None:
-            chosen.stage.set_scene(chosen.rng)
-        else:
-            chosen.stage.set_arrangement(arrangement)
-        chosen.episode = Episode()
-        chosen.draw_offer(self.settings.proposals)
-        return self.info(lane)
+        self._lanes.begin(scenes)
+        for number in scenes:
+            self.lanes[number].episode = Episode()
+        return {number: self.info(number) for number in scenes}
 
-    def step(self, edits: Edits) -> dict[int, LaneStep]:
-        """Carry out one edit on each of some lanes: place, capture, caption, pay; where an episode ends ask the VLM,
-        and where a round is full teach it.
+    def step(self, actions: Actions, *, offer: bool = True) -> dict[int, LaneStep]:
+        """Carry out one action on each of some lanes: place, capture, caption, pay; where an episode ends ask the VLM,
+        and where a round is full teach it. Lanes count one after the other, in the order given. With `offer=False`
+        nothing new is drawn to choose from: the next actions are chosen already.
 
         Raises `gymnasium.error.ResetNeeded` for a lane whose episode is over.
         """
         self.check_begun()
-        for number in edits:
-            if self.lanes[number].episode.step >= self.settings.steps_per_episode:
+        last = self.settings.steps_per_episode
+        for number in actions:
+            if self.lanes[number].episode.step >= last:
                 raise ResetNeeded("the episode is over: call reset() before step()")
-        outcomes = {number: self._carry_out(number, edit) for number, edit in edits.items()}
+        choices = {number: self._choice(number) for number in actions}
+        outcomes = self._lanes.step({n: Order(action, self._next_scene(n), offer) for n, action in actions.items()})
+        full = [number for number in actions if self.lanes[number].episode.step + 1 == last]
+        self._lanes.expect(full)
+        turns = {number: self._count(outcome) for number, outcome in outcomes.items()}
         verdicts = self._verdicts(outcomes)
-        pay = {number: self._pay(number, outcomes[number], verdicts.get(number)) for number in edits}
-        full = [n for n in edits if self.lanes[n].episode.step == self.settings.steps_per_episode]
+        pay = {n: self._pay(n, outcomes[n], verdicts.get(n), choices[n]) for n in actions}
+        before = self.scheduler.progress
         ended = self._end_episodes(full)
         steps = {}
         for number, (intrinsic, extrinsic) in pay.items():
-            end = ended.get(number)
+            end, episode, for_episode = ended.get(number), self.lanes[number].episode, 0.0
             if end is not None:
-                extrinsic += self.extrinsic.episode_reward(self.lanes[number].episode.samples, end.feedback)
+                before = end.progress
+                for_episode = self.extrinsic.episode_reward(episode.samples, end.feedback)
+                extrinsic += for_episode
                 if end.report is not None:
                     self.extrinsic.end_round(self.scheduler.vlm, end.trained)
-            self.lanes[number].episode.reward = float(intrinsic + extrinsic)
-            info = self.info(number, intrinsic, extrinsic, end)
-            steps[number] = LaneStep(float(intrinsic + extrinsic), end is not None, info)
-            self._prepare(self.lanes[number], end is not None)
+            episode.reward = float(intrinsic + extrinsic)
+            feedback, report = (None, None) if end is None else (end.feedback, end.report)
+            turn = Turn(*turns[number], **before)
+            info = step_info(turn, episode, last, intrinsic, extrinsic, feedback, report)
+            sample = outcomes[number].sample
+            steps[number] = LaneStep(
+                number, episode.reward, for_episode, end is not None, info, sample, feedback, report
+            )
         return steps
 
-    def _prepare(self, lane: Lane, ended: bool) -> None:
-        """Make a lane ready for its next step. After an episode's last step its scene is left to be looked at."""
-        if not ended and lane.episode.step % self.steps_per_scene == 0:
-            lane.stage.set_scene(lane.rng)
-        lane.draw_offer(self.settings.proposals)
+    def _choice(self, number: int) -> Cells | None:
+        proposals = self.lanes[number].proposals
+        return None if proposals is None else proposals.relations
 
-    def _carry_out(self, number: int, edit: Edit | None) -> Outcome:
-        lane = self.lanes[number]
-        outcome = NO_SUCH_EDIT if edit is None else lane.stage.try_edit(edit, lane.rng)
+    def _next_scene(self, number: int) -> bool:
+        """Whether the next step is in another scene. After an episode's last step its scene is left to be looked at."""
+        done = self.lanes[number].episode.step + 1
+        return done < self.settings.steps_per_episode and done % self.steps_per_scene == 0
+
+    def _count(self, outcome: Outcome) -> tuple[int, int, dict[str, int]]:
         self.scheduler.count_step(outcome.sample)
         if outcome.reason is not None:
             self._reasons[outcome.reason.value] = self._reasons.get(outcome.reason.value, 0) + 1
-        return outcome
+        return self.scheduler.n_steps, self.scheduler.n_generated, dict(self._reasons)
 
     def _verdicts(self, outcomes: Mapping[int, Outcome]) -> dict[int, Feedback]:
         """The VLM's feedback on the new samples, where the reward needs it at once."""
@@ -217,11 +260,11 @@ class LearningLoop:
         made = {number: outcome.sample for number, outcome in outcomes.items() if outcome.sample is not None}
         return dict(zip(made, self.scheduler.score(list(made.values())), strict=True))
 
-    def _pay(self, number: int, outcome: Outcome, verdict: Feedback | None) -> tuple[float, float]:
+    def _pay(
+        self, number: int, outcome: Outcome, verdict: Feedback | None, choice: Cells | None
+    ) -> tuple[float, float]:
         intrinsic, extrinsic = self.intrinsic(outcome.reason), 0.0
         if outcome.sample is not None:
-            proposals = self.lanes[number].proposals
-            choice = None if proposals is None else proposals.relations
             extrinsic += self.extrinsic.step_reward(outcome.sample, verdict, choice)
         self.lanes[number].episode.add(outcome, verdict)
         return intrinsic, extrinsic
@@ -235,29 +278,15 @@ class LearningLoop:
             episode.end(outcome.feedback)
         return dict(zip(numbers, outcomes, strict=True))
 
-    def info(
-        self, lane: int, intrinsic: float = 0.0, extrinsic: float = 0.0, ended: EpisodeOutcome | None = None
-    ) -> dict[str, Any]:
-        """What an environment says beside observation and reward; counts are over all lanes."""
-        scheduler, episode = self.scheduler, self.lanes[lane].episode
-        report = None if ended is None else ended.report
-        return {
-            "n_generated": scheduler.n_generated,
-            "n_trained": scheduler.n_trained,
-            "n_steps": scheduler.n_steps,
-            "n_episodes": scheduler.episode,
-            "round": scheduler.round,
-            "reasons": dict(self._reasons),
-            "intrinsic": float(intrinsic),
-            "extrinsic": float(extrinsic),
-            "feedback": None if ended is None else episode.summary(ended.feedback),
-            "finetune": None if report is None else report.as_dict(),
-            "vlm_digest": scheduler.vlm_digest,
-            "early_stopped": scheduler.early_stopped,
-        } | episode.last_step()
+    def info(self, lane: int = 0) -> dict[str, Any]:
+        """What an environment says of a lane at a reset; counts are over all lanes."""
+        scheduler = self.scheduler
+        turn = Turn(scheduler.n_steps, scheduler.n_generated, dict(self._reasons), **scheduler.progress)
+        return step_info(turn, self.lanes[lane].episode, self.settings.steps_per_episode)
 
     def state(self) -> dict[str, Any]:
-        """Everything that decides what happens next, at any step: JSON-ready values, numpy arrays and tensors.
+        """Everything that decides what happens next, at any step: JSON-ready values, numpy arrays and tensors. It does
+        not depend on where the lanes are run.
 
         Raises `gymnasium.error.ResetNeeded` before the first experiment.
         """
@@ -271,14 +300,13 @@ class LearningLoop:
 
     def load_state(self, state: Mapping[str, Any]) -> None:
         """The inverse of `state`, in a loop made with the same arguments."""
-        for lane, saved in zip(self.lanes, state["lanes"], strict=True):
-            lane.load_state(saved, self.settings.proposals)
+        self._lanes.load_state(state["lanes"])
         self.scheduler.load_state(state["scheduler"])
         self.extrinsic.load_state(state["extrinsic"], self.scheduler.vlm)
         self._reasons = {str(reason): int(count) for reason, count in state["reasons"].items()}
         self._begun = True
 
     def close(self) -> None:
-        """Free the backends. Closing twice is fine."""
-        for lane in self.lanes:
-            lane.stage.backend.close()
+        """Free the backends and end the workers. Closing twice is fine."""
+        self._lanes.close()
+        self._backend.close()

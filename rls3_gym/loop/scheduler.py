@@ -109,6 +109,8 @@ class EpisodeOutcome:
     """Of the fine-tuning, when this episode was the last of its round."""
     trained: tuple[Sample, ...]
     """The batch that was taught then."""
+    progress: dict[str, Any]
+    """`Scheduler.progress` after it, before the next episode was counted."""
 
 
 class Scheduler:
@@ -173,6 +175,17 @@ class Scheduler:
     def early_stopped(self) -> bool:
         """Whether early stopping has ended the fine-tuning of this experiment."""
         return self.early_stopping is not None and self.early_stopping.stopped
+
+    @property
+    def progress(self) -> dict[str, Any]:
+        """How far the teaching is: `n_trained`, `n_episodes`, `round`, `vlm_digest`, `early_stopped`."""
+        return {
+            "n_trained": self.n_trained,
+            "n_episodes": self.episode,
+            "round": self.round,
+            "vlm_digest": self.vlm_digest,
+            "early_stopped": self.early_stopped,
+        }
 
     @property
     def term_error(self) -> NDArray[np.float64]:
@@ -240,14 +253,14 @@ class Scheduler:
         self.cells.judge(samples, feedback)
         self.episode += 1
         if not self.schedule.finetune or self.early_stopped:
-            return EpisodeOutcome(feedback, None, ())
+            return EpisodeOutcome(feedback, None, (), self.progress)
         chosen = self._selection.choose(samples, feedback, self.schedule.train_fraction, self.rng)
         self.batch += [samples[i] for i in chosen]
         self.episodes_in_round += 1
         if not self.schedule.round_is_full(self.episodes_in_round, len(self.batch)):
-            return EpisodeOutcome(feedback, None, ())
+            return EpisodeOutcome(feedback, None, (), self.progress)
         trained, report = self._teach()
-        return EpisodeOutcome(feedback, report, trained)
+        return EpisodeOutcome(feedback, report, trained, self.progress)
 
     def _refuse_held_out(self, samples: Sequence[Sample]) -> None:
         for sample in samples:

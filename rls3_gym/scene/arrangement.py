@@ -19,6 +19,7 @@ from rls3_gym.scene.camera import FloatArray, camera_frame
 from rls3_gym.scene.catalog import Catalog, ObjectKind, load_catalog
 from rls3_gym.scene.layouts import draw_layout
 from rls3_gym.scene.rooms import Layout, Surface
+from rls3_registry.errors import UserError
 
 SLOTS = 3
 """Number of active objects in a scene (the paper's three)."""
@@ -82,9 +83,27 @@ class Arrangement:
         )
         return cls(draw_layout(values["family"], values["layout"]), objects)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickled with the name of its room and not with all its furniture, where that is how the room was drawn."""
+        family, index = self.layout.family, self.layout.index
+        if _is_drawn(self.layout):
+            return _arrangement, (family, index, self.objects)
+        return Arrangement, (self.layout, self.objects)
+
     def camera_positions(self) -> FloatArray:
         """(slots, 3) base centers in the gravity-aligned camera frame, meters."""
         return camera_frame(self.layout.camera).to_camera(np.array([o.position for o in self.objects]))
+
+
+def _is_drawn(layout: Layout) -> bool:
+    try:
+        return draw_layout(layout.family, layout.index) is layout
+    except UserError:  # made by hand
+        return False
+
+
+def _arrangement(family: str, index: int, objects: tuple[ActiveObject, ...]) -> Arrangement:
+    return Arrangement(draw_layout(family, index), objects)
 
 
 @dataclass(frozen=True)

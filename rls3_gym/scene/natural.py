@@ -102,7 +102,13 @@ class Proposals:
 
 
 def natural_proposals(
-    rng: Generator, arrangement: Arrangement, kinds: Sequence[str], k: int, pair_rule: PairRule, margin_deg: float
+    rng: Generator,
+    arrangement: Arrangement,
+    kinds: Sequence[str],
+    k: int,
+    pair_rule: PairRule,
+    margin_deg: float,
+    slot: int | None = None,
 ) -> Proposals:
     """The first `k` feasible edits of a sequence drawn as `random_edit` draws, each with its reference slot.
 
@@ -117,6 +123,7 @@ def natural_proposals(
         k: how many proposals.
         pair_rule: whether a caption may be about two kinds.
         margin_deg: least distance to a relation's boundary, degrees; 0 for no such rule.
+        slot: the only slot to be edited; any when left out.
 
     Returns:
         `k` proposals, in the order they were drawn. Fewer, down to none at all, when 240 k draws gave fewer: the
@@ -127,7 +134,7 @@ def natural_proposals(
     found: list[Proposals] = []
     missing = k
     for _ in range(_BATCHES):
-        drawn = _draw(rng, arrangement, kinds, k * _DRAWN_PER_PROPOSAL)
+        drawn = _draw(rng, arrangement, kinds, k * _DRAWN_PER_PROPOSAL, slot)
         found.append(_proposals(drawn, arrangement, kinds, may_caption, margin_deg, missing))
         missing -= len(found[-1])
         if missing == 0:
@@ -148,13 +155,15 @@ def _joined(batches: Sequence[Proposals]) -> Proposals:
     )
 
 
-def _draw(rng: Generator, arrangement: Arrangement, kinds: tuple[str, ...], count: int) -> EditColumns:
+def _draw(
+    rng: Generator, arrangement: Arrangement, kinds: tuple[str, ...], count: int, slot: int | None
+) -> EditColumns:
     """`count` edits, each distributed as `random_edit`'s."""
     standing = [thing.kind for thing in arrangement.objects]
-    options = [_open_kinds(kinds, (*standing[:slot], *standing[slot + 1 :])) for slot in range(SLOTS)]
+    options = [_open_kinds(kinds, (*standing[:s], *standing[s + 1 :])) for s in range(SLOTS)]
     sizes = np.array([len(of_slot) for of_slot in options])
     x0, x1, y0, y1 = arrangement.layout.stage
-    slots = rng.integers(SLOTS, size=count)
+    slots = rng.integers(SLOTS, size=count) if slot is None else np.full(count, slot)
     picks = rng.integers(sizes[slots])
     return EditColumns(
         slots=slots,

@@ -6,6 +6,7 @@ from collections import OrderedDict
 from collections.abc import Mapping
 from functools import cache
 from typing import Any
+from weakref import WeakValueDictionary
 
 import numpy as np
 from pydantic import Field
@@ -22,7 +23,9 @@ from rls3_registry.validation import Settings, check
 _KEPT_RAYS = 120 * (2 * 64) ** 2
 """Rooms are kept up to this many rays of their static pictures: all 100 training rooms at 64 pixels with 2x2 samples
 (about 2 MB each); a training run that visits rooms in random order would otherwise build most of them over and over."""
-
+_SHARED: WeakValueDictionary[tuple[Layout, int, int], Tracer] = WeakValueDictionary()
+"""The rooms that the backends of this process have built, by layout, size and samples: lanes of one process share them.
+What a tracer keeps of its last capture saves time and decides nothing."""
 
 WORLD_VERSION = 1
 """Raised whenever rooms, objects or the tracer show something else than before: results of different versions are not
@@ -39,6 +42,15 @@ class EmbeddedSettings(Settings):
 @cache
 def _geometry(kind: str) -> ObjectGeometry:
     return prepare_object(load_object(kind))
+
+
+def _shared_tracer(layout: Layout, size: int, samples: int) -> Tracer:
+    tracer = _SHARED.get((layout, size, samples))
+    if tracer is None:
+        textures = {name: texture(name) for name in texture_names()}
+        tracer = Tracer(build_room(layout), textures, layout.camera, layout.light, size, samples)
+        _SHARED[layout, size, samples] = tracer
+    return tracer
 
 
 class EmbeddedBackend:
@@ -94,9 +106,8 @@ class EmbeddedBackend:
         key = (layout.key, size)
         tracer = self._tracers.get(key)
         if tracer is None:
-            textures = {name: texture(name) for name in texture_names()}
             samples = self.settings.supersampling
-            tracer = Tracer(build_room(layout), textures, layout.camera, layout.light, size, samples)
+            tracer = _shared_tracer(layout, size, samples)
             self._tracers[key] = tracer
             while len(self._tracers) > 2 and sum((kept * samples) ** 2 for _, kept in self._tracers) > _KEPT_RAYS:
                 self._tracers.popitem(last=False)

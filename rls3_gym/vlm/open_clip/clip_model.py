@@ -141,6 +141,14 @@ class FeatureCache:
         self._clip = clip
         self._kept: WeakKeyDictionary[CaptionItem, Tensor] = WeakKeyDictionary()
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Weak references can be copied but not pickled."""
+        return self.__dict__ | {"_kept": list(self._kept.items())}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._kept = WeakKeyDictionary(dict(state["_kept"]))
+
     def of(self, items: Sequence[CaptionItem]) -> Tensor:
         """(n, ...) inputs of `ClipModel.embed_features`."""
         with self._clip.full_precision():
