@@ -7,13 +7,13 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
-from multiprocessing.reduction import ForkingPickler
 from typing import Any
 
 import gymnasium
 import pytest
 from env_parts import make_env
 from gymnasium.utils.env_checker import data_equivalence
+from gymnasium.vector.utils import CloudpickleWrapper
 from stable_baselines3.common.vec_env import DummyVecEnv
 from test_env_state import steps
 from tianshou.env import DummyVectorEnv
@@ -96,7 +96,14 @@ def test_frozen_environments_run_in_forks_when_torch_may_use_all_threads() -> No
     assert done.stdout.strip() == "done", done.stderr
 
 
-@pytest.mark.parametrize("copied", [copy.deepcopy, lambda env: ForkingPickler.loads(ForkingPickler.dumps(env))])
+def sent(env: Any) -> Any:
+    """What another process would be sent of an environment, as Gymnasium's vector wrappers pickle it."""
+    there = CloudpickleWrapper(None)
+    there.__setstate__(CloudpickleWrapper(env).__getstate__())
+    return there.fn
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, sent])
 def test_a_copy_and_a_pickle_go_on_exactly_as_the_first_does(copied: Callable[[Any], Any]) -> None:
     first = make_env(steps_per_episode=6, episodes_per_round=2, observation="dict")
     first.action_space.seed(0)
