@@ -15,6 +15,7 @@ import pytest
 import torch
 import yaml
 from experiment_tools import TINY, metrics, run, tiny
+from generative_parts import write_family
 from test_cli import rls3
 
 from rls3_gym.evalsets.loader import load_set
@@ -22,9 +23,11 @@ from rls3_gym.export.model import export_vlm
 from rls3_gym.export.push import Upload
 from rls3_gym.runs.taught import describe, find_vlm
 from rls3_gym.vlm.base import VLMS, FolderVLM
+from rls3_gym.vlm.digest import digest_of
 from rls3_gym.vlm.loading import load_vlm
 from rls3_gym.vlm.open_clip.adapter import OpenClipVLM
 from rls3_gym.vlm.open_clip.weights import open_clip_module
+from rls3_gym.vlm.transformers.library import transformers
 from rls3_registry.errors import UserError
 
 
@@ -238,3 +241,30 @@ def test_a_vlm_taught_with_adapters_is_written_without_them_and_loads_under_the_
     some = load_set("validation").samples[::60]
     margins = [load_vlm(str(exported.folder)).evaluate(some).margin, find_vlm(str(taught)).evaluate(some).margin]
     assert np.allclose(*margins, atol=1e-3)
+
+
+@pytest.mark.parametrize("adapters", [False, True])
+def test_a_generative_vlm_is_a_folder_that_transformers_loads(adapters: bool, tmp_path: Path) -> None:
+    folder = write_family("paligemma", tmp_path / "model")
+    how = {"lora": {"rank": 2, "targets": ["*q_proj"]}} if adapters else {"train": ["model.language_model.*"]}
+    asked = {"model": str(folder), "device": "cpu", "question": "where is the {a}? the {b} is there", "scale": 5.0}
+    file = tmp_path / "mine.yaml"
+    file.write_text(yaml.safe_dump({"plugin": "transformers", "settings": asked, "finetune": how}), encoding="utf-8")
+    finetune = {"batch_size": 4, "epochs": 1.0, "learning_rate": 0.01}
+    config = tiny(vlm={"name": str(file), "finetune": finetune}, budget={"rounds": 1})
+    taught_run = run(config, tmp_path / "run").directory
+
+    exported = export_vlm(str(taught_run), tmp_path / "vlm")
+    again, taught = load_vlm(str(exported.folder)), find_vlm(str(taught_run))
+    assert again.digest() == exported.digest
+    assert (taught.digest() == exported.digest) == (not adapters)
+    some = load_set("validation").samples[::120]
+    assert np.allclose(again.evaluate(some).margin, taught.evaluate(some).margin, atol=1e-4)
+
+    alone = transformers.AutoModelForImageTextToText.from_pretrained(exported.folder)
+    assert digest_of(alone.state_dict()) == exported.digest
+    head = yaml.safe_load(card(exported.folder).split("---")[1])
+    assert (head["library_name"], head["pipeline_tag"], head["license"]) == (
+        "transformers", "image-text-to-text", "other",
+    )  # fmt: skip
+    assert "AutoModelForImageTextToText" in card(exported.folder)

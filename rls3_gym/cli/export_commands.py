@@ -66,7 +66,7 @@ def export_vlm(
     plugin: Plugins = None,
     as_json: Json = False,
 ) -> None:
-    """Write the VLM that a run has taught as an open_clip model folder with a card."""
+    """Write the VLM that a run has taught as a model folder of its library, open_clip or transformers, with a card."""
     from rls3_gym.export.dataset import check_empty
     from rls3_gym.export.model import export_vlm as write
 

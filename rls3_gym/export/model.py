@@ -1,4 +1,4 @@
-"""Exporting the VLM that a run has taught: an open_clip model folder with a card."""
+"""Exporting the VLM that a run has taught: a model folder of its library, with a card."""
 
 from __future__ import annotations
 
@@ -26,14 +26,15 @@ class ExportedVLM:
 
 
 def export_vlm(name: str, out: Path) -> ExportedVLM:
-    """Write the VLM of a run as a folder that open_clip loads (`local-dir:FOLDER`), and this package (`--vlm FOLDER`).
+    """Write the VLM of a run as a folder that its library loads, open_clip or transformers, and this package too
+    (`--vlm FOLDER`).
 
     Args:
         name: `RUN` or `RUN@round`.
         out: A folder that is new or empty.
 
     Raises:
-        UserError: Not a run, a round without weights, a VLM that is no open_clip model or not to be trusted
+        UserError: Not a run, a round without weights, a VLM that can't be written as a folder or is not to be trusted
             (`rls3_registry.trust`), or a folder that is not empty.
     """
     folder = check_empty(out)
@@ -43,7 +44,7 @@ def export_vlm(name: str, out: Path) -> ExportedVLM:
     run = read_run(taught.run.path)
     vlm = find_vlm(name)
     if not isinstance(vlm, FolderVLM):
-        raise UserError(f"{name}: its VLM is no open_clip model; a {type(vlm).__name__} can't be written as a folder")
+        raise UserError(f"{name}: its VLM, a {type(vlm).__name__}, can't be written as a model folder")
     with replacing_folder(folder) as partial:
         digest = vlm.save_folder(partial)
         how = yaml.safe_dump(describe(name).finetune, sort_keys=False)

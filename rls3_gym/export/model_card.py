@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from rls3_gym.scene.relations import RELATIONS
 
 TOWER = "rls3_scene_tower"
 """The image tower of the packaged VLM, which open_clip does not know by itself."""
-_CONFIG, _VOCABULARY = "open_clip_config.json", "vocabulary.json"
+_CONFIG = "open_clip_config.json"
 
 LOADING = """import open_clip
 
@@ -39,6 +40,11 @@ tokenizer = CompactTokenizer.load(Path("DIR/vocabulary.json"), model.context_len
 ids = tokenizer(["The red bowl is above the blue cup."])
 words = (ids != 0)[..., None].float()  # the text tower gives a vector for each token: a caption's is their mean
 text = (model.encode_text(ids) * words).sum(1) / words.sum(1)"""
+LOADING_GENERATIVE = """from PIL import Image
+from transformers import AutoModelForImageTextToText, AutoProcessor
+
+model = AutoModelForImageTextToText.from_pretrained("DIR").eval()
+processor = AutoProcessor.from_pretrained("DIR")"""
 SCORING = """from rls3_gym.vlm.loading import load_vlm
 
 vlm = load_vlm("DIR")"""
@@ -56,18 +62,19 @@ def model_card(run: RunData, taught_digest: str, digest: str, folder: Path) -> s
     taught = [row for row in run.metrics.finetunes if row.digest_after == taught_digest]
     row = taught[-1] if taught else None
     round_, n_trained, n_generated = (row.round, row.n_trained, row.n_generated) if row else (0, 0, 0)
-    config = json.loads((folder / _CONFIG).read_text(encoding="utf-8"))["model_cfg"]
-    tiny = config["vision_cfg"].get("timm_model_name") == TOWER
+    library = _Library.of(folder)
     name, agent = run.config.get("name"), _name(run.config.get("agent"))
     state = f"after round {round_}" if row else "before anything was taught"
     lines = [
         "---",
-        yaml.safe_dump(_head(name, agent, run.config.get("seed"), tiny), sort_keys=False, allow_unicode=True).strip(),
+        yaml.safe_dump(
+            _head(name, agent, run.config.get("seed"), library), sort_keys=False, allow_unicode=True
+        ).strip(),
         "---",
         "",
         f"# {_name(run.config.get('vlm'))}, taught with the samples of {agent}",
         "",
-        f"An open_clip model, {state} of the experiment `{name}` with seed {run.config.get('seed')}; weights digest",
+        f"{library.what}, {state} of the experiment `{name}` with seed {run.config.get('seed')}; weights digest",
         f"`{digest}`. The sampler `{agent}` chose the pictures that it was taught with (RLS3).",
         "",
         "    " + (run.command.splitlines() or ["unknown"])[0],
@@ -75,10 +82,10 @@ def model_card(run: RunData, taught_digest: str, digest: str, folder: Path) -> s
         "## Loading",
         "",
         "`DIR` is this folder.",
-        *(_tiny_notes() if tiny else []),
+        *library.notes,
         "",
         "```python",
-        LOADING_TINY if tiny else LOADING,
+        library.loading,
         "```",
         "",
         "`rls3 evaluate --vlm DIR` measures it, and `load_vlm` gives it with all that its scores need:",
@@ -119,21 +126,45 @@ def model_card(run: RunData, taught_digest: str, digest: str, folder: Path) -> s
     return "\n".join(lines)
 
 
-def _tiny_notes() -> list[str]:
-    return [
-        "",
-        f"open_clip does not know the image tower of this model, `{TOWER}`: rls3_gym has to be imported first. Its",
-        "vocabulary is `vocabulary.json`, not that of open_clip.",
-    ]
+@dataclass(frozen=True)
+class _Library:
+    """What the card says of the library that loads the folder."""
+
+    what: str
+    name: str
+    task: str
+    loading: str
+    tags: tuple[str, ...]
+    notes: tuple[str, ...] = ()
+    packaged: bool = False
+    """Whether the model is the packaged CLIP, and so under this package's license as a whole."""
+
+    @classmethod
+    def of(cls, folder: Path) -> _Library:
+        """The library of a model folder, by its files."""
+        if not (folder / _CONFIG).is_file():
+            return cls("A model of transformers", "transformers", "image-text-to-text", LOADING_GENERATIVE, ("vlm",))
+        clip = cls("An open_clip model", "open_clip", "zero-shot-image-classification", LOADING, ("clip",))
+        config = json.loads((folder / _CONFIG).read_text(encoding="utf-8"))["model_cfg"]
+        if config["vision_cfg"].get("timm_model_name") != TOWER:
+            return clip
+        notes = (
+            "",
+            f"open_clip does not know the image tower of this model, `{TOWER}`: rls3_gym has to be imported first. Its",
+            "vocabulary is `vocabulary.json`, not that of open_clip.",
+        )
+        return replace(clip, loading=LOADING_TINY, notes=notes, packaged=True)
 
 
-def _head(name: Any, agent: str, seed: Any, packaged: bool) -> dict[str, Any]:
+def _head(name: Any, agent: str, seed: Any, library: _Library) -> dict[str, Any]:
     return {
-        "license": LICENSE.lower() if packaged else "other",
-        "library_name": "open_clip",
-        "pipeline_tag": "zero-shot-image-classification",
-        "tags": ["clip", "spatial-reasoning", "rls3", f"sampler:{agent}", f"experiment:{name}", f"seed:{seed}"],
-    }
+        "license": LICENSE.lower() if library.packaged else "other",
+        "library_name": library.name,
+        "pipeline_tag": library.task,
+        "tags": [
+            *library.tags, "spatial-reasoning", "rls3", f"sampler:{agent}", f"experiment:{name}", f"seed:{seed}",
+        ],
+    }  # fmt: skip
 
 
 def _name(section: Any) -> str:

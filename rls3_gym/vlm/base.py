@@ -226,10 +226,10 @@ class FittingVLM(Protocol):
 
 @runtime_checkable
 class FolderVLM(Protocol):
-    """A VLM that can be written as an open_clip model folder, which `--vlm FOLDER` loads again."""
+    """A VLM that can be written as a model folder of its library, which `--vlm FOLDER` loads again."""
 
     def save_folder(self, folder: Path) -> str:
-        """Write configuration, weights, and what the tokenizer needs.
+        """Write configuration, weights, and what tokenizer and processor need.
 
         Args:
             folder: Is there, and has no files of these names.
@@ -241,6 +241,8 @@ class FolderVLM(Protocol):
 
 FINETUNE_FILE = "rls3_finetune.yaml"
 """In a model folder: how the model is taught further, as `finetune` of a VLM's YAML. May be missing."""
+SETTINGS_FILE = "rls3_settings.yaml"
+"""In a model folder of transformers: how the model is asked, as `settings` of a VLM's YAML. May be missing."""
 _OPEN_CLIP_CONFIG = "open_clip_config.json"
 _FORMER_KEYS = {"adapter": "plugin"} | {key: f"settings.{key}" for key in ("model", "pretrained", "quick_gelu")}
 
@@ -276,17 +278,22 @@ class VlmSection(PluginSection[VlmSpec]):
         """
         if name not in rls3_registry.names(self.section) and not name.endswith((".yaml", ".yml")):
             if Path(name).is_dir():
-                file = Path(name, FINETUNE_FILE)
-                finetune = rls3_registry.load_file(file) if file.is_file() else {}
                 theirs = Path(name, "config.json").is_file() and not Path(name, _OPEN_CLIP_CONFIG).is_file()
                 plugin = "transformers" if theirs else "open_clip"
-                return name, VlmSpec(plugin=plugin, settings={"model": name}, finetune=finetune)
+                asked = _content(Path(name, SETTINGS_FILE)) if theirs else {}
+                finetune = _content(Path(name, FINETUNE_FILE))
+                return name, VlmSpec(plugin=plugin, settings={**asked, "model": name}, finetune=finetune)
             if Path(name).is_file():
                 raise UserError(
                     f"{name}: a bare checkpoint does not say which model it belongs to; "
                     "write a YAML with plugin and settings: {model, pretrained}, and give that"
                 )
         return super().find(name)
+
+
+def _content(file: Path) -> dict[str, Any]:
+    """What a file that may be missing says."""
+    return rls3_registry.load_file(file) if file.is_file() else {}
 
 
 _EXTRAS = {"transformers": "paligemma"}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from rls3_gym.vlm.answers import agreement, parsed
 from rls3_gym.vlm.base import Feedback, FineTuneReport, Float, Reading
 from rls3_gym.vlm.feedback import captions_of, feedback_from_logits, join_feedback, logits_table
 from rls3_gym.vlm.finetuner import Finetuner
+from rls3_gym.vlm.transformers.folder import save_folder
 from rls3_gym.vlm.transformers.generative_model import GenerativeModel, Prompt
 from rls3_gym.vlm.transformers.loading import load_pretrained
 from rls3_gym.vlm.transformers.settings import LOSSES, TransformersFineTuneSettings, TransformersSettings
@@ -64,6 +66,14 @@ class TransformersVLM:
     def weights(self) -> dict[str, Any]:
         """See `WeightsVLM.weights`."""
         return self._tuner.weights()
+
+    def save_folder(self, folder: Path) -> str:
+        """See `FolderVLM.save_folder`."""
+        if self.source.quantize:
+            raise UserError(
+                f"settings.quantize: a model in {self.source.quantize} weights can't be written as a folder"
+            )
+        return save_folder(self.model, self.source, folder)
 
     def load_state(self, state: Mapping[str, Any]) -> None:
         """See `VLM.load_state`."""
