@@ -32,6 +32,8 @@ class LibraryAgent(ABC, Generic[S, M]):
         self.row = table[self.settings.algorithm]
         self.seed = seed
         self.generators = LibraryGenerators(seed)
+        self.lanes = 1
+        """Of the environment it learns in."""
         self._model: M | None = None
 
     @property

@@ -357,8 +357,7 @@ def test_run_directories_are_never_written_over(tmp_path: Path) -> None:
 
 
 def test_an_experiment_can_set_every_argument_of_the_environment() -> None:
-    arguments = dict(EnvironmentConfig())
-    arguments["action_view"] = "select"  # the agent's best view when left out
+    arguments = EnvironmentConfig().settings(action_view="select")
     env = RLS3SceneEnv(**arguments)
     assert env.settings == EnvironmentSettings()
     assert all(f"| `{name}` |" in (RLS3SceneEnv.__doc__ or "") for name in arguments)
