@@ -23,6 +23,7 @@ IN_SMALL = {
     "benchmarks/finetune.py": ["--samples", "64", "--repeats", "1"],
     "benchmarks/checkpoint.py": ["--model", "packaged:tiny", "--train", "visual.trunk.projection.*", "--samples", "20"],
     "benchmarks/vlm.py": ["--model", "ViT-S-32-alt", "--items", "4", "--scored", "2", "--batch", "2", "--repeats", "1"],
+    "benchmarks/vector_env.py": ["--episodes", "1", "--lanes", "1", "2"],
     "benchmarks/teach.py": ["--seeds", "1", "--budgets", "500", "--processes", "1", "--out", "taught"],
     "benchmarks/same_samples.py": ["--shuffles", "2", "--sets", "validation", "--processes", "1"],
     "benchmarks/error_left.py": ["--set", "validation"],
