@@ -70,5 +70,7 @@ def test_benchmarks_run_as_the_documents_say(command: str, tmp_path: Path) -> No
         assert re.search(r"above +254 items  error +\d+\.\d %  \[", out)
     elif name == "steer":
         assert re.search(r"sb3/ppo +select +vertical seed 0 after +500: .*vertical \d\.\d+", out)
+    elif name == "vector_env":
+        assert re.search(r"2 lanes: shared \d+ steps/s .* 2 processes .* memory \d\.\d+", out)
     else:
         assert re.search(r"ratio.* \d+\.\d+", out.strip().splitlines()[-1])
