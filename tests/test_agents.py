@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 import rls3_registry
 from rls3_agents.base import AGENTS
 from rls3_agents.contract import AgentContract
@@ -26,12 +28,20 @@ SMALL = {
 """Settings with which a run of a few steps goes through everything that an agent does, for agents that have them."""
 
 
+SLOW = {
+    "sb3/a2c", "sb3/crossq", "sb3/maskable_ppo", "sb3/ppo", "sb3/td3", "sb3/tqc",
+    "tianshou/a2c", "tianshou/dqn", "tianshou/redq",
+}  # fmt: skip
+"""Agents whose plugin the quick tests put through the contract with another algorithm of its library."""
+
+
 def contract_of(name: str) -> type[AgentContract]:
     """The contract's tests for a registered agent, with those of its settings made small that can be."""
     settings = AGENTS.find(name)[1].settings
     overrides = {key: value for key, value in SMALL.items() if key in settings}
     title = "Test" + "".join(part.title() for part in name.split("/"))
-    return type(title, (AgentContract,), {"agent": name, "overrides": overrides})
+    test = type(title, (AgentContract,), {"agent": name, "overrides": overrides})
+    return pytest.mark.slow(test) if name in SLOW else test
 
 
 globals().update({test.__name__: test for test in map(contract_of, rls3_registry.names("agents"))})

@@ -163,6 +163,7 @@ def test_a_run_through_the_parallel_door_is_continued_exactly(
     assert metrics(cut) == metrics(whole)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "steps"), [("parallel_sb3.py", 48), ("parallel_tianshou.py", 48)])
 def test_the_examples_run(name: str, steps: int) -> None:
     command = [sys.executable, str(EXAMPLES / name), "--steps", str(steps)]
