@@ -84,6 +84,17 @@ def test_a_round_lowers_the_loss_on_what_it_taught(vlm, guide):
     assert vlm.evaluate(guide).loss.mean() < before
 
 
+@pytest.mark.parametrize("switched_off", [torch.no_grad, torch.inference_mode])
+def test_a_round_is_the_same_where_the_caller_has_switched_gradients_off(vlm, guide, switched_off):
+    """RL libraries step environments so, and a step may end a round."""
+    with switched_off():
+        vlm.evaluate(guide)
+        report = vlm.finetune(guide, np.random.default_rng(0))
+    other = load_vlm("tiny")
+    other.finetune(guide, np.random.default_rng(0))
+    assert report.rolled_back is None and vlm.digest() == other.digest()
+
+
 def test_only_the_parameters_named_in_the_settings_train(guide):
     vlm = load_vlm("tiny", {"train": ["text.*"]})
     before = {k: v.clone() for k, v in vlm.clip.model.state_dict().items()}

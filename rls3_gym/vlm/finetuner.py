@@ -157,11 +157,14 @@ class Finetuner:
 
     @contextmanager
     def _teaching(self, rng: np.random.Generator) -> Iterator[None]:
-        """Inside, the module has the weights that are taught, is in training mode, and has gradients; after, none."""
+        """Inside, the module has the weights that are taught, is in training mode, and has gradients; after, none.
+
+        Gradients are switched on even where the caller has switched them off: libraries step environments so.
+        """
         self._digest.is_now(None)
         self._optimizer.zero_grad(set_to_none=True)
         taught = nullcontext() if self._ensemble is None else self._ensemble.teaching()
-        with taught, training(self._module, rng):
+        with taught, training(self._module, rng), torch.inference_mode(False), torch.enable_grad():
             yield
         self._optimizer.zero_grad(set_to_none=True)
 
