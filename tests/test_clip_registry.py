@@ -11,7 +11,7 @@ import torch
 
 from rls3_gym.evalsets.loader import load_set
 from rls3_gym.vlm.base import VLMS
-from rls3_gym.vlm.open_clip import weights
+from rls3_gym.vlm.open_clip import named
 from rls3_gym.vlm.open_clip.adapter import OpenClipVLM
 from rls3_gym.vlm.open_clip.clip_model import ClipModel
 from rls3_gym.vlm.open_clip.named import has_quick_gelu
@@ -33,7 +33,7 @@ def test_a_registered_model_is_built_with_random_weights_and_embeds(
         settings["tokenizer"] = str(siglip_tokenizer(tmp_path))
     in_earnest = name == "vit_b_32"
     if not in_earnest:
-        monkeypatch.setattr(weights, "find_device", lambda name: torch.device("meta"))
+        monkeypatch.setattr(named, "find_device", lambda name: torch.device("meta"))
         monkeypatch.setattr(ClipModel, "full_precision", lambda self: contextlib.nullcontext())
     with torch.device("cpu" if in_earnest else "meta"):
         vlm = OpenClipVLM({**settings}, name=name, finetune=spec.finetune | {"batch_size": 4, "epochs": 0.01})

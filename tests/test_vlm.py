@@ -19,7 +19,7 @@ from rls3_gym.scene.captions import Change
 from rls3_gym.vlm.base import VLMS
 from rls3_gym.vlm.feedback import join_feedback
 from rls3_gym.vlm.loading import load_vlm
-from rls3_gym.vlm.open_clip import weights
+from rls3_gym.vlm.open_clip import named
 from rls3_gym.vlm.open_clip.adapter import OpenClipFineTuneSettings, OpenClipVLM
 from rls3_gym.vlm.open_clip.clip_model import ClipModel
 from rls3_gym.vlm.open_clip.tokenizer import CompactTokenizer
@@ -180,7 +180,7 @@ def test_any_model_of_open_clip_is_scored_and_taught_from_its_folder(small_vit, 
 
 def test_all_tensors_of_a_model_are_on_its_device(small_vit, guide, monkeypatch):
     """On torch's `meta` device, which computes shapes alone and, as a GPU does, nothing with main memory."""
-    monkeypatch.setattr(weights, "find_device", lambda name: torch.device("meta"))
+    monkeypatch.setattr(named, "find_device", lambda name: torch.device("meta"))
     monkeypatch.setattr(ClipModel, "full_precision", lambda self: contextlib.nullcontext())  # it knows no precisions
     tail = ["visual.trunk.projection.*"]
     for name, trained in ((small_vit, ["visual.*"]), (small_vit, ["text.*"]), ("tiny", tail), ("tiny", ["text.*"])):

@@ -24,7 +24,8 @@ from rls3_gym.vlm.losses import LOSSES
 from rls3_gym.vlm.open_clip.clip_model import FeatureCache
 from rls3_gym.vlm.open_clip.folder import save_folder
 from rls3_gym.vlm.open_clip.layers import locked, tower_layers
-from rls3_gym.vlm.open_clip.weights import OpenClipSettings, load_clip
+from rls3_gym.vlm.open_clip.named import load_clip
+from rls3_gym.vlm.open_clip.weights import OpenClipSettings
 from rls3_registry.validation import check
 
 _EVALUATION_BATCH = 256

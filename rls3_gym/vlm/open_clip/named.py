@@ -1,4 +1,5 @@
-"""Models of open_clip's own table, with weights of a tag, a local file or a folder; or random ones."""
+"""The model that settings name: a folder as it is, or one of open_clip's own table, with weights of a tag, a local file
+or a folder, or random ones."""
 
 from __future__ import annotations
 
@@ -10,11 +11,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from rls3_gym.vlm.device import find_device
 from rls3_gym.vlm.open_clip.clip_model import ClipModel
 from rls3_gym.vlm.open_clip.weights import (
     CONFIG_FILE,
     LOCAL,
     OpenClipSettings,
+    folder_of,
+    load_folder,
     open_clip_module,
     preprocessing_of,
     refuse_coca,
@@ -24,6 +28,12 @@ from rls3_registry.errors import SettingError, UserError, first_line, unknown
 
 _SUFFIXES = (".safetensors", ".pt", ".pth", ".bin", ".ckpt")
 _LOCAL_FILE = "give a local file instead, pretrained: /path/to/weights.safetensors (or .pt, .bin), or local-dir:FOLDER"
+
+
+def load_clip(source: OpenClipSettings) -> ClipModel:
+    """The model that the settings name, on its device. Raises `UserError` for weights that don't load."""
+    device, folder = find_device(source.device), folder_of(source)
+    return load_named(source, device) if folder is None else load_folder(folder, device, source.dtype)
 
 
 def load_named(source: OpenClipSettings, device: torch.device) -> ClipModel:

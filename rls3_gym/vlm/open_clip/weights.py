@@ -14,7 +14,6 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from rls3_gym._compat import torchvision as torchvision_compat
-from rls3_gym.vlm.device import find_device
 from rls3_gym.vlm.finetune_settings import Device
 from rls3_gym.vlm.open_clip.clip_model import ClipModel
 from rls3_gym.vlm.open_clip.preprocessing import Preprocessing
@@ -58,14 +57,6 @@ class OpenClipSettings(Settings):
                 "weights and settings of its own"
             )
         return self
-
-
-def load_clip(source: OpenClipSettings) -> ClipModel:
-    """The model that the settings name, on its device. Raises `UserError` for weights that don't load."""
-    from rls3_gym.vlm.open_clip.named import load_named
-
-    device, folder = find_device(source.device), folder_of(source)
-    return load_named(source, device) if folder is None else load_folder(folder, device, source.dtype)
 
 
 def folder_of(source: OpenClipSettings) -> Path | None:
