@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import importlib.metadata
 import json
+import os
 import shlex
 import sys
 from collections.abc import Sequence
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -268,6 +269,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except KeyboardInterrupt:
         _fail("interrupted", 130)
     except OSError as error:
+        if error.filename is None:
+            _drop_output()
         _fail(f"{error.filename or 'output'}: {error.strerror or error}"[:500], 2)
     except MemoryError as error:
         _fail(f"not enough memory: {error}", 2)
@@ -275,6 +278,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if code == 130:
         _fail("interrupted", 130)
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _drop_output() -> None:
+    """Send what standard output still holds nowhere: it can't be written, and Python would fail over it at exit."""
+    with suppress(OSError, ValueError):  # a standard output that is no file
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _console(stderr: bool = False) -> Console:
