@@ -359,17 +359,15 @@ def test_output_that_cannot_be_written_is_one_line(unbuffered: str) -> None:
     command, environment = [*RLS3, "list", "rooms"], {**os.environ, "PYTHONUNBUFFERED": unbuffered}
     with open("/dev/full", "w", encoding="utf-8") as full:
         done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, env=environment, text=True, check=False)
-    assert done.returncode == 2, done.stderr
-    assert done.stderr == "rls3: output: No space left on device\n"
+    assert (done.returncode, done.stderr) == (2, "rls3: output: No space left on device\n")
 
 
 def test_a_plugin_in_the_folder_of_the_command_is_found_and_its_mistakes_are_named(tmp_path: Path) -> None:
     script = Path(sys.executable).parent / "rls3"
     (tmp_path / "broken.py").write_text("def (", encoding="utf-8")
-    command = [script, "run", "quickstart", "--set", "agent=broken:Agent"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert done.returncode == 2
-    assert "agent 'broken:Agent' cannot be imported: SyntaxError" in done.stderr
+    words = ["run", "quickstart", "--set", "agent=broken:Agent"]
+    done = subprocess.run([script, *words], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 2 and "agent 'broken:Agent' cannot be imported: SyntaxError" in done.stderr
 
 
 # Disks
