@@ -134,12 +134,13 @@ def test_what_cannot_be_loaded_is_one_line_that_says_what_would_be_right(setting
 
 
 @pytest.mark.slow
-def test_a_tag_that_cannot_be_downloaded_says_how_to_give_a_file():
+def test_a_tag_that_cannot_be_downloaded_says_how_to_give_a_file(caplog):
     with pytest.raises(UserError) as raised:
         clip("ViT-B-32", pretrained="openai")
     said = str(raised.value)
     assert said.startswith("settings.pretrained: the weights 'openai' of ViT-B-32 can't be downloaded (")
     assert said.endswith("or local-dir:FOLDER") and "\n" not in said
+    assert caplog.records == []
 
 
 def test_a_tokenizer_that_cannot_be_fetched_says_how_to_give_its_files():

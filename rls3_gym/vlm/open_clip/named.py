@@ -4,7 +4,9 @@ or a folder, or random ones."""
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -56,14 +58,15 @@ def load_named(source: OpenClipSettings, device: torch.device) -> ClipModel:
             raise SettingError("", ("settings", "pretrained"), f": {problem}; or {_LOCAL_FILE}")
     tokenizer = _tokenizer(source, config)
     try:
-        model = open_clip.create_model(
-            name,
-            pretrained=str(file) if file else source.pretrained,
-            precision=source.dtype,
-            device=device,
-            force_quick_gelu=has_quick_gelu(source),
-            force_preprocess_cfg=preprocessing,
-        )
+        with _no_log():
+            model = open_clip.create_model(
+                name,
+                pretrained=str(file) if file else source.pretrained,
+                precision=source.dtype,
+                device=device,
+                force_quick_gelu=has_quick_gelu(source),
+                force_preprocess_cfg=preprocessing,
+            )
     except Exception as error:  # unpickling and hub failures come as many types; all mean "these weights do not load"
         if file is not None:
             raise UserError(f"{file}: cannot be loaded as weights of {name} ({said(error)})") from error
@@ -75,6 +78,17 @@ def load_named(source: OpenClipSettings, device: torch.device) -> ClipModel:
             f"{_LOCAL_FILE}"
         ) from error
     return ClipModel(model, tokenizer, preprocessing_of(model))
+
+
+@contextmanager
+def _no_log() -> Iterator[None]:
+    """Without the library's log, which would say what an error says once more."""
+    before = logging.root.manager.disable
+    logging.disable(logging.ERROR)
+    try:
+        yield
+    finally:
+        logging.disable(before)
 
 
 def has_quick_gelu(source: OpenClipSettings) -> bool:
