@@ -18,6 +18,9 @@ export OPENBLAS_NUM_THREADS ?= 1
 # Tests and figures need neither a display nor the network.
 OFFLINE := SDL_VIDEODRIVER=dummy MPLBACKEND=Agg HF_HUB_OFFLINE=1
 
+# A test file stays in one process: its fixtures are made once.
+PYTEST = $(OFFLINE) $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
+
 .PHONY: help quickstart install test test-slow test-all lint format docs bench clean
 
 help:  ## list the targets
@@ -29,13 +32,13 @@ quickstart: $(VENV)/.quickstart  ## install what the main job needs and run it: 
 install: $(VENV)/.install  ## install all extras and what tests and lint need
 
 test: lint  ## lint, then the quick tests (under ten minutes on two cores)
-	$(OFFLINE) $(BIN)/python -m pytest
+	$(PYTEST)
 
 test-slow: $(VENV)/.install  ## the slow tests alone, without lint
-	$(OFFLINE) $(BIN)/python -m pytest -m slow
+	$(PYTEST) -m slow
 
 test-all: lint  ## lint, then all tests, the slow ones too
-	$(OFFLINE) $(BIN)/python -m pytest -m "slow or not slow"
+	$(PYTEST) -m "slow or not slow"
 
 lint: $(VENV)/.install  ## ruff, mypy, import-linter
 	$(BIN)/ruff check .
