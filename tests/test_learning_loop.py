@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import gymnasium
@@ -53,12 +54,27 @@ def test_lanes_draw_from_their_own_generators_whatever_the_others_do() -> None:
     assert together.lanes[1].stage.arrangement == alone.lanes[1].stage.arrangement
 
 
-def test_the_vlm_is_asked_once_about_the_episodes_that_end_together(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_vlm_is_asked_about_every_sample_once_while_the_lanes_take_their_next_step(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     loop, asked = begun(), []
     evaluate = loop.scheduler.vlm.evaluate
     monkeypatch.setattr(loop.scheduler.vlm, "evaluate", lambda items: asked.append(len(items)) or evaluate(items))
-    ended = [random_steps(loop, [0, 1, 2]) for _ in range(STEPS)][-1]
-    assert asked == [sum(step.info["feedback"]["n"] for step in ended.values())]
+    made = [sum(step.info["feasible"] for step in random_steps(loop, [0, 1, 2]).values()) for _ in range(STEPS)]
+    assert asked == [n for n in made if n]
+
+
+def test_what_the_vlm_said_before_it_was_taught_is_not_what_an_episode_ends_with() -> None:
+    loop = begun(2, episodes_per_round=1)
+    while not loop.lanes[1].episode.scored:  # one lane is asked about ahead,
+        random_steps(loop, [1])
+    while random_steps(loop, [0])[0].report is None:  # then the other lane brings a round
+        pass
+    episode, vlm = loop.lanes[1].episode, copy.deepcopy(loop.scheduler.vlm)
+    assert episode.samples and not episode.scored
+    while loop.lanes[1].episode is episode:
+        ended = random_steps(loop, [1])[1]
+    assert np.allclose(ended.feedback.margin, vlm.evaluate(episode.samples).margin, atol=1e-4)
 
 
 def test_a_reward_of_the_step_asks_the_vlm_once_for_all_lanes(monkeypatch: pytest.MonkeyPatch) -> None:

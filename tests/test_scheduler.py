@@ -189,9 +189,17 @@ def test_episodes_of_several_lanes_count_one_after_the_other_and_ask_the_vlm_onc
     assert together.vlm_digest == apart.vlm_digest
 
 
-def test_feedback_on_too_few_samples_is_refused() -> None:
-    with pytest.raises(ValueError, match="3 samples but feedback on 2"):
-        end(begun(), samples()[:3], split_feedback(feedback(samples()[:2], 1.0)))
+def test_feedback_on_more_samples_than_there_are_is_refused() -> None:
+    with pytest.raises(ValueError, match="2 samples but feedback on 3"):
+        end(begun(), samples()[:2], split_feedback(feedback(samples()[:3], 1.0)))
+
+
+def test_the_vlm_is_asked_about_the_samples_without_feedback_alone() -> None:
+    scheduler = begun()
+    known = feedback(samples()[:2], 1.0)
+    outcome = end(scheduler, samples()[:5], split_feedback(known))
+    asked = scheduler.vlm.evaluate(samples()[2:5])
+    assert (outcome.feedback[:2].margin == known.margin).all() and (outcome.feedback[2:].margin == asked.margin).all()
 
 
 def test_mining_trains_what_the_vlm_fails_most() -> None:

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 from gymnasium.utils.env_checker import data_equivalence
+from numpy.testing import assert_equal
 from test_vector_env import STEPS, make_vec, trace
 
 from rls3_gym.loop.worker_lanes import WorkerLanes
@@ -91,7 +92,7 @@ def test_a_state_can_be_loaded_with_another_number_of_workers() -> None:
     for _ in range(STEPS):
         action = local.action_space.sample()
         assert data_equivalence(local.step(action)[:4], remote.step(action)[:4], exact=True)
-    assert data_equivalence(local.state()["lanes"], remote.state()["lanes"], exact=True)
+    assert_equal(local.state()["lanes"], remote.state()["lanes"])  # which counts nan as equal
     remote.close()
 
 

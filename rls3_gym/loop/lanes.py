@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -88,8 +88,9 @@ class Lanes(Protocol):
     def begin(self, scenes: Mapping[int, Arrangement | None]) -> None:
         """Show scenes on some lanes: those that are given, else the next of each lane's cycle."""
 
-    def step(self, orders: Mapping[int, Order]) -> dict[int, Outcome]:
-        """Carry out one order on each of some lanes."""
+    def step(self, orders: Mapping[int, Order], meanwhile: Callable[[], None]) -> dict[int, Outcome]:
+        """Carry out one order on each of some lanes. `meanwhile` is called once, before what comes out is looked at:
+        while the orders are carried out, where that happens in other processes."""
 
     def expect(self, numbers: Sequence[int]) -> None:
         """Note that these lanes will be told to `begin` next, without a given scene; what they show stays."""
@@ -117,7 +118,8 @@ class LocalLanes:
         for number, arrangement in scenes.items():
             self._plan.begin(self.lanes[number], arrangement)
 
-    def step(self, orders: Mapping[int, Order]) -> dict[int, Outcome]:
+    def step(self, orders: Mapping[int, Order], meanwhile: Callable[[], None]) -> dict[int, Outcome]:
+        meanwhile()
         return {number: self._plan.carry_out(self.lanes[number], order) for number, order in orders.items()}
 
     def expect(self, numbers: Sequence[int]) -> None:

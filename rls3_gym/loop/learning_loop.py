@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Annotated, Any
 
 import numpy as np
@@ -211,7 +212,8 @@ class LearningLoop:
             if self.lanes[number].episode.step >= last:
                 raise ResetNeeded("the episode is over: call reset() before step()")
         choices = {number: self._choice(number) for number in actions}
-        outcomes = self._lanes.step({n: Order(action, self._next_scene(n), offer) for n, action in actions.items()})
+        orders = {n: Order(action, self._next_scene(n), offer) for n, action in actions.items()}
+        outcomes = self._lanes.step(orders, self._score_ahead)
         full = [number for number in actions if self.lanes[number].episode.step + 1 == last]
         self._lanes.expect(full)
         turns = {number: self._count(outcome) for number, outcome in outcomes.items()}
@@ -228,6 +230,7 @@ class LearningLoop:
                 extrinsic += for_episode
                 if end.report is not None:
                     self.extrinsic.end_round(self.scheduler.vlm, end.trained)
+                    self._forget_scores()
             episode.reward = float(intrinsic + extrinsic)
             feedback, report = (None, None) if end is None else (end.feedback, end.report)
             turn = Turn(*turns[number], **before)
@@ -252,6 +255,22 @@ class LearningLoop:
         if outcome.reason is not None:
             self._reasons[outcome.reason.value] = self._reasons.get(outcome.reason.value, 0) + 1
         return self.scheduler.n_steps, self.scheduler.n_generated, dict(self._reasons)
+
+    def _score_ahead(self) -> None:
+        """With several lanes, ask the VLM about the samples of earlier steps now: it has nothing else to do while
+        workers carry out a step. What it says is looked at when the episode ends, as ever."""
+        if self.extrinsic.immediate or len(self.lanes) == 1:
+            return
+        waiting = [(lane.episode, lane.episode.samples[len(lane.episode.scored) :]) for lane in self.lanes]
+        answers = iter(self.scheduler.score([sample for _, samples in waiting for sample in samples]))
+        for episode, samples in waiting:
+            episode.scored += islice(answers, len(samples))
+
+    def _forget_scores(self) -> None:
+        """Another VLM than the one that was asked ahead will be there when the episodes end."""
+        if not self.extrinsic.immediate:
+            for lane in self.lanes:
+                lane.episode.scored.clear()
 
     def _verdicts(self, outcomes: Mapping[int, Outcome]) -> dict[int, Feedback]:
         """The VLM's feedback on the new samples, where the reward needs it at once."""

@@ -220,7 +220,7 @@ class Scheduler:
             self.cells.count(sample)
 
     def score(self, samples: Sequence[Sample]) -> list[Feedback]:
-        """The VLM's feedback on each sample at once, for rewards paid at the step. Hand it to `end_episodes`."""
+        """The VLM's feedback on each sample at once, before the episode's end. Hand it to `end_episodes`."""
         return split_feedback(self.vlm.evaluate(samples)) if samples else []
 
     def end_episodes(
@@ -233,8 +233,8 @@ class Scheduler:
 
         Args:
             episodes: The samples of each episode.
-            scored: The feedback of `score` on each sample, where they were asked one by one: the VLM does not change
-                within an episode, so nothing is asked twice.
+            scored: The feedback of `score` on the first samples of each episode, where there is some: nothing is asked
+                twice.
 
         Returns:
             One outcome for each episode.
@@ -268,14 +268,15 @@ class Scheduler:
                 raise UserError(f"scene {sample.scene_key} belongs to a held-out set and must not train the VLM")
 
     def _feedbacks(self, episodes: Sequence[Sequence[Sample]], scored: Sequence[Sequence[Feedback]]) -> list[Feedback]:
-        unasked = [sample for samples, known in zip(episodes, scored, strict=True) if not known for sample in samples]
+        unasked = [sample for samples, known in zip(episodes, scored, strict=True) for sample in samples[len(known) :]]
         answers = self.vlm.evaluate(unasked) if unasked else join_feedback(())
         feedbacks, start = [], 0
         for samples, known in zip(episodes, scored, strict=True):
-            if known and len(known) != len(samples):
+            end = start + len(samples) - len(known)
+            if end < start:
                 raise ValueError(f"{len(samples)} samples but feedback on {len(known)}")
-            end = start if known else start + len(samples)
-            feedbacks.append(join_feedback(known) if known else answers[start:end])
+            rest = answers[start:end]
+            feedbacks.append(join_feedback([*known, rest]) if known else rest)
             start = end
         return feedbacks
 

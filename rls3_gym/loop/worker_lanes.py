@@ -10,7 +10,7 @@ import multiprocessing
 import os
 import sys
 import weakref
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from ctypes import c_uint8
 from dataclasses import dataclass, replace
@@ -127,10 +127,11 @@ class WorkerLanes:
         if numbers:
             self._send("begin", dict.fromkeys(numbers))
 
-    def step(self, orders: Mapping[int, Order]) -> dict[int, Outcome]:
+    def step(self, orders: Mapping[int, Order], meanwhile: Callable[[], None]) -> dict[int, Outcome]:
         self._settle()
         cells = self.lanes[0].cells.state()
         self._send("step", orders, cells)
+        meanwhile()  # if it raises, no lane is known to have moved: the next command puts them back
         return self._take(self._receive(), orders)
 
     def load_state(self, states: Sequence[Mapping[str, Any]]) -> None:
