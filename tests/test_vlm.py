@@ -10,6 +10,8 @@ import math
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch.nn import functional as F
 
 from rls3_gym.evalsets.loader import load_set
@@ -238,6 +240,19 @@ def test_the_tokenizer_keeps_words_and_marks_unknown_ones(tmp_path):
     assert ids.max() == ids[0, 4] == tokenizer.vocab_size - 1
     tokenizer.save(tmp_path / "v.json")
     assert torch.equal(CompactTokenizer.load(tmp_path / "v.json", 8)(["a red bowl"]), ids[:1])
+
+
+@given(st.lists(st.text(st.characters(codec="utf-8") | st.sampled_from("ab  &;#<'.\t\n"), max_size=30), min_size=40))
+@settings(max_examples=5, deadline=None)
+def test_the_tokenizer_gives_what_open_clips_own_gives(texts):
+    open_clip_module()
+    from open_clip.tokenizer import SimpleTokenizer
+
+    plain = SimpleTokenizer()
+    whole = [[plain.sot_token_id, *plain.encode(text), plain.eot_token_id] for text in texts]
+    known = sorted({piece for pieces in whole for piece in pieces})
+    rows = CompactTokenizer(known, max(map(len, whole)))(texts).tolist()
+    assert rows == [[known.index(i) + 2 for i in pieces] + [0] * (len(rows[0]) - len(pieces)) for pieces in whole]
 
 
 def test_the_packaged_model_knows_objects_is_at_chance_on_relations_and_is_small():

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 PAD, UNKNOWN = 0, 1
+_WORDS_KEPT = 50_000
 
 
 class CompactTokenizer:
@@ -28,6 +29,7 @@ class CompactTokenizer:
         known = sorted(set(bpe_ids) | {self._bpe.sot_token_id, self._bpe.eot_token_id})
         self._compact = {bpe: i + 2 for i, bpe in enumerate(known)}
         self.context_length = context_length
+        self._start, self._end = self._compact[self._bpe.sot_token_id], self._compact[self._bpe.eot_token_id]
         self._seen: dict[str, list[int]] = {}
 
     @classmethod
@@ -52,17 +54,20 @@ class CompactTokenizer:
 
     def __call__(self, texts: Sequence[str]) -> Tensor:
         """Token ids, (n, context_length) int64; longer texts are cut, keeping the end-of-text token."""
-        rows = torch.full((len(texts), self.context_length), PAD, dtype=torch.long)
-        for row, text in zip(rows, texts, strict=True):
-            ids = self._encode(text)
-            row[: len(ids)] = torch.tensor(ids)
-        return rows
+        rows = [self._encode(text) for text in texts]
+        return torch.tensor([row + [PAD] * (self.context_length - len(row)) for row in rows], dtype=torch.long)
 
     def _encode(self, text: str) -> list[int]:
-        ids = self._seen.get(text)
-        if ids is None:
-            bpe = [self._bpe.sot_token_id, *self._bpe.encode(text)[: self.context_length - 2], self._bpe.eot_token_id]
-            ids = [self._compact.get(i, UNKNOWN) for i in bpe]
-            if len(self._seen) < 200_000:
-                self._seen[text] = ids
-        return ids
+        # No piece goes over white space, and what is cleaned away from ASCII is within a word: captions are of few
+        # words, so cleaning and merging each word once is most of the work.
+        words = text.split() if text.isascii() else [text]
+        pieces = [piece for word in words for piece in self._pieces(word)][: self.context_length - 2]
+        return [self._start, *pieces, self._end]
+
+    def _pieces(self, word: str) -> list[int]:
+        pieces = self._seen.get(word)
+        if pieces is None:
+            pieces = [self._compact.get(i, UNKNOWN) for i in self._bpe.encode(word)]
+            if len(self._seen) < _WORDS_KEPT:
+                self._seen[word] = pieces
+        return pieces
