@@ -7,6 +7,7 @@ message changes both, and raises `SCHEMA`.
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -33,6 +34,10 @@ NO_DEPTH = 65535
 Quality = Literal["low", "medium", "high"]
 Vector = tuple[float, float, float]
 M = TypeVar("M", bound=BaseModel)
+
+
+class SchemaError(UserError):
+    """A message of another schema version."""
 
 
 class Message(BaseModel):
@@ -173,32 +178,24 @@ def encode(message: Message) -> str:
 
 
 def decode(text: str) -> State | Problem:
-    """What the player said. Raises `UserError`, one line, for anything that is no message of this schema."""
-    content = _parsed(text)
-    schema, kind = content.get("schema"), content.get("type")
-    if schema != SCHEMA:
-        raise UserError(f"it speaks message schema {schema!r}, and this package speaks {SCHEMA}: build it again")
-    model = {"state": State, "error": Problem}.get(str(kind))
-    if model is None:
-        raise UserError(f"it sent a message of the unknown type {kind!r}")
-    return checked(model, text)
+    """What the player said. Raises `SchemaError` for another version, `UserError` for anything else that is wrong."""
+    return _decode({"state": State, "error": Problem}, text)
 
 
 def decode_command(text: str) -> Show | CarryOut:
-    """What Python said: for players written in Python. Raises `UserError` as `decode` does."""
+    """What Python said: for players written in Python. Raises as `decode` does."""
+    return _decode({"show": Show, "edit": CarryOut}, text)
+
+
+def _decode(models: Mapping[str, type[M]], text: str) -> M:
     content = _parsed(text)
-    if content.get("schema") != SCHEMA:
-        raise UserError(f"command of message schema {content.get('schema')!r}; this player speaks {SCHEMA}")
-    model = {"show": Show, "edit": CarryOut}.get(str(content.get("type")))
-    if model is None:
-        raise UserError(f"command of the unknown type {content.get('type')!r}")
-    return checked(model, text)
-
-
-def checked(model: type[M], text: str) -> M:
-    """A message's text as a `model`. Raises `UserError` naming the first field that is wrong."""
+    schema, name = content.get("schema"), str(content.get("type"))
+    if schema != SCHEMA:
+        raise SchemaError(f"message schema {schema!r}, and this side speaks {SCHEMA}")
+    if name not in models:
+        raise UserError(f"a message of the unknown type {name!r}")
     try:
-        return model.model_validate_json(text)
+        return models[name].model_validate_json(text)
     except ValidationError as error:
         problem = error.errors()[0]
         where = ".".join(str(step) for step in problem["loc"])
