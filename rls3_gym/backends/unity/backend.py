@@ -133,9 +133,10 @@ class UnityBackend:
         try:
             from rls3_gym.backends.unity.player import Player
         except ModuleNotFoundError as error:
-            if (error.name or "").split(".")[0] not in _NEEDS:
+            library = (error.name or "").split(".")[0]
+            if library not in _NEEDS:
                 raise
-            raise UserError(f'backend unity needs {error.name}: pip install "rls3_gym[unity]"') from error
+            raise UserError(f'backend unity needs {library}: pip install "rls3_gym[unity]"') from error
         return Player(self.settings, self.image_size)
 
     def _end(self, failed: bool = False) -> None:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import atexit
 import logging
+import socket
 import time
 import uuid  # noqa: TID251  ML-Agents names side channels by one; nothing is drawn
 from collections.abc import Callable
@@ -213,15 +214,20 @@ class _Communicator(RpcCommunicator):  # type: ignore[misc]
         self.server = grpc.server(thread_pool=_Threads(), options=options)
         self.unity_to_external = UnityToExternalServicerImplementation()
         add_UnityToExternalProtoServicer_to_server(self.unity_to_external, self.server)
+        self.port = self._bind("127.0.0.1")
+        if _has_ipv6():
+            self._bind("[::1]")
+        self.server.start()
+        self.is_open = True
+
+    def _bind(self, address: str) -> int:
         try:
-            bound = self.server.add_insecure_port(f"localhost:{self.port}")
+            bound: int = self.server.add_insecure_port(f"{address}:{self.port}")
         except RuntimeError as error:
             raise PortInUse from error
         if not bound:
             raise PortInUse
-        self.port = bound
-        self.server.start()
-        self.is_open = True
+        return bound
 
     def poll_for_timeout(self, poll_callback: Callable[[], None] | None = None) -> None:
         """Wait for the player. Raises `UnityTimeOutException`, or what the callback raises when it has died."""
@@ -243,6 +249,15 @@ class _Communicator(RpcCommunicator):  # type: ignore[misc]
         self.poll_for_timeout(poll_callback)
         self.unity_to_external.parent_conn.recv()
         return greeting.unity_output
+
+
+def _has_ipv6() -> bool:
+    try:
+        with socket.socket(socket.AF_INET6) as probe:
+            probe.bind(("::1", 0))
+    except OSError:
+        return False
+    return True
 
 
 class _Threads(Executor):
