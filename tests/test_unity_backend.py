@@ -28,7 +28,6 @@ from rls3_gym.scene.arrangement import Arrangement
 from rls3_gym.scene.catalog import load_catalog
 from rls3_gym.scene.layouts import draw_layout
 from rls3_gym.scene.proposals import random_arrangement
-from rls3_registry.errors import UserError
 
 QUICK = {"start_timeout": 60.0, "step_timeout": 20.0}
 

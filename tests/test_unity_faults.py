@@ -84,9 +84,7 @@ def one_line(error: pytest.ExceptionInfo[UserError]) -> str:
         ("internal", r"it says: no memory \(internal\)"),
     ],
 )
-def test_an_answer_that_is_wrong_is_named_and_gives_no_frame(
-    loopback: type[Loopback], fault: str, said: str
-) -> None:
+def test_an_answer_that_is_wrong_is_named_and_gives_no_frame(loopback: type[Loopback], fault: str, said: str) -> None:
     loopback.fault, loopback.at = fault, 3  # after the self-test
     world = UnityBackend({"editor": True})
     scene, _ = self_test_scenes()
@@ -117,9 +115,7 @@ def test_the_start_up_test_finds_pictures_that_show_nothing(
 
 
 @pytest.mark.parametrize(("fault", "starts"), [("move", 3), ("schema", 1)])
-def test_only_a_fault_that_may_pass_is_worth_a_new_player(
-    loopback: type[Loopback], fault: str, starts: int
-) -> None:
+def test_only_a_fault_that_may_pass_is_worth_a_new_player(loopback: type[Loopback], fault: str, starts: int) -> None:
     loopback.fault, loopback.at = fault, 3
     world = UnityBackend({"editor": True, "restarts": 2})
     with pytest.raises(UserError):
@@ -239,7 +235,7 @@ def test_a_player_that_fails_leaves_no_half_of_a_sample(tmp_path: Path, fault: s
         player.write_text(player.read_text(encoding="utf-8").replace("30.0", "8.0"), encoding="utf-8")
     env: Any = make_env(backend=str(player), action_view="box")
     before: tuple[Any, ...] = ()
-    with pytest.raises(UserError, match=said) as error:  # noqa: PT012
+    with pytest.raises(UserError, match=said) as error:
         env.reset(seed=0)
         env.action_space.seed(1)
         for _ in range(12):

@@ -138,7 +138,9 @@ def evaluate(
     data: Annotated[Path | None, typer.Option(help="The folder that holds the suite's files.")] = None,
     backend: Annotated[
         str | None,
-        typer.Option(help="What shows the set, e.g. unity; when left out, the backend of the run, else the embedded one."),
+        typer.Option(
+            help="What shows the set, e.g. unity; when left out, the backend of the run, else the embedded one."
+        ),
     ] = None,
     items: Annotated[
         int | None,

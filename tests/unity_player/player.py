@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from unity_player import wire
-from unity_player.look import Look
-from unity_player.world import View, World
 
 from rls3_gym.backends.unity import messages
 from rls3_gym.scene.catalog import load_catalog
+from unity_player import wire
+from unity_player.look import Look
+from unity_player.world import View, World
 
 FAULTS = (
     "die", "hang", "truncate", "not_png", "schema", "silent", "nan", "nan_vector", "swap_layout", "move", "count",

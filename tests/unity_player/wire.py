@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import struct
-import uuid  # noqa: TID251  side channels are named by one
+import uuid
 from collections.abc import Sequence
 from typing import Any
 

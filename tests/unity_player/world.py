@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from unity_player.look import Look
 
 from rls3_gym.backends.base import Frame
 from rls3_gym.backends.embedded.backend import WORLD_VERSION, EmbeddedBackend
@@ -17,6 +16,7 @@ from rls3_gym.scene.catalog import load_catalog
 from rls3_gym.scene.layouts import draw_layout
 from rls3_gym.scene.rooms import CameraPose
 from rls3_registry.errors import UserError
+from unity_player.look import Look
 
 _SAMPLES = {"low": 1, "medium": 2, "high": 2}
 _COLORS = np.array([[0, 0, 0], [255, 0, 0], [0, 255, 0], [0, 0, 255]], np.uint8)

@@ -46,7 +46,7 @@ def check_scene(state: State, command: Show, arrangement: Arrangement) -> None:
     kinds = [o.kind for o in arrangement.objects]
     if [seen.kind for seen in state.objects] != kinds:
         raise LineError(f"it shows {[seen.kind for seen in state.objects]} and was asked for {kinds}")
-    expected = arrangement.camera_positions() if kinds else []
+    expected = arrangement.camera_positions() if kinds else np.zeros((0, 3))
     heading = arrangement.layout.camera.heading
     for seen, thing, position in zip(state.objects, arrangement.objects, expected, strict=True):
         off = float(np.abs(np.array(seen.position) - position).max())
@@ -133,8 +133,9 @@ def _depth(coded: NDArray[np.uint8]) -> NDArray[np.float32]:
     millimeters = coded[..., 0].astype(np.int32) * 256 + coded[..., 1]
     if (millimeters == millimeters[0, 0]).all():
         raise LineError("its depth picture is the same everywhere")
-    meters: NDArray[np.float32] = np.where(millimeters == NO_DEPTH, np.float32(FAR), millimeters.astype(np.float32) / 1e3)
-    return meters.astype(np.float32)
+    meters = (millimeters / 1e3).astype(np.float32)
+    meters[millimeters == NO_DEPTH] = FAR
+    return meters
 
 
 def self_test_scenes() -> tuple[Arrangement, Arrangement]:

@@ -14,7 +14,7 @@ import atexit
 import logging
 import socket
 import time
-import uuid  # noqa: TID251  ML-Agents names side channels by one; nothing is drawn
+import uuid
 from collections.abc import Callable
 from concurrent.futures import Executor, Future
 from contextlib import suppress

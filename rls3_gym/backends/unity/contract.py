@@ -15,7 +15,7 @@ import pytest
 
 from rls3_gym.backends.contract import BackendContract
 from rls3_gym.backends.unity.backend import UnityBackend
-from rls3_gym.scene.arrangement import SLOTS, ActiveObject, Arrangement, Reason, place
+from rls3_gym.scene.arrangement import SLOTS, ActiveObject, Arrangement, Edit, Reason, place
 from rls3_gym.scene.captions import describe
 from rls3_gym.scene.catalog import load_catalog
 from rls3_gym.scene.layouts import draw_layout, family_names
@@ -25,6 +25,12 @@ from rls3_registry.errors import UserError
 
 EDITS = 40
 """Edits in each room; about half of them are feasible."""
+
+
+def in_single_precision(edit: Edit) -> Edit:
+    """The edit as it arrives at a player: ML-Agents sends actions so."""
+    x, y, level, yaw = np.array([edit.x, edit.y, edit.level, edit.yaw], np.float32).tolist()
+    return replace(edit, x=x, y=y, level=level, yaw=yaw)
 
 
 class PlayerContract(BackendContract):
@@ -38,10 +44,7 @@ class PlayerContract(BackendContract):
         world.reset(now, seed=0)
         reasons: set[Reason | None] = set()
         for _ in range(EDITS):
-            # As the action travels: in single precision.
-            edit = random_edit(rng, now, kinds)
-            numbers = {name: float(np.float32(getattr(edit, name))) for name in ("x", "y", "level", "yaw")}
-            edit = replace(edit, **numbers)
+            edit = in_single_precision(random_edit(rng, now, kinds))
             expected = place(now, edit)
             found = world.carry_out(edit)
             assert found == expected.reason, edit

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, Self, TypeVar
+from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -16,7 +16,7 @@ from rls3_gym.scene.arrangement import SLOTS, Arrangement, Reason
 from rls3_gym.scene.rooms import CameraPose
 from rls3_registry.errors import UserError
 
-SCHEMA = 1
+SCHEMA: Final = 1
 """Version of all messages. A side that is told another one answers with an error."""
 CHANNEL = "7c1f3f6a-9d3b-4b5e-8f2a-0c6b1d2e3f40"
 """Id of the side channel."""
@@ -33,7 +33,6 @@ NO_DEPTH = 65535
 
 Quality = Literal["low", "medium", "high"]
 Vector = tuple[float, float, float]
-M = TypeVar("M", bound=BaseModel)
 
 
 class SchemaError(UserError):
@@ -179,15 +178,19 @@ def encode(message: Message) -> str:
 
 def decode(text: str) -> State | Problem:
     """What the player said. Raises `SchemaError` for another version, `UserError` for anything else that is wrong."""
-    return _decode({"state": State, "error": Problem}, text)
+    message = _decode({"state": State, "error": Problem}, text)
+    assert isinstance(message, State | Problem)
+    return message
 
 
 def decode_command(text: str) -> Show | CarryOut:
     """What Python said: for players written in Python. Raises as `decode` does."""
-    return _decode({"show": Show, "edit": CarryOut}, text)
+    message = _decode({"show": Show, "edit": CarryOut}, text)
+    assert isinstance(message, Show | CarryOut)
+    return message
 
 
-def _decode(models: Mapping[str, type[M]], text: str) -> M:
+def _decode(models: Mapping[str, type[Message]], text: str) -> Message:
     content = _parsed(text)
     schema, name = content.get("schema"), str(content.get("type"))
     if schema != SCHEMA:

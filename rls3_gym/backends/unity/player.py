@@ -74,8 +74,8 @@ class Player:
     def show(self, arrangement: Arrangement, seed: int, size: int) -> Shown:
         """Show a scene. Raises `PlayerFault`."""
         self._number += 1
-        settings = {"number": self._number, "seed": seed, "quality": self._settings.quality, "size": size}
-        command = Show.of(arrangement, **settings)
+        quality = self._settings.quality
+        command = Show.of(arrangement, number=self._number, seed=seed, quality=quality, size=size)
         self._last = f"show {command.layout} at {size} pixels (number {self._number})"
         return self._ask(command, None, lambda state: check_scene(state, command, arrangement))
 
