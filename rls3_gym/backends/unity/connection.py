@@ -84,7 +84,7 @@ class Connection(UnityEnvironment):  # type: ignore[misc]  # it has no type hint
             LineError: The player did not connect.
         """
         self._start = start
-        self._channel = _Channel()
+        self._channel = Channel()
         self._death: Callable[[], str | None] = lambda: None
         self._seen: dict[str, Any] = {}
         self._loaded = False
@@ -189,7 +189,7 @@ def _said(error: BaseException) -> str:
     return " ".join(str(error).split()) or type(error).__name__
 
 
-class _Channel(SideChannel):  # type: ignore[misc]
+class Channel(SideChannel):  # type: ignore[misc]
     """The messages that came with an exchange."""
 
     def __init__(self) -> None:

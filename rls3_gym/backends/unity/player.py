@@ -136,7 +136,7 @@ class Player:
         try:
             answer = messages.decode(told[0])
         except SchemaError as error:
-            raise self._fault(f"it sent {error}; build it again from unity_project of this version") from error
+            raise self._fault(f"it speaks {error}; build it again from unity_project of this version") from error
         except UserError as error:
             raise line.LineError(f"it sent {error}") from error
         if answer.number != number:
