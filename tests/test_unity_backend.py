@@ -28,6 +28,7 @@ from rls3_gym.scene.arrangement import Arrangement
 from rls3_gym.scene.catalog import load_catalog
 from rls3_gym.scene.layouts import draw_layout
 from rls3_gym.scene.proposals import random_arrangement
+from rls3_registry.errors import UserError
 
 QUICK = {"start_timeout": 60.0, "step_timeout": 20.0}
 
@@ -91,13 +92,14 @@ def trace(env: Any, steps: int) -> list[Any]:
     return found
 
 
-def test_the_environment_is_the_same_to_an_agent_and_needs_one_player(starts: Path) -> None:
-    """Observations, rewards, infos, fine-tuning and rendered pictures, through a round."""
+@pytest.mark.parametrize("steps", [7, pytest.param(26, marks=pytest.mark.slow)])
+def test_the_environment_is_the_same_to_an_agent_and_needs_one_player(steps: int, starts: Path) -> None:
+    """Observations, rewards, infos and rendered pictures: an episode with the VLM's verdict; two rounds of teaching."""
     before = len(players(starts))
     traces = []
     for backend in ("unity", "embedded"):
         env = make_env(backend=backend, observation="dict", steps_per_scene=3, render_mode="rgb_array")
-        traces.append(trace(env, 14))
+        traces.append(trace(env, steps))
         env.close()
     assert data_equivalence(traces[0], traces[1], exact=True)
     (player,) = players(starts)[before:]
@@ -193,3 +195,17 @@ def test_a_player_of_an_older_unity_package_states_shapes_in_the_other_order(tmp
     (scene,) = scenes(1)
     assert same(show(older, scene), show(EmbeddedBackend(), scene))
     older.close()
+
+
+@pytest.mark.slow
+def test_a_player_that_will_not_end_is_killed_with_all_it_has_started(tmp_path: Path) -> None:
+    file, numbers = tmp_path / "stubborn.x86_64", tmp_path / "numbers"
+    file.write_text(
+        f'#!/bin/sh\ntrap "" TERM\necho $$ > {numbers}\nsleep 300 &\necho $! >> {numbers}\nwait\nsleep 300\n'
+    )
+    file.chmod(0o755)
+    with pytest.raises(UserError, match="it did not answer in time"):
+        _ = UnityBackend({"file_name": str(file), "start_timeout": 3.0}).fingerprint
+    found = players(numbers)
+    assert len(found) == 2
+    wait_until_gone(found, 10)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -24,7 +25,7 @@ from rls3_gym.backends.base import load_backend
 from rls3_gym.backends.unity import connection, messages
 from rls3_gym.backends.unity.backend import UnityBackend
 from rls3_gym.backends.unity.checks import self_test_scenes
-from rls3_gym.backends.unity.settings import VARIABLE
+from rls3_gym.backends.unity.settings import VARIABLE, UnitySettings
 from rls3_registry.errors import UserError
 
 QUICK = {"start_timeout": 60.0, "step_timeout": 20.0}
@@ -114,6 +115,7 @@ def test_the_start_up_test_finds_pictures_that_show_nothing(
     assert "show country_kitchen/0" in one_line(error) or at == 1
 
 
+@pytest.mark.filterwarnings("ignore:.*it is started again")
 @pytest.mark.parametrize(("fault", "starts"), [("move", 3), ("schema", 1)])
 def test_only_a_fault_that_may_pass_is_worth_a_new_player(loopback: type[Loopback], fault: str, starts: int) -> None:
     loopback.fault, loopback.at = fault, 3
@@ -163,6 +165,13 @@ def test_the_examples_of_the_protocol_page_are_valid_messages() -> None:
     state, problem = (messages.decode(text) for text in texts[2:])
     assert isinstance(state, messages.State) and isinstance(problem, messages.Problem)
     assert messages.CHANNEL in page.read_text(encoding="utf-8")
+
+
+def test_the_documents_list_every_setting() -> None:
+    page = (Path(__file__).resolve().parent.parent / "docs" / "unity.md").read_text(encoding="utf-8")
+    table = page.split("| setting | default |")[1].split("\n\n")[0]
+    named = {name for row in table.splitlines()[2:] for name in re.findall(r"`(\w+)`", row.split("|")[1])}
+    assert named == set(UnitySettings.model_fields)
 
 
 @pytest.mark.parametrize(

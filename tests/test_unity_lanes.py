@@ -21,6 +21,7 @@ from unity_player.look import OTHER
 from rls3_gym.backends.unity.settings import VARIABLE
 from rls3_gym.cli.app import main
 from rls3_gym.evalsets import loader
+from rls3_registry.errors import UserError
 
 pytestmark = pytest.mark.slow
 ITEMS = 60
@@ -76,6 +77,23 @@ def test_a_worker_that_is_killed_takes_its_player_along_and_another_goes_on(star
     assert len(players(starts)) == 3
     env.close()
     plain.close()
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_player_that_fails_in_a_lane_is_named_and_nothing_is_counted(
+    tmp_path: Path, starts: Path, monkeypatch: pytest.MonkeyPatch, workers: int
+) -> None:
+    monkeypatch.setenv(VARIABLE, str(stand_in(tmp_path, "bad", fault="truncate", at=16, starts=str(starts))))
+    env = vector("unity", workers)
+    counts: list[int] = []
+    with pytest.raises(UserError, match="bad.x86_64: picture 'camera': it is no complete PNG"):
+        env.reset(seed=6)
+        env.action_space.seed(6)
+        while True:
+            counts.append(env.loop.scheduler.n_steps)
+            env.step(env.action_space.sample())
+    assert env.loop.scheduler.n_steps == counts[-1]
+    env.close()
 
 
 def experiment(folder: Path, backend: str) -> Path:

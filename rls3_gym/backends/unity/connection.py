@@ -46,7 +46,8 @@ from mlagents_envs.side_channel import IncomingMessage, OutgoingMessage, SideCha
 
 _POLL_SECONDS = 0.1
 _LARGEST_MESSAGE = 64 * 2**20
-logging.getLogger("mlagents_envs.environment").setLevel(logging.ERROR)  # it tells its progress on standard output
+for _name in ("environment", "side_channel.side_channel_manager"):  # they print what they do on standard output
+    logging.getLogger(f"mlagents_envs.{_name}").setLevel(logging.ERROR)
 
 
 class LineError(Exception):
