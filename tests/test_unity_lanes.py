@@ -25,6 +25,8 @@ from rls3_registry.errors import UserError
 
 pytestmark = pytest.mark.slow
 ITEMS = 60
+DIES_AT = 20
+"""While the agent learns; the evaluation sets are known by then."""
 
 
 @pytest.fixture
@@ -98,7 +100,7 @@ def test_a_player_that_fails_in_a_lane_is_named_and_nothing_is_counted(
 
 def experiment(folder: Path, backend: str) -> Path:
     content = {
-        "name": f"through_{backend}",
+        "name": "through_it",
         "environment": {"backend": backend, "steps_per_episode": 8, "episodes_per_round": 2, "train_fraction": 1.0,
                         "early_stopping": 5},
         "vlm": {"name": "tiny", "finetune": {"batch_size": 8, "epochs": 1.0}},
@@ -108,7 +110,7 @@ def experiment(folder: Path, backend: str) -> Path:
         "images_per_round": 4,
         "threads": 1,
     }  # fmt: skip
-    file = folder / f"{backend}.yaml"
+    file = folder / f"experiment_{Path(backend).stem}.yaml"
     file.write_text(yaml.safe_dump(content), encoding="utf-8")
     return file
 
@@ -117,10 +119,13 @@ def experiment(folder: Path, backend: str) -> Path:
 def test_an_experiment_is_the_same_but_for_the_name_of_its_world(
     tmp_path: Path, starts: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """PPO, two rounds, evaluation, early stopping; one player shows all of it."""
+    """PPO, two rounds, evaluation, early stopping; one player shows all of it, and another goes on where one dies."""
+    died, dies = tmp_path / "died", tmp_path / "dies.yaml"
+    player = stand_in(tmp_path, fault="die", at=DIES_AT, once=str(died))
+    dies.write_text(f"plugin: unity\nsettings: {{file_name: '{player}', restarts: 1}}\n", encoding="utf-8")
     rows = []
-    for backend in ("unity", "embedded"):
-        out = tmp_path / "runs" / backend
+    for backend in ("unity", "embedded", str(dies)):
+        out = tmp_path / "runs" / Path(backend).stem
         with pytest.raises(SystemExit) as end:
             main(["run", str(experiment(tmp_path, backend)), "--out", str(out), "--json"])
         assert end.value.code == 0
@@ -129,7 +134,8 @@ def test_an_experiment_is_the_same_but_for_the_name_of_its_world(
     assert len(players(starts)) == 1
     worlds = [{row.pop("backend") for row in found if "backend" in row} for found in rows]
     assert worlds[0] == {"unity-stand-in-1-plain-embree-embedded1-high-64px"} != worlds[1]
-    assert rows[0] == rows[1] and sum(row["row"] == "evaluation" for row in rows[0]) == 3
+    assert died.exists() and worlds[2] == worlds[0]
+    assert rows[0] == rows[1] == rows[2] and sum(row["row"] == "evaluation" for row in rows[0]) == 3
 
 
 @pytest.mark.usefixtures("short_sets", "starts")
