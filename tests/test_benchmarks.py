@@ -15,7 +15,13 @@ from experiment_tools import run as make_run
 from experiment_tools import tiny
 
 ROOT = Path(__file__).resolve().parent.parent
-DOCUMENTS = ["README.md", "CONTRIBUTING.md", "docs/results.md", "rls3_gym/vlm/packaged/tiny/MODEL_CARD.md"]
+DOCUMENTS = [
+    "README.md",
+    "CONTRIBUTING.md",
+    "docs/results.md",
+    "docs/unity.md",
+    "rls3_gym/vlm/packaged/tiny/MODEL_CARD.md",
+]
 COMMAND = re.compile(r"`python (benchmarks/[^`]+)`")
 IN_SMALL = {
     "benchmarks/tracer.py": ["--captures", "2"],
@@ -23,6 +29,8 @@ IN_SMALL = {
     "benchmarks/finetune.py": ["--samples", "64", "--repeats", "1"],
     "benchmarks/checkpoint.py": ["--model", "packaged:tiny", "--train", "visual.trunk.projection.*", "--samples", "20"],
     "benchmarks/vlm.py": ["--model", "ViT-S-32-alt", "--items", "4", "--scored", "2", "--batch", "2", "--repeats", "1"],
+    "benchmarks/other_backend.py": ["--rounds", "1", "--items", "51"],
+    "benchmarks/unity_transport.py": ["--steps", "10"],
     "benchmarks/vector_env.py": ["--episodes", "1", "--lanes", "1", "2"],
     "benchmarks/teach.py": ["--seeds", "1", "--budgets", "500", "--processes", "1", "--out", "taught"],
     "benchmarks/same_samples.py": ["--shuffles", "2", "--sets", "validation", "--processes", "1"],
@@ -70,6 +78,8 @@ def test_benchmarks_run_as_the_documents_say(command: str, tmp_path: Path) -> No
         assert re.search(r"above +254 items  error +\d+\.\d %  \[", out)
     elif name == "steer":
         assert re.search(r"sb3/ppo +select +vertical seed 0 after +500: .*vertical \d\.\d+", out)
+    elif name == "other_backend":
+        assert re.search(r"taught in unity +\d+\.\d \(\d+\.\d\) +\d+\.\d", out)
     elif name == "vector_env":
         assert re.search(r"2 lanes: shared \d+ steps/s .* 2 processes .* memory \d\.\d+", out)
     else:

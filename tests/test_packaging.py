@@ -28,7 +28,7 @@ HEAVY = (
 )  # fmt: skip
 DISTRIBUTIONS = {  # import name -> distribution, where they differ
     "PIL": "pillow", "yaml": "pyyaml", "open_clip": "open_clip_torch", "stable_baselines3": "stable-baselines3",
-    "sb3_contrib": "sb3-contrib", "sklearn": "scikit-learn",
+    "sb3_contrib": "sb3-contrib", "sklearn": "scikit-learn", "google": "protobuf", "grpc": "grpcio",
 }  # fmt: skip
 
 
@@ -94,7 +94,7 @@ def test_every_imported_package_is_a_declared_dependency() -> None:
     declared = {requirement_name(r) for r in CORE}
     declared |= {requirement_name(r) for requirements in EXTRAS.values() for r in requirements}
     folders = [ROOT / folder for folder in (*FOLDERS.values(), "tests", "benchmarks", "examples")]
-    beside = {path.stem.replace("_", "-") for folder in folders[-3:] for path in folder.glob("*.py")}
+    beside = {path.stem.replace("_", "-") for folder in folders[-3:] for path in folder.iterdir()}
     undeclared = {
         name: files
         for folder in folders

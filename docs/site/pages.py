@@ -27,9 +27,10 @@ REFERENCE = {
     "scene": ["rls3_gym.scene.arrangement", "rls3_gym.scene.relations", "rls3_gym.scene.captions",
               "rls3_gym.scene.natural", "rls3_gym.stage", "rls3_gym.sample"],
     "vlm": ["rls3_gym.vlm.base", "rls3_gym.vlm.finetune_settings", "rls3_gym.vlm.finetuner", "rls3_gym.vlm.loading"],
-    "backends": ["rls3_gym.backends.base"],
+    "backends": ["rls3_gym.backends.base", "rls3_gym.backends.unity.settings", "rls3_gym.backends.unity.messages"],
     "agents": ["rls3_agents.base", "rls3_agents.samplers.scripted"],
-    "contracts": ["rls3_agents.contract", "rls3_gym.backends.contract", "rls3_gym.evaluation.vlm_contract"],
+    "contracts": ["rls3_agents.contract", "rls3_gym.backends.contract", "rls3_gym.backends.unity.contract",
+                  "rls3_gym.evaluation.vlm_contract"],
     "experiments": ["rls3_gym.experiment.config", "rls3_gym.study.study_config", "rls3_gym.runs.rows"],
     "registry": ["rls3_registry", "rls3_registry.plugins", "rls3_registry.validation", "rls3_registry.trust"],
 }  # fmt: skip

@@ -38,8 +38,10 @@ class SceneBackend(Protocol):
 
     image_size: int
     """Side of the pictures, pixels."""
-    fingerprint: str
-    """Name, version and settings: two backends with equal fingerprints show the same pixels."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Name, version and settings: two backends with equal fingerprints show the same pixels."""
 
     def reset(self, arrangement: Arrangement, seed: int) -> None:
         """Build a room and put objects into it.

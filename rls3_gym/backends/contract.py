@@ -32,10 +32,11 @@ class BackendContract:
     backend: ClassVar[str]
     """Registry name, path of a YAML file, or `module:Class`."""
 
-    @pytest.fixture
-    def world(self) -> Iterator[SceneBackend]:
-        """The backend."""
-        made = load_backend(self.backend, SIZE)
+    @pytest.fixture(scope="class")
+    @classmethod
+    def world(cls) -> Iterator[SceneBackend]:
+        """The backend; one for all tests, because some take long to start."""
+        made = load_backend(cls.backend, SIZE)
         yield made
         made.close()
 

@@ -136,6 +136,12 @@ def evaluate(
         str | None, typer.Option(help="Instead, a suite of other people's pictures (`rls3 list suites`), with --data.")
     ] = None,
     data: Annotated[Path | None, typer.Option(help="The folder that holds the suite's files.")] = None,
+    backend: Annotated[
+        str | None,
+        typer.Option(
+            help="What shows the set, e.g. unity; when left out, the backend of the run, else the embedded one."
+        ),
+    ] = None,
     items: Annotated[
         int | None,
         typer.Option(min=1, help="Largest number of items of each set, or part of a suite, for a coarse measurement."),
@@ -148,6 +154,8 @@ def evaluate(
         raise UserError("evaluate: --suite names a suite and --data the folder of its files; give both, or neither")
     if suite is not None and set_ is not None:
         raise UserError("evaluate: --set names a set of this world and --suite one of others; give one of them")
+    if suite is not None and backend is not None:
+        raise UserError("evaluate: --backend shows a set of this world; a suite brings its own pictures")
     if suite is not None and data is not None:
         with allowing(plugin or ()):
             _evaluate_suite(vlm, suite, data, items, as_json)
@@ -157,8 +165,11 @@ def evaluate(
 
     with allowing(plugin or ()):
         found = find_vlm(vlm)
-        backend = find_backend(vlm, found)
-    result = evaluate_vlm(found, set_ or "test", backend, items)
+        shown_by = find_backend(vlm, found, backend)
+    try:
+        result = evaluate_vlm(found, set_ or "test", shown_by, items)
+    finally:
+        shown_by.close()
     if as_json:
         _print_json(result)
     else:

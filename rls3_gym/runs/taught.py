@@ -152,11 +152,18 @@ def _base(taught: TaughtVLM, within: tuple[Path, ...]) -> tuple[_WrittenVlm, tup
     return written_config(taught.run).vlm, (*within, here)
 
 
-def find_backend(name: str, vlm: VLM) -> SceneBackend:
+def find_backend(name: str, vlm: VLM, other: str | None = None) -> SceneBackend:
     """What shows the sets to a VLM: the backend of the run that taught it, where `name` is a run's; else the default
-    one, in the size that the VLM likes best. Raises `UserError`."""
+    one, in the size that the VLM likes best. `other` names another backend, which shows them in the same size.
+
+    Raises `UserError`.
+    """
     taught = TaughtVLM.named(name)
-    return load_backend("embedded", vlm.image_size) if taught is None else backend_of(taught.run)
+    if taught is None:
+        return load_backend(other or "embedded", vlm.image_size)
+    if other is not None:
+        return load_backend(other, written_config(taught.run).environment.image_size)
+    return backend_of(taught.run)
 
 
 def backend_of(run: RunDirectory) -> SceneBackend:
