@@ -33,6 +33,17 @@ namespace Rls3.Core
             return all;
         }
 
+        /// <summary>A closed cylinder standing on z = 0.</summary>
+        public static MeshData Cylinder(double radius, double height, int segments)
+        {
+            return Frustum(radius, radius, height, segments);
+        }
+
+        static MeshData Frustum(double radius, double top, double height, int segments)
+        {
+            return Lathe(new[] { 0.0, 0.0, radius, 0.0, top, height, 0.0, height }, segments);
+        }
+
         static MeshData Untransformed(Shape shape)
         {
             JsonValue sizes = shape.Sizes;
@@ -43,9 +54,9 @@ namespace Rls3.Core
                     MeshData lathe = Lathe(Pairs(sizes["profile"]), Segments(sizes, 20));
                     return smooth ? lathe : lathe.Faceted();
                 case "cylinder":
-                    double radius = sizes["radius"].AsNumber, height = sizes["height"].AsNumber;
+                    double radius = sizes["radius"].AsNumber;
                     double top = sizes.Has("top_radius") ? sizes["top_radius"].AsNumber : radius;
-                    return Lathe(new[] { 0.0, 0.0, radius, 0.0, top, height, 0.0, height }, Segments(sizes, 20));
+                    return Frustum(radius, top, sizes["height"].AsNumber, Segments(sizes, 20));
                 case "sphere":
                     return Sphere(Vector3D.From(sizes["radii"]), Segments(sizes, 16));
                 case "box":
