@@ -243,8 +243,21 @@ namespace Rls3.Core
                     mesh.Add(at, normal.Unit, at.X + at.Z * 0.5, at.Y + at.Z * 0.5);
                 }
             }
-            mesh.AddSheet(across + 1, 2 * across + 1);
+            AddCushionTriangles(mesh, across);
             return mesh;
+        }
+
+        static void AddCushionTriangles(MeshData mesh, int across)
+        {
+            int columns = 2 * across + 1;
+            for (int half = 0; half < 2; half++)
+                for (int row = 0; row < across; row++)
+                    for (int column = 0; column + 1 < columns; column++)
+                    {
+                        int a = row * columns + column;
+                        int opposite = a + columns + 1;
+                        mesh.AddTriangle(a, half == 0 ? a + 1 : opposite, half == 0 ? opposite : a + columns);
+                    }
         }
 
         static double Power(double value, double exponent) { return Math.Sign(value) * Math.Pow(Math.Abs(value), exponent); }

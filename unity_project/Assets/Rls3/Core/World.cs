@@ -72,6 +72,8 @@ namespace Rls3.Core
         /// <summary>Sorted by name, as an action counts them.</summary>
         public IReadOnlyList<ObjectKind> Kinds { get; }
         public IReadOnlyList<string> LayoutKeys { get; }
+        /// <summary>Names of the textures that parts may have.</summary>
+        public IReadOnlyList<string> Textures { get; }
 
         /// <summary>Reads the file's text. Throws <c>JsonException</c> for another file or another version.</summary>
         public World(string text)
@@ -85,6 +87,10 @@ namespace Rls3.Core
             Digest = DigestOf(text);
             Constants = new Constants(file["constants"]);
             Captions = new Captions(file["phrases"]);
+            var textures = new List<string>();
+            foreach (JsonValue name in file["textures"].Items)
+                textures.Add(name.AsText);
+            Textures = textures;
             var kinds = new List<ObjectKind>();
             foreach (JsonValue kind in file["kinds"].Items)
                 kinds.Add(new ObjectKind(kind));
