@@ -224,10 +224,10 @@ namespace Rls3.Core
             var mesh = new MeshData();
             for (int row = 0; row <= across; row++)
             {
-                double tilt = -Math.PI / 2.0 + Math.PI * row / across;
+                double tilt = Step(-Math.PI / 2.0, Math.PI / 2.0, row, across);
                 for (int column = 0; column <= 2 * across; column++)
                 {
-                    double turn = -Math.PI + Math.PI * column / across;
+                    double turn = Step(-Math.PI, Math.PI, column, 2 * across);
                     var direction = new Vector3D(
                         Math.Cos(tilt) * Math.Cos(turn), Math.Cos(tilt) * Math.Sin(turn), Math.Sin(tilt));
                     double flat = Power(Math.Cos(tilt), roundness);
@@ -258,6 +258,12 @@ namespace Rls3.Core
                         int opposite = a + columns + 1;
                         mesh.AddTriangle(a, half == 0 ? a + 1 : opposite, half == 0 ? opposite : a + columns);
                     }
+        }
+
+        // As numpy's linspace, to the last bit: a small power makes much of a cosine that is nearly 0.
+        static double Step(double start, double stop, int i, int steps)
+        {
+            return i == steps ? stop : i * ((stop - start) / steps) + start;
         }
 
         static double Power(double value, double exponent) { return Math.Sign(value) * Math.Pow(Math.Abs(value), exponent); }

@@ -110,8 +110,14 @@ namespace Rls3.Core
 
         static double Elevation(Vector3D offset)
         {
-            double level = Math.Sqrt(offset.X * offset.X + offset.Z * offset.Z);
-            return Math.Atan2(offset.Y, level) * DegreesPerRadian;
+            return Math.Atan2(offset.Y, Hypot(offset.X, offset.Z)) * DegreesPerRadian;
+        }
+
+        // Squares of tiny numbers are 0.
+        static double Hypot(double a, double b)
+        {
+            double great = Math.Max(Math.Abs(a), Math.Abs(b)), small = Math.Min(Math.Abs(a), Math.Abs(b));
+            return great == 0.0 ? 0.0 : great * Math.Sqrt(1.0 + small / great * (small / great));
         }
     }
 }
