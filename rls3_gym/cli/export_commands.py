@@ -1,4 +1,4 @@
-"""The commands `rls3 export`, `export-vlm` and `export-world`: a run's data, the model it taught, the rooms and objects."""
+"""The commands `rls3 export`, `export-vlm` and `export-world`: the data of a run, its VLM, and the world itself."""
 
 from __future__ import annotations
 

@@ -136,7 +136,8 @@ def _shape(shape: Shape) -> dict[str, Any]:
     placed: dict[str, Any] = {"translate": shape.translate, "rotate_deg": shape.rotate_deg}
     placed = {key: _rounded(value, _LENGTH_DECIMALS) for key, value in placed.items() if any(value)}
     scale = {"scale": shape.scale} if shape.scale != 1.0 else {}
-    return {"shape": shape.name} | _rounded(shape.arguments, _LENGTH_DECIMALS) | placed | scale
+    sizes: dict[str, Any] = _rounded(shape.arguments, _LENGTH_DECIMALS)
+    return {"shape": shape.name} | sizes | placed | scale
 
 
 def _rounded(value: Any, decimals: int) -> Any:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -38,7 +38,7 @@ class Shape:
 
     def mesh(self) -> Mesh:
         """The shape as triangles."""
-        mesh: Mesh = _MESH_OF[self.name](**self.arguments)
+        mesh = _MESH_OF[self.name](**self.arguments)
         if self.rotate_deg == _ORIGIN and self.scale == 1.0:
             return mesh.moved(*self.translate)
         return transform(mesh, self.translate, self.rotate_deg, self.scale)
@@ -142,7 +142,7 @@ def _cushion_mesh(box: Box, roundness: float, across: int) -> Mesh:
     )
 
 
-_MESH_OF = {
+_MESH_OF: dict[str, Callable[..., Mesh]] = {
     "slab": _slab_mesh,
     "cushion": _cushion_mesh,
     "lathe": meshes.lathe,
