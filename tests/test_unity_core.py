@@ -6,18 +6,25 @@ import json
 import os
 import shutil
 import subprocess
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import unity_vectors
+from numpy.typing import NDArray
 
+from rls3_gym.backends.embedded.furniture_meshes import build_room
+from rls3_gym.backends.embedded.meshes import Mesh, Part
+from rls3_gym.backends.embedded.textures import texture, texture_names
+from rls3_gym.backends.embedded.tracer import Tracer
 from rls3_gym.backends.unity.messages import CarryOut, Problem, Show, State, decode, encode
 from rls3_gym.export.world import world_digest
 from rls3_gym.scene.arrangement import Arrangement, Edit, place
 from rls3_gym.scene.catalog import load_catalog
-from rls3_gym.scene.layouts import layouts
+from rls3_gym.scene.layouts import draw_layout, family_names, layouts
 from rls3_gym.scene.proposals import random_arrangement, random_edit
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -178,3 +185,28 @@ def test_what_a_player_refuses_is_an_error_of_the_schema(player: Path) -> None:
         found = decode(text)
         assert isinstance(found, Problem) and encode(found) == text
         assert (found.problem, found.number) == (problem, 5)
+
+
+@pytest.mark.parametrize("family", family_names())
+def test_a_room_of_the_player_looks_like_that_of_the_embedded_backend(built: Built, family: str) -> None:
+    """Its meshes, traced: lengths are rounded to a tenth of a millimeter and colors to a thousandth."""
+    program = built.folder / "Room.exe"
+    if not program.exists():
+        built.compile("Room.exe", "exe", [Path(__file__).with_name("unity_room.cs")], "Rls3.Core.dll")
+    layout = draw_layout(family, 2)
+    parts = [json.loads(line) for line in run(["mono", str(program), str(WORLD), layout.key]).splitlines()]
+    images = {name: texture(name) for name in texture_names()}
+
+    def picture(of: Sequence[Part]) -> NDArray[np.int64]:
+        traced = Tracer(of, images, layout.camera, layout.light, 64, 2).trace([])
+        return traced.rgb.astype(np.int64)
+
+    ours, theirs = picture(build_room(layout)), picture([_part(part) for part in parts])
+    different = (np.abs(ours - theirs) > 6).any(axis=-1)
+    assert different.mean() < 0.01 and np.abs(ours - theirs).mean() < 0.5
+
+
+def _part(part: dict[str, Any]) -> Part:
+    vertices, normals, uv = (np.array(part[key], np.float32) for key in ("vertices", "normals", "uv"))
+    mesh = Mesh(vertices, np.array(part["corners"], np.int32).reshape(-1, 3), normals, uv)
+    return Part(mesh, tuple(part["color"]), part["texture"], part["specular"])

@@ -84,6 +84,13 @@ namespace Rls3.Core
             TurnDeg = value["turn_deg"].AsNumber;
             Parts = ShapedPart.OfRoom(value["parts"]);
         }
+
+        /// <summary>The mesh of one of its parts in the world.</summary>
+        public MeshData InRoom(ShapedPart part)
+        {
+            return MeshMaker.Make(part).Transformed(
+                At, new Vector3D(0.0, 0.0, TurnDeg), new Vector3D(1.0, 1.0, 1.0));
+        }
     }
 
     /// <summary>One furnished room: what decides feasibility in it, and what it looks like. World meters, z up.</summary>

@@ -62,7 +62,7 @@ namespace Rls3.Unity
             Resize(show.Size);
             Transform transform = _camera.transform;
             transform.localPosition = Convert.Point(show.Camera.Eye);
-            transform.localRotation = Convert.Look(show.Camera);
+            transform.localRotation = Convert.Rotation(UnityAxes.Look(show.Camera));
             _camera.fieldOfView = (float)show.Camera.FovDeg;
 
             int samples = show.Quality == "low" ? 1 : show.Quality == "medium" ? 2 : 4;

@@ -4,23 +4,23 @@ using UnityEngine.Rendering;
 
 namespace Rls3.Unity
 {
-    /// <summary>From rls3_gym's world (right-handed, z up) to Unity's (left-handed, y up).</summary>
+    /// <summary>The core's numbers as Unity's types.</summary>
     public static class Convert
     {
-        public static Vector3 Point(Vector3D p) { return new Vector3((float)p.X, (float)p.Z, (float)p.Y); }
+        /// <summary>A point or a size of rls3_gym's world in Unity's.</summary>
+        public static Vector3 Point(Vector3D p)
+        {
+            Vector3D turned = UnityAxes.Point(p);
+            return new Vector3((float)turned.X, (float)turned.Y, (float)turned.Z);
+        }
+
+        public static Quaternion Rotation(Vector3D eulerDeg)
+        {
+            return Quaternion.Euler((float)eulerDeg.X, (float)eulerDeg.Y, (float)eulerDeg.Z);
+        }
 
         /// <summary>A color in sRGB, 0..1.</summary>
         public static Color Srgb(Vector3D c) { return new Color((float)c.X, (float)c.Y, (float)c.Z); }
-
-        /// <summary>A turn counter-clockwise seen from above, degrees.</summary>
-        public static Quaternion Turn(double degrees) { return Quaternion.Euler(0f, -(float)degrees, 0f); }
-
-        public static Quaternion Yaw(double radians) { return Turn(radians * 180.0 / System.Math.PI); }
-
-        public static Quaternion Look(CameraFrame camera)
-        {
-            return Quaternion.Euler(-(float)camera.Pitch * Mathf.Rad2Deg, (float)camera.Heading * Mathf.Rad2Deg, 0f);
-        }
 
         public static Mesh ToMesh(MeshData data, string name)
         {

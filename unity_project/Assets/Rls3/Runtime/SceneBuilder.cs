@@ -76,7 +76,7 @@ namespace Rls3.Unity
             }
             Transform transform = _objects[slot].transform;
             transform.localPosition = Convert.Point(placed.Position);
-            transform.localRotation = Convert.Yaw(placed.Yaw);
+            transform.localRotation = Convert.Rotation(UnityAxes.Yaw(placed.Yaw));
         }
 
         void ShowRoom(Layout layout)
@@ -105,16 +105,10 @@ namespace Rls3.Unity
             var room = new GameObject(layout.Key);
             room.transform.SetParent(_root, false);
             foreach (ShapedPart part in layout.Shell)
-                AddPart(room.transform, part, layout.Key, 0);
+                AddMesh(room.transform, Convert.ToMesh(MeshMaker.Make(part), "shell"), part, 0);
             foreach (Piece piece in layout.Pieces)
-            {
-                var holder = new GameObject(piece.Type);
-                holder.transform.SetParent(room.transform, false);
-                holder.transform.localPosition = Convert.Point(piece.At);
-                holder.transform.localRotation = Convert.Turn(piece.TurnDeg);
                 foreach (ShapedPart part in piece.Parts)
-                    AddPart(holder.transform, part, piece.Type, 0);
-            }
+                    AddMesh(room.transform, Convert.ToMesh(piece.InRoom(part), piece.Type), part, 0);
             AddColliders(room, layout);
             return room;
         }
@@ -156,11 +150,6 @@ namespace Rls3.Unity
             collider.convex = true;
             collider.sharedMesh = meshes.Footprint;
             return made;
-        }
-
-        void AddPart(Transform parent, ShapedPart part, string name, int layer)
-        {
-            AddMesh(parent, Convert.ToMesh(MeshMaker.Make(part), name), part, layer);
         }
 
         MeshRenderer AddMesh(Transform parent, Mesh mesh, ShapedPart part, int layer)
