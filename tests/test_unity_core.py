@@ -203,7 +203,7 @@ def test_a_room_of_the_player_looks_like_that_of_the_embedded_backend(built: Bui
 
     ours, theirs = picture(build_room(layout)), picture([_part(part) for part in parts])
     different = (np.abs(ours - theirs) > 6).any(axis=-1)
-    assert different.mean() < 0.01 and np.abs(ours - theirs).mean() < 0.5
+    assert different.mean() < 0.005 and np.abs(ours - theirs).mean() < 0.2
 
 
 def _part(part: dict[str, Any]) -> Part:

@@ -28,8 +28,8 @@ Shader "Rls3/Depth"
 
             float4 frag(v2f i) : SV_Target
             {
-                float distance = length(_WorldSpaceCameraPos - i.world);
-                float millimeters = min(round(distance * 1000), 65534);  // 65535 stands for nothing
+                float meters = length(_WorldSpaceCameraPos - i.world);
+                float millimeters = min(round(meters * 1000), 65534);  // 65535 stands for nothing
                 float high = floor(millimeters / 256);
                 return float4(high / 255, (millimeters - 256 * high) / 255, 0, 1);
             }
