@@ -67,8 +67,12 @@ namespace Rls3.Unity
         /// <summary>Without Python nothing is chosen: the scene stays as it is.</summary>
         public override void Heuristic(in ActionBuffers actionsOut)
         {
-            actionsOut.DiscreteActions.Clear();
-            actionsOut.ContinuousActions.Clear();
+            ActionSegment<int> choices = actionsOut.DiscreteActions;
+            for (int i = 0; i < choices.Length; i++)
+                choices[i] = 0;
+            ActionSegment<float> numbers = actionsOut.ContinuousActions;
+            for (int i = 0; i < numbers.Length; i++)
+                numbers[i] = 0f;
         }
     }
 }
