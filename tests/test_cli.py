@@ -20,6 +20,7 @@ from rls3_gym.scene.relations import Term
 
 COMMANDS = (
     "list", "run", "evaluate", "report", "gallery", "pretrain", "testsets", "study", "compare", "export", "export-vlm",
+    "export-world",
 )  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""The commands `rls3 export` and `rls3 export-vlm`: the data of a run, and the model that it taught."""
+"""The commands `rls3 export`, `export-vlm` and `export-world`: the data of a run, its VLM, and the world itself."""
 
 from __future__ import annotations
 
@@ -25,6 +25,7 @@ def add_to(app: typer.Typer) -> None:
     """Give an app these commands."""
     app.command()(export)
     app.command("export-vlm")(export_vlm)
+    app.command("export-world")(export_world)
 
 
 def export(
@@ -75,6 +76,24 @@ def export_vlm(
     with allowing(plugin or ()):
         digest = write(run, out).digest
     _finish({"path": str(out), "vlm_digest": digest}, out, upload, yes, as_json)
+
+
+def export_world(
+    out: Annotated[
+        Path, typer.Option(metavar="FILE", help="The JSON file to write, world.json of a Unity player or its project.")
+    ],
+    as_json: Json = False,
+) -> None:
+    """Write all rooms and object kinds as one JSON text: the Unity player builds its scenes from it."""
+    from rls3_gym.export.world import world_digest, world_text
+
+    text = world_text()
+    try:
+        out.write_text(text, encoding="utf-8", newline="\n")
+    except OSError as error:
+        raise UserError(f"--out {out}: {error.strerror}") from error
+    digest = world_digest(text)
+    print(json.dumps({"path": str(out), "world": digest}, indent=2) if as_json else f"{out}: world {digest}")
 
 
 def _upload(push: str | None, yes: bool, contents: Literal["dataset", "model"]) -> Any:

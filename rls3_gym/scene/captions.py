@@ -75,6 +75,11 @@ def _phrase(relation: Relation) -> str:
     return f"{head}{_LAST[last]}"
 
 
+def phrases() -> dict[str, tuple[str, str]]:
+    """Term -> how it is said before another term, and how as the last one."""
+    return {term.name.lower(): (_INNER[term], _LAST[term]) for term in Term}
+
+
 def parse(caption: str) -> ParsedCaption:
     """Take a caption apart. Raises `ValueError` for a sentence that `describe` could not have written."""
     match = _GRAMMAR.match(caption)

@@ -3,9 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
-from rls3_gym.backends.embedded.meshes import Part, cylinder, lathe, sphere, transform
-from rls3_gym.backends.embedded.room_shapes import Kit, cushion, shade, slab
+from rls3_gym.backends.embedded.meshes import Part
+from rls3_gym.backends.embedded.room_shapes import (
+    Kit,
+    ShapedPart,
+    cushion,
+    cylinder,
+    in_room,
+    lathe,
+    shade,
+    slab,
+    sphere,
+)
 from rls3_gym.scene.furniture import TYPES, Box
 from rls3_gym.scene.rooms import Color, Layout, Piece
 
@@ -154,8 +165,8 @@ def _stove(kit: Kit) -> None:
         for py in (-y / 2, y / 2):
             kit.add(cylinder(min(s.w, s.d) * 0.17, 0.003, segments=20).moved(px, py, h), (0.33, 0.33, 0.34), None, 0.3)
     for k in range(5):
-        knob = transform(cylinder(0.022, 0.03, segments=10), ((k - 2) * s.w / 6, -y, h - 0.075), (90.0, 0.0, 0.0))
-        kit.add(knob, p.accent, None, 0.4)
+        knob = cylinder(0.022, 0.03, segments=10).moved((k - 2) * s.w / 6, -y, h - 0.075)
+        kit.add(replace(knob, rotate_deg=(90.0, 0.0, 0.0)), p.accent, None, 0.4)
     doors = [(-x + 0.06, x - 0.06)] if not s.options.get("range") else [(-x + 0.03, -0.015), (0.015, x - 0.03)]
     for a, b in doors:
         if s.options.get("range"):
@@ -223,12 +234,11 @@ def _fireplace(kit: Kit) -> None:
     kit.boxes([(-wide, wide, y1 - 0.05, y1, 0.0, tall), (-wide, wide, y0 + 0.01, y1, 0.0, 0.03)], (0.1, 0.09, 0.09))
     kit.boxes([mantel], p.accent, "wood", 0.1)
     for k, x in enumerate((-wide * 0.4, wide * 0.1, wide * 0.4)):
-        place = (x - wide * 0.45, y0 + 0.08, 0.07 + 0.02 * k)
-        log = transform(cylinder(0.035, wide * 0.9, segments=8), place, (0.0, 90.0, 8.0 * k))
-        kit.add(log, (0.36, 0.25, 0.17))
+        log = cylinder(0.035, wide * 0.9, segments=8).moved(x - wide * 0.45, y0 + 0.08, 0.07 + 0.02 * k)
+        kit.add(replace(log, rotate_deg=(0.0, 90.0, 8.0 * k)), (0.36, 0.25, 0.17))
     flame = lathe([(0.0, 0.0), (0.05, 0.04), (0.035, 0.12), (0.0, 0.24)], 10)
     for x, size in ((-0.06, 0.85), (0.05, 1.0), (0.0, 1.2)):
-        kit.add(transform(flame, (x, y0 + 0.1, 0.08), scale=size), (1.0, 0.62, 0.25), None, 0.0)
+        kit.add(replace(flame.moved(x, y0 + 0.1, 0.08), scale=size), (1.0, 0.62, 0.25), None, 0.0)
 
 
 def _fridge(kit: Kit) -> None:
@@ -308,9 +318,8 @@ def _curtain(kit: Kit) -> None:
 def _rug(kit: Kit) -> None:
     p, s = kit.piece, kit.size
     kit.boxes([s.block(0.0, 0.006)], p.accent, "fabric", 0.0)
-    inner = slab((-s.w / 2 + 0.03, s.w / 2 - 0.03, -s.d / 2 + 0.03, s.d / 2 - 0.03, 0.0, 0.008))
-    # One repeat of the pattern over the whole rug.
-    inner.uv[:] = inner.vertices[:, :2] / (s.w, s.d) + 0.5
+    box = (-s.w / 2 + 0.03, s.w / 2 - 0.03, -s.d / 2 + 0.03, s.d / 2 - 0.03, 0.0, 0.008)
+    inner = slab(box, pattern=(s.w, s.d))
     kit.add(inner, p.color, p.texture, 0.0)
 
 
@@ -324,26 +333,29 @@ _BUILDERS: dict[str, Callable[[Kit], None]] = {
 }  # fmt: skip
 
 
-def furniture_parts(piece: Piece) -> tuple[Part, ...]:
-    """The parts of one piece, in world coordinates."""
+def furniture(piece: Piece) -> tuple[ShapedPart, ...]:
+    """The parts of one piece in the piece's own frame."""
     kit = Kit(piece)
     _BUILDERS[piece.type](kit)
-    return kit.parts()
+    return tuple(kit.parts)
 
 
-def _shell(room: Layout) -> list[Part]:
+def shell(room: Layout) -> tuple[ShapedPart, ...]:
     """Floor, back and side walls, skirting; the side towards the camera stays open, and so does the top."""
     x0, x1, y0, y1, h, t = room.x0, room.x1, room.y0, room.y1, room.height, THICK
     front = y0 - 1.0
     board, out = 0.07, 0.012
     walls = [(x0 - t, x1 + t, y1, y1 + t, 0.0, h), (x0 - t, x0, front, y1, 0.0, h), (x1, x1 + t, front, y1, 0.0, h)]
     footprints = ((x0, x1, y1 - out, y1), (x0, x0 + out, front, y1), (x1 - out, x1, front, y1))
-    skirting = [(*footprint, 0.0, board) for footprint in footprints]
-    parts = [Part(slab((x0 - t, x1 + t, front, y1 + t, -t, 0.0)), room.floor.color, room.floor.texture, 0.08)]
-    parts += [Part(slab(wall), room.walls.color, room.walls.texture, 0.0) for wall in walls]
-    return parts + [Part(slab(box), WHITE, None, 0.05) for box in skirting]
+    ground = slab((x0 - t, x1 + t, front, y1 + t, -t, 0.0))
+    return (
+        ShapedPart((ground,), room.floor.color, room.floor.texture, 0.08),
+        *(ShapedPart((slab(wall),), room.walls.color, room.walls.texture, 0.0) for wall in walls),
+        *(ShapedPart((slab((*footprint, 0.0, board)),), WHITE) for footprint in footprints),
+    )
 
 
 def build_room(layout: Layout) -> tuple[Part, ...]:
     """Floor, walls and every piece of furniture of a layout, in world coordinates."""
-    return (*_shell(layout), *(part for piece in layout.pieces for part in furniture_parts(piece)))
+    pieces = (in_room(piece, part) for piece in layout.pieces for part in furniture(piece))
+    return (*(part.part() for part in shell(layout)), *pieces)

@@ -1,19 +1,92 @@
-"""The few shapes rooms are made of, with texture coordinates in meters, and the kit that collects parts."""
+"""The few shapes rooms are made of, as numbers and as meshes, and the kit that collects the parts of a piece."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from rls3_gym.backends.embedded import meshes
 from rls3_gym.backends.embedded.meshes import Mesh, Part, join, transform
 from rls3_gym.scene.furniture import TURNS, Box, Local, local
 from rls3_gym.scene.rooms import Color, Piece
 
+Vector = tuple[float, float, float]
+_ORIGIN: Vector = (0.0, 0.0, 0.0)
 
-def slab(box: Box) -> Mesh:
-    """An axis-aligned box, 12 triangles; one texture repeat per meter on each side."""
+
+@dataclass(frozen=True)
+class Shape:
+    """A shape as numbers: the tracer makes a mesh of it, and another engine builds its own from the same numbers.
+
+    It is scaled, then turned about x, y and z, then moved, as by `meshes.transform`.
+    """
+
+    name: str
+    """slab, cushion, lathe, cylinder or sphere."""
+    arguments: Mapping[str, Any]
+    translate: Vector = _ORIGIN
+    rotate_deg: Vector = _ORIGIN
+    scale: float = 1.0
+
+    def moved(self, x: float = 0.0, y: float = 0.0, z: float = 0.0) -> Shape:
+        """The shape at another place, meters."""
+        return replace(self, translate=(x, y, z))
+
+    def mesh(self) -> Mesh:
+        """The shape as triangles."""
+        mesh = _MESH_OF[self.name](**self.arguments)
+        if self.rotate_deg == _ORIGIN and self.scale == 1.0:
+            return mesh.moved(*self.translate)
+        return transform(mesh, self.translate, self.rotate_deg, self.scale)
+
+
+@dataclass(frozen=True)
+class ShapedPart:
+    """Shapes that look alike: color (sRGB, 0..1), texture by name, specular strength 0..1."""
+
+    shapes: tuple[Shape, ...]
+    color: Color
+    texture: str | None = None
+    specular: float = 0.05
+
+    def part(self) -> Part:
+        """The shapes as one mesh."""
+        return Part(join([shape.mesh() for shape in self.shapes]), self.color, self.texture, self.specular)
+
+
+def slab(box: Box, pattern: tuple[float, float] | None = None) -> Shape:
+    """An axis-aligned box. A texture repeats once per meter; or once over a `pattern` of that width and depth,
+    which lies centered on the origin."""
+    return Shape("slab", {"box": box} if pattern is None else {"box": box, "pattern": pattern})
+
+
+def cushion(box: Box, roundness: float = 0.35, across: int = 14) -> Shape:
+    """A box with soft edges and corners (a superellipsoid)."""
+    return Shape("cushion", {"box": box, "roundness": roundness, "across": across})
+
+
+def lathe(profile: Sequence[tuple[float, float]], segments: int = 20) -> Shape:
+    """As `meshes.lathe`."""
+    return Shape("lathe", {"profile": tuple(profile), "segments": segments})
+
+
+def cylinder(radius: float, height: float, top_radius: float | None = None, segments: int = 20) -> Shape:
+    """As `meshes.cylinder`."""
+    top = radius if top_radius is None else top_radius
+    return Shape("cylinder", {"radius": radius, "height": height, "top_radius": top, "segments": segments})
+
+
+def sphere(radii: Vector, segments: int = 16) -> Shape:
+    """As `meshes.sphere`."""
+    return Shape("sphere", {"radii": radii, "segments": segments})
+
+
+def _slab_mesh(box: Box, pattern: tuple[float, float] | None = None) -> Mesh:
+    """12 triangles."""
     low, high = np.array(box[0::2], np.float64), np.array(box[1::2], np.float64)
     vertices, normals, uvs = [], [], []
     for axis in range(3):
@@ -31,16 +104,13 @@ def slab(box: Box) -> Mesh:
             normals.append(np.tile(normal, (4, 1)))
             uvs.append(corners[:, [a, b]])
     faces = np.concatenate([np.array([[0, 1, 2], [0, 2, 3]]) + 4 * side for side in range(6)])
-    return Mesh(
-        np.concatenate(vertices).astype(np.float32),
-        faces.astype(np.int32),
-        np.concatenate(normals).astype(np.float32),
-        np.concatenate(uvs).astype(np.float32),
-    )
+    points = np.concatenate(vertices).astype(np.float32)
+    uv = np.concatenate(uvs) if pattern is None else points[:, :2] / pattern + 0.5
+    return Mesh(points, faces.astype(np.int32), np.concatenate(normals).astype(np.float32), uv.astype(np.float32))
 
 
-def cushion(box: Box, roundness: float = 0.35, across: int = 14) -> Mesh:
-    """A box with soft edges and corners (a superellipsoid), 2 * across**2 triangles."""
+def _cushion_mesh(box: Box, roundness: float, across: int) -> Mesh:
+    """4 * across**2 triangles."""
     turn = np.linspace(-np.pi, np.pi, 2 * across + 1)
     tilt = np.linspace(-np.pi / 2, np.pi / 2, across + 1)
     t, p = np.meshgrid(turn, tilt)
@@ -72,31 +142,43 @@ def cushion(box: Box, roundness: float = 0.35, across: int = 14) -> Mesh:
     )
 
 
+_MESH_OF: dict[str, Callable[..., Mesh]] = {
+    "slab": _slab_mesh,
+    "cushion": _cushion_mesh,
+    "lathe": meshes.lathe,
+    "cylinder": meshes.cylinder,
+    "sphere": meshes.sphere,
+}
+
+
 class Kit:
     """Collects the parts of one piece in the piece's own frame (see scene/furniture.py)."""
 
     def __init__(self, piece: Piece) -> None:
         self.piece = piece
         self.size: Local = local(piece)
-        self._parts: list[Part] = []
+        self.parts: list[ShapedPart] = []
 
-    def add(self, mesh: Mesh, color: Color, texture: str | None = None, specular: float = 0.05) -> None:
-        self._parts.append(Part(mesh, color, texture, specular))
+    def add(self, shape: Shape, color: Color, texture: str | None = None, specular: float = 0.05) -> None:
+        self.parts.append(ShapedPart((shape,), color, texture, specular))
 
     def boxes(self, boxes: Iterable[Box], color: Color, texture: str | None = None, specular: float = 0.05) -> None:
         """Several boxes that look alike as one part; an empty list adds nothing."""
-        slabs = [slab(box) for box in boxes]
+        slabs = tuple(slab(box) for box in boxes)
         if slabs:
-            self.add(join(slabs), color, texture, specular)
+            self.parts.append(ShapedPart(slabs, color, texture, specular))
 
-    def parts(self) -> tuple[Part, ...]:
-        """The parts in world coordinates."""
-        p = self.piece
-        turn = 90.0 * TURNS[self.size.options.get("facing", "front")]
-        return tuple(
-            Part(transform(part.mesh, (p.x, p.y, p.z), (0.0, 0.0, turn)), part.color, part.texture, part.specular)
-            for part in self._parts
-        )
+
+def turn_deg(piece: Piece) -> float:
+    """By how much a piece is turned in its room, counter-clockwise seen from above, degrees."""
+    return 90.0 * TURNS[dict(piece.options).get("facing", "front")]
+
+
+def in_room(piece: Piece, part: ShapedPart) -> Part:
+    """A part of a piece in world coordinates."""
+    made = part.part()
+    mesh = transform(made.mesh, (piece.x, piece.y, piece.z), (0.0, 0.0, turn_deg(piece)))
+    return replace(made, mesh=mesh)
 
 
 def shade(color: Color, factor: float) -> Color:
