@@ -82,6 +82,7 @@ def one_line(error: pytest.ExceptionInfo[UserError]) -> str:
         ("repeat", "it answered command 2, and not 3"),
         ("blur_ids", "ids picture has colors that stand for nothing"),
         ("no_camera", "it has no PNG sensor 'camera'; it has depth, ids"),
+        ("unread", r"it says: what was that\? \(command\)"),
         ("internal", r"it says: no memory \(internal\)"),
     ],
 )

@@ -22,6 +22,7 @@ from unity_player.world import View, World
 FAULTS = (
     "die", "hang", "truncate", "not_png", "schema", "silent", "nan", "nan_vector", "swap_layout", "move", "count",
     "constant", "frozen", "mirror", "repeat", "blur_ids", "no_camera", "internal",
+    "unread",
 )  # fmt: skip
 
 
@@ -117,6 +118,8 @@ def _falsified(view: View, before: View, fault: str | None) -> View:
     elif fault == "internal":
         keep = ("schema", "number")
         message = {key: message[key] for key in keep} | {"type": "error", "problem": "internal", "detail": "no memory"}
+    elif fault == "unread":
+        message = {"schema": 1, "type": "error", "number": 0, "problem": "command", "detail": "what was that?"}
     return replace(view, message=message, pictures=pictures, positions=positions)
 
 

@@ -139,7 +139,8 @@ class Player:
             raise self._fault(f"it speaks {error}; build it again from unity_project of this version") from error
         except UserError as error:
             raise line.LineError(f"it sent {error}") from error
-        if answer.number != number:
+        unread = isinstance(answer, Problem) and answer.number == 0
+        if answer.number != number and not unread:
             raise line.LineError(f"it answered command {answer.number}, and not {number}")
         if isinstance(answer, Problem):
             said = f"it says: {answer.detail} ({answer.problem})"
