@@ -13,7 +13,7 @@ from time import monotonic, sleep
 from typing import Any
 
 from rls3_gym.experiment.interrupt import graceful_stop
-from rls3_gym.runs.directory import remove_tree, writing
+from rls3_gym.runs.directory import open_to_append, remove_tree, writing
 from rls3_gym.study.jobs import Job
 from rls3_gym.study.run_rows import RunRows
 from rls3_gym.study.study_progress import StudyProgress
@@ -127,7 +127,7 @@ class StudyRunner:
             remove_tree(job.directory)
         with writing(job.log):
             job.directory.parent.mkdir(parents=True, exist_ok=True)
-            log = job.log.open("ab")
+        log = open_to_append(job.log)
         tail = Tail(job.directory / "metrics.jsonl")
         tail.read()
         with log:

@@ -219,7 +219,7 @@ def _style() -> Iterator[None]:
 
 def save_png(figure: Figure, path: Path) -> None:
     """Write a figure as PNG; the same figure gives the same bytes."""
-    figure.savefig(path, metadata={"Software": None})
+    figure.savefig(path, format="png", metadata={"Software": None})
 
 
 def as_svg(figure: Figure) -> str:
