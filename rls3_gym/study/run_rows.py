@@ -137,9 +137,10 @@ def is_complete(run: Path) -> bool:
         file.seek(max(0, metrics.stat().st_size - 4096))
         last = file.read().splitlines()[-1:]
     try:
-        return bool(last) and _sort(json.loads(last[0])) == "end"
-    except ValueError:
+        row = json.loads(last[0]) if last else None
+    except (ValueError, RecursionError):
         return False
+    return isinstance(row, dict) and _sort(row) == "end"
 
 
 def read_run(path: Path) -> RunRows:

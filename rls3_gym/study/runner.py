@@ -17,7 +17,7 @@ from rls3_gym.runs.directory import open_to_append, remove_tree, writing
 from rls3_gym.study.jobs import Job
 from rls3_gym.study.run_rows import RunRows
 from rls3_gym.study.study_progress import StudyProgress
-from rls3_registry.errors import UserError
+from rls3_registry.errors import UserError, first_line
 
 POLL_SECONDS = 0.5
 PATIENCE_SECONDS = 10.0
@@ -49,7 +49,10 @@ class Tail:
         whole = new[: new.rfind(b"\n") + 1]
         self._offset += len(whole)
         for line in whole.splitlines():
-            self._take(json.loads(line))
+            try:
+                self._take(json.loads(line))
+            except (ValueError, KeyError, TypeError, RecursionError) as error:
+                raise UserError(f"{self.path}: is not the log of a run ({first_line(error)})") from error
 
     def _take(self, row: Mapping[str, Any]) -> None:
         self.n_generated, self.round = int(row["n_generated"]), int(row["round"])
