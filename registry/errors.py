@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import reprlib
 from collections.abc import Iterable, Sequence
 
 
@@ -37,6 +38,19 @@ def first_line(error: BaseException) -> str:
     """What a library's error says, in one line and without its advice to open untrusted files unsafely."""
     text = (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
     return "it is not a file of plain arrays" if "weights_only" in text or "allow_pickle" in text else text
+
+
+_brief = reprlib.Repr()
+_brief.maxstring = _brief.maxother = _brief.maxlong = 200
+_brief.maxlist = _brief.maxtuple = _brief.maxdict = _brief.maxset = 12
+
+
+def shown(value: object) -> str:
+    """A value as a message can hold it: in one line, cut short, whatever it is."""
+    try:
+        return " ".join(_brief.repr(value).split())
+    except Exception:  # a number of thousands of digits, or an object that can't say what it is
+        return f"a value of the type {type(value).__name__}"
 
 
 def nearest(name: str, options: Iterable[str], limit: int = 3) -> list[str]:

@@ -8,7 +8,7 @@ from typing import Any, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from rls3_registry.errors import SettingError, nearest
+from rls3_registry.errors import SettingError, nearest, shown
 
 RENAMED = {
     "T": "steps_per_episode",
@@ -87,19 +87,11 @@ def _describe(model: type[BaseModel], error: ValidationError, section: str) -> S
         elif problem["type"] in ("tuple_type", "list_type") or problem.get("ctx", {}).get("min_length") == 1:
             said = "should be a list with at least one entry"
         got = problem["input"]
-        given = f", not {_shown(got)}" if isinstance(got, int | float | str | None) else ""
+        given = f", not {shown(got)}" if isinstance(got, int | float | str | None) else ""
         if problem["type"] == "literal_error" and isinstance(got, str):
             near = nearest(got, re.findall(r"'([^']*)'", said))
             given += f"; did you mean {near[0]!r}?" if near else ""
     return SettingError("", keys, f"{': ' if keys else ''}{said}{given}{also}")
-
-
-def _shown(value: int | float | str | None) -> str:
-    """A value as a message can hold it."""
-    if isinstance(value, int) and abs(value) >= 2**63:
-        return "a number of that size"
-    text = repr(value)
-    return text if len(text) <= 200 else f"{text[:200]}..."
 
 
 def _follow(model: type[BaseModel], location: tuple[int | str, ...]) -> tuple[list[str], list[str]]:
