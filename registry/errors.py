@@ -6,12 +6,20 @@ import difflib
 import reprlib
 from collections.abc import Iterable, Sequence
 
+LONGEST = 1_500
+"""Characters of a message."""
+
 
 class UserError(Exception):
     """A mistake the user can fix. Its message names what was wrong and what would be right.
 
-    The command line prints it as one line and exits with code 2; no traceback.
+    The command line prints it as one line and exits with code 2; no traceback. What comes from a file and does not end
+    is cut short.
     """
+
+    def __init__(self, message: str) -> None:
+        line = " ".join(message.split()) if "\n" in message else message
+        super().__init__(line if len(line) <= LONGEST else f"{line[: LONGEST - 200]} [...] {line[-150:]}")
 
 
 class SettingError(UserError):

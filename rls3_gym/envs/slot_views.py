@@ -48,9 +48,12 @@ class SlotView:
         if self.name in ("box", "multi_discrete"):
             first = slot if self.name == "multi_discrete" else 2 * (slot + 0.5) / SLOTS - 1
             try:
-                action = np.concatenate([[first], np.asarray(action)])
-            except (TypeError, ValueError, OverflowError, RecursionError) as error:
-                raise UserError(f"a {self.name} action of one object is {self.space()}, not {shown(action)}") from error
+                values = np.asarray(action)
+            except (TypeError, ValueError, OverflowError, RecursionError):  # such as nested lists of different lengths
+                values = np.empty(0)
+            if values.shape != self.space().shape:
+                raise UserError(f"a {self.name} action of one object is {self.space()}, not {shown(action)}")
+            action = np.concatenate([[first], values]) if values.dtype.kind in "iuf" else values
         return self._view.check(action)
 
     def decode(self, action: Any, slot: int, lane: Lane) -> Edit | None:

@@ -110,8 +110,8 @@ class PreferenceView:
         self.space = spaces.Box(-1.0, 1.0, (FEATURES,), np.float32)
 
     def check(self, action: Any) -> NDArray[Any]:
-        weights = _array(action, "iuf").astype(np.float64)
-        if weights.shape != (FEATURES,) or not np.isfinite(weights).all():
+        weights = _numbers(action, (FEATURES,))
+        if weights is None:
             names = "six terms, three lengths, scarcity, error"
             raise UserError(f"a preference action is {FEATURES} finite numbers ({names}), not {shown(action)}")
         return weights
@@ -165,8 +165,8 @@ class BoxView:
         self.space = spaces.Box(-1.0, 1.0, (len(self._numbers),), np.float32)
 
     def check(self, action: Any) -> NDArray[Any]:
-        values = _array(action, "iuf").astype(np.float64)
-        if values.shape != self.space.shape or not np.isfinite(values).all():
+        values = _numbers(action, self.space.shape)
+        if values is None:
             names = ", ".join(self._numbers)
             raise UserError(f"a box action is {len(self._numbers)} finite numbers ({names}), not {shown(action)}")
         return values
@@ -264,6 +264,16 @@ def _number(action: Any, space: spaces.Discrete, view: str) -> NDArray[Any]:
     if value.shape != () or not 0 <= int(value) < space.n:
         raise UserError(f"a {view} action is a whole number below {space.n}, not {shown(action)}")
     return value
+
+
+def _numbers(action: Any, shape: tuple[int, ...]) -> NDArray[np.float64] | None:
+    """The action as finite numbers of that shape; None for any other."""
+    values = _array(action, "iuf")
+    if values.shape != shape:  # before it is copied: it may be of any size
+        return None
+    with np.errstate(over="ignore"):
+        numbers = values.astype(np.float64)
+    return numbers if np.isfinite(numbers).all() else None
 
 
 def _array(action: Any, kinds: str) -> NDArray[Any]:
