@@ -38,7 +38,7 @@ _BOUNDS = (
     ),
     (re.compile(r".*num_.*heads|.*n_heads?|.*head_count"), 4_096),
     (re.compile(r"height|width|crop_size|image_size|patch_size|.*_patch_size"), 8_192),
-    (re.compile(r"shortest_edge|max_edge"), 2**16),
+    (re.compile(r"(shortest|longest|max)_edge|(min|max)_pixels"), 2**25),  # of some models these are pixels
     (re.compile(r"image_seq_len(gth)?|num_image_tokens|.*max_image_tiles"), 2**16),
 )
 """The largest number that a key of this form can have."""

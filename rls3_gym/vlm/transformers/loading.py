@@ -64,6 +64,9 @@ def _check_folder(folder: Path) -> None:
     """Refuse a folder in which the library would look for its weights elsewhere."""
     if not (folder / "config.json").is_file():
         raise UserError(f"{folder}: is not a model folder of transformers (config.json is missing)")
+    if not any(folder.glob("*.safetensors")):
+        reason = "it has no *.safetensors, and pickled weights are not read"
+        raise UserError(f"{folder}: cannot be loaded as a model of transformers ({reason})")
     if (folder / "adapter_config.json").is_file():
         raise UserError(f"{folder}: holds LoRA adapters; merge them into the model's weights and give that folder")
 
