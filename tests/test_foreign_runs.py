@@ -108,8 +108,8 @@ def test_a_picture_that_is_gone_is_left_out(theirs: Path) -> None:
 
 @pytest.mark.parametrize(
     "part",
-    ["config.yaml", "command.txt", "environment.txt", "metrics.jsonl", "samples", "samples/samples.jsonl", "checkpoints",
-     "checkpoints/final", "checkpoints/final/state.json"],
+    ["config.yaml", "command.txt", "environment.txt", "metrics.jsonl", "samples", "samples/samples.jsonl",
+     "checkpoints", "checkpoints/final", "checkpoints/final/state.json"],
 )  # fmt: skip
 def test_a_part_that_is_a_link_is_refused_by_every_reader(theirs: Path, part: str) -> None:
     path, elsewhere = theirs / part, theirs.parent / "elsewhere"
@@ -281,8 +281,8 @@ def test_two_thousand_sets_are_too_many_and_it_is_said_at_once(theirs: Path) -> 
 @pytest.mark.parametrize(
     ("key", "value"),
     [
-        ("offset", None), ("offset", [1.0]), ("cell", 26), ("objects", [["a", 1, 2]]), ("slot_a", -1), ("margin", "big"),
-        ("visible", [2.0]), ("pixels", [-1]), ("caption", 7), ("layout", 0.5), ("file", 3), ("round", None),
+        ("offset", None), ("offset", [1.0]), ("cell", 26), ("objects", [["a", 1, 2]]), ("slot_a", -1),
+        ("margin", "big"), ("visible", [2.0]), ("pixels", [-1]), ("caption", 7), ("layout", 0.5), ("file", 3), ("round", None),
     ],
 )  # fmt: skip
 def test_a_sample_that_can_not_be_is_named(theirs: Path, key: str, value: Any) -> None:
