@@ -282,7 +282,8 @@ def test_two_thousand_sets_are_too_many_and_it_is_said_at_once(theirs: Path) -> 
     ("key", "value"),
     [
         ("offset", None), ("offset", [1.0]), ("cell", 26), ("objects", [["a", 1, 2]]), ("slot_a", -1),
-        ("margin", "big"), ("visible", [2.0]), ("pixels", [-1]), ("caption", 7), ("layout", 0.5), ("file", 3), ("round", None),
+        ("margin", "big"), ("visible", [2.0]), ("pixels", [-1]), ("caption", 7), ("layout", 0.5), ("file", 3),
+        ("round", None),
     ],
 )  # fmt: skip
 def test_a_sample_that_can_not_be_is_named(theirs: Path, key: str, value: Any) -> None:
