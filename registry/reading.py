@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import stat
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +60,14 @@ def read_text(path: Path | str, most: int, follow: bool = True) -> str:
         return read_bytes(path, most, follow).decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise UserError(f"{path}: is not a UTF-8 text file") from error
+
+
+def check_stored(path: Path) -> None:
+    """Raise `ValueError` for a zip archive, such as an npz, that unpacks to more than it is: none is written here."""
+    with zipfile.ZipFile(path) as archive:
+        unpacked = sum(member.file_size for member in archive.infolist())
+    if unpacked > path.stat().st_size:
+        raise ValueError(f"{path.name} is compressed, which nothing that is saved here is")
 
 
 def parse_json(text: str | bytes, where: str) -> Any:

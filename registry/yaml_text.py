@@ -43,14 +43,15 @@ class _Loader(yaml.SafeLoader):
     def compose_node(self, parent: Node | None, index: int) -> Node | None:
         """One value, counted."""
         if self.check_event(yaml.AliasEvent):
-            mark = self.peek_event().start_mark
+            mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]
             node = super().compose_node(parent, index)
             n, depth = self._known.get(id(node), (0, 0))
             if n == 0:
                 raise ComposerError(None, None, "a value refers to itself", mark)
             self._count(n, depth, mark)
             return node
-        mark, before = self.peek_event().start_mark, self._n
+        mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]
+        before = self._n
         self._count(1, 0, mark)
         self._depth += 1
         node = super().compose_node(parent, index)

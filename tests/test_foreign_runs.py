@@ -351,3 +351,11 @@ def test_pictures_of_a_run_are_read_by_their_plain_names(theirs: Path) -> None:
     assert run.read_picture("0" * 20 + ".png") is None
     shown = [shot.image for group in shots_by_round(read_data(theirs)) for shot in group.shots]
     assert "data:image/png;base64," + base64.b64encode(path.read_bytes()).decode() in shown
+
+
+def test_names_are_drawn_as_they_are(theirs: Path) -> None:
+    """No formula is looked for in them, and numbers beyond reason do not break a plot."""
+    log = theirs / "metrics.jsonl"
+    change(log, reasons={"$\\frac{$": 3, "a\nb": 2}, losses={"$x_{$": 1e29, "total_last": -1e29}, set="$y^{$")
+    page = write_report(theirs).read_text(encoding="utf-8")
+    assert "$\\frac{$" in page and "$x_{$" in page.replace("x ", "x_") and "$y^{$" in page

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from safetensors.torch import load_file, save
+
+from rls3_registry.reading import check_stored
 
 TREE, ARRAYS, TENSORS = "state.json", "arrays.npz", "tensors.safetensors"
 _MARKS = ("$array", "$tensor", "$items")
@@ -38,20 +39,12 @@ def load_tree(directory: Path) -> Any:
     """The inverse of `save_tree`. Raises `OSError`, `ValueError` or `KeyError` for damaged files."""
     try:
         encoded = json.loads((directory / TREE).read_text(encoding="utf-8"))
-        _check_stored(directory / ARRAYS)
+        check_stored(directory / ARRAYS)
         with np.load(directory / ARRAYS, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
         return _decode(encoded, arrays, load_file(directory / TENSORS))
     except (RecursionError, MemoryError) as error:
         raise ValueError(f"not a tree that was saved here: {type(error).__name__}") from error
-
-
-def _check_stored(path: Path) -> None:
-    """Raise `ValueError` for an npz that unpacks to more than it is: what is saved here is not compressed."""
-    with zipfile.ZipFile(path) as archive:
-        members = archive.infolist()
-    if sum(member.file_size for member in members) > path.stat().st_size:
-        raise ValueError(f"{path.name} is compressed, which nothing that is saved here is")
 
 
 def _encode(value: Any, place: str, arrays: dict[str, NDArray[Any]], tensors: dict[str, torch.Tensor]) -> Any:
