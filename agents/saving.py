@@ -16,6 +16,7 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 
 from rls3_registry.errors import UserError, first_line
+from rls3_registry.reading import check_stored
 
 T = TypeVar("T")
 HEADER = "agent.json"
@@ -46,6 +47,7 @@ def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
     """Read what `write_arrays` wrote."""
 
     def read() -> dict[str, NDArray[Any]]:
+        check_stored(path)
         with np.load(path, allow_pickle=False) as archive:
             return {name: archive[name] for name in archive.files}
 
@@ -61,7 +63,12 @@ def write_tensors(path: Path, content: Any) -> None:
 
 def read_tensors(path: Path) -> Any:
     """Read what `write_tensors` wrote; only tensors and plain values are accepted."""
-    return _read(path, lambda: torch.load(path, weights_only=True, map_location="cpu"))
+
+    def read() -> Any:
+        check_stored(path)
+        return torch.load(path, weights_only=True, map_location="cpu")
+
+    return _read(path, read)
 
 
 @contextmanager

@@ -18,9 +18,9 @@ from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from rls3_registry.errors import UserError, first_line, unknown
+from rls3_registry.errors import UserError, unknown
+from rls3_registry.reading import read_text
+from rls3_registry.yaml_text import MOST_BYTES, parse_yaml
 
 __all__ = ["ROOT", "UserError", "folders", "load", "load_file", "names", "path_of"]
 
@@ -91,21 +91,8 @@ def load(section: str, name: str) -> dict[str, Any]:
 
 
 def load_file(path: Path | str) -> dict[str, Any]:
-    """Read one YAML mapping with `yaml.safe_load`. Raises `UserError` naming the file (and line)."""
-    path = Path(path)
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror or error})") from error
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path}: is not a UTF-8 text file") from error
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"{str(path)!r}: cannot be read ({first_line(error)})") from error
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        line = f" line {mark.line + 1}," if mark else ""
-        problem = getattr(error, "problem", None) or str(error).splitlines()[0]
-        raise UserError(f"{path}:{line} not valid YAML: {problem}") from error
+    """Read one YAML mapping, as `rls3_registry.yaml_text` does. Raises `UserError` naming the file (and line)."""
+    content = parse_yaml(read_text(path, MOST_BYTES), str(path))
     if not isinstance(content, dict):
         raise UserError(f"{path}: must hold a mapping of keys to values")
     for key in content:

@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 import difflib
+import reprlib
 from collections.abc import Iterable, Sequence
+
+LONGEST = 1_500
+"""Characters of a message."""
 
 
 class UserError(Exception):
     """A mistake the user can fix. Its message names what was wrong and what would be right.
 
-    The command line prints it as one line and exits with code 2; no traceback.
+    The command line prints it as one line and exits with code 2; no traceback. What comes from a file and does not end
+    is cut short.
     """
+
+    def __init__(self, message: str) -> None:
+        line = " ".join(message.split()) if "\n" in message else message
+        super().__init__(line if len(line) <= LONGEST else f"{line[: LONGEST - 200]} [...] {line[-150:]}")
 
 
 class SettingError(UserError):
@@ -37,6 +46,19 @@ def first_line(error: BaseException) -> str:
     """What a library's error says, in one line and without its advice to open untrusted files unsafely."""
     text = (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
     return "it is not a file of plain arrays" if "weights_only" in text or "allow_pickle" in text else text
+
+
+_brief = reprlib.Repr()
+_brief.maxstring = _brief.maxother = _brief.maxlong = 200
+_brief.maxlist = _brief.maxtuple = _brief.maxdict = _brief.maxset = 12
+
+
+def shown(value: object) -> str:
+    """A value as a message can hold it: in one line, cut short, whatever it is."""
+    try:
+        return " ".join(_brief.repr(value).split())
+    except Exception:  # a number of thousands of digits, or an object that can't say what it is
+        return f"a value of the type {type(value).__name__}"
 
 
 def nearest(name: str, options: Iterable[str], limit: int = 3) -> list[str]:

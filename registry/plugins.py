@@ -22,7 +22,7 @@ from pydantic import BaseModel, ConfigDict
 
 import rls3_registry
 from rls3_registry.errors import SettingError, UserError, first_line, unknown
-from rls3_registry.trust import CLASS, check_may_import, is_restricted, open_places
+from rls3_registry.trust import CLASS, check_may_import, is_restricted, lies_unlooked
 from rls3_registry.validation import check
 
 T = TypeVar("T")
@@ -151,8 +151,6 @@ def plugin_class(
     point = EntryPoint(plugin, plugin, group) if ":" in plugin else known.get(plugin)
     if point is None:
         raise unknown(what, plugin, known, where="plugin")
-    if ":" in plugin:
-        open_places()
     try:
         module = importlib.import_module(point.module)
     except ModuleNotFoundError as error:
@@ -160,6 +158,11 @@ def plugin_class(
         if extras and library in extras:
             install = f'pip install "rls3_gym[{extras[library]}]"'
             raise UserError(f"{what} {plugin!r} needs {library}: {install}") from error
+        if error.name == point.module.split(".")[0] and lies_unlooked(point.module):
+            raise UserError(
+                f"{what} {plugin!r} lies in the current folder, where no code is looked for unless you say so; "
+                f"if you trust it, add: --plugin {plugin}"
+            ) from error
         raise UserError(f"{what} {plugin!r} cannot be imported: {error}") from error
     except UserError:
         raise

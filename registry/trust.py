@@ -1,12 +1,14 @@
 """Whose word it takes to import a plugin's code.
 
-What a user types or writes may name any class as `module:Class`. A run directory or a model folder may come from
-somebody else: what its files name is imported only where it is registered or installed, or where the user has named
-the same class on the command line (`--plugin module:Class`).
+What a user types or writes may name any class that Python finds, as `module:Class`. A run directory or a model folder
+may come from somebody else: what its files name is imported only where it is registered or installed, or where the user
+has named the same class on the command line (`--plugin module:Class`). The current folder may be somebody else's, too:
+code is looked for in it only where the user names a class in this way.
 """
 
 from __future__ import annotations
 
+import importlib.machinery
 import os
 import re
 import sys
@@ -26,7 +28,7 @@ _places: list[str] = []
 
 @contextmanager
 def allowing(plugins: Iterable[str]) -> Iterator[None]:
-    """Inside, these plugins may be imported, whatever names them.
+    """Inside, these plugins may be imported, whatever names them, and from the folders of `look_in` as well.
 
     Args:
         plugins: Each as `module:Class`.
@@ -38,6 +40,8 @@ def allowing(plugins: Iterable[str]) -> Iterator[None]:
     for plugin in sorted(named):
         if not CLASS.fullmatch(plugin):
             raise UserError(f"--plugin {plugin}: must look like module:Class")
+    if named:
+        sys.path.extend(place for place in _places if place not in sys.path)
     token = _allowed.set(_allowed.get() | named)
     try:
         yield
@@ -77,15 +81,21 @@ def check_may_import(plugin: str, what: str, known: Iterable[str]) -> None:
     )
 
 
-def look_in(folder: str | os.PathLike[str]) -> None:
-    """Let `module:Class` plugins be found in `folder`, after everything that is installed.
+def is_allowed(plugin: str) -> bool:
+    """Whether the user has named this class with `--plugin`."""
+    return plugin in _allowed.get()
 
-    The folder joins `sys.path` when such a plugin is first imported, and not before: a command that is run inside
-    somebody else's folder must not find modules there that it did not ask for.
+
+def look_in(folder: str | os.PathLike[str]) -> None:
+    """Let the plugins that `allowing` names be found in `folder`, after everything that is installed.
+
+    The folder joins `sys.path` when a plugin is named, and not before: a command that is run inside somebody else's
+    folder must not find modules there that it did not ask for.
     """
     _places.append(os.fspath(folder))
 
 
-def open_places() -> None:
-    """Put the folders of `look_in` at the end of `sys.path`: a plugin named `module:Class` is about to be imported."""
-    sys.path.extend(place for place in _places if place not in sys.path)
+def lies_unlooked(module: str) -> bool:
+    """Whether a module that Python does not find lies in one of these folders, where nobody has asked to look."""
+    places = [place for place in _places if place not in sys.path]
+    return importlib.machinery.PathFinder.find_spec(module.split(".")[0], places) is not None

@@ -8,7 +8,7 @@ from typing import Any, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from rls3_registry.errors import SettingError, nearest
+from rls3_registry.errors import SettingError, nearest, shown
 
 RENAMED = {
     "T": "steps_per_episode",
@@ -51,9 +51,16 @@ def check(
     """
     try:
         return model.model_validate(dict(content))
+    except RecursionError as error:
+        deep = SettingError("", [section] if section else [], " values are nested too deep")
+        raise deep.at(_at(where, deep.keys)) from error
     except ValidationError as error:
         problem = _describe(model, error, section)
-        raise problem.at(where if isinstance(where, str) else where(problem.keys)) from error
+        raise problem.at(_at(where, problem.keys)) from error
+
+
+def _at(where: str | Callable[[tuple[str, ...]], str], keys: tuple[str, ...]) -> str:
+    return where if isinstance(where, str) else where(keys)
 
 
 def _describe(model: type[BaseModel], error: ValidationError, section: str) -> SettingError:
@@ -80,7 +87,7 @@ def _describe(model: type[BaseModel], error: ValidationError, section: str) -> S
         elif problem["type"] in ("tuple_type", "list_type") or problem.get("ctx", {}).get("min_length") == 1:
             said = "should be a list with at least one entry"
         got = problem["input"]
-        given = f", not {got!r}" if isinstance(got, int | float | str | None) else ""
+        given = f", not {shown(got)}" if isinstance(got, int | float | str | None) else ""
         if problem["type"] == "literal_error" and isinstance(got, str):
             near = nearest(got, re.findall(r"'([^']*)'", said))
             given += f"; did you mean {near[0]!r}?" if near else ""

@@ -9,6 +9,7 @@ import sys
 def main() -> None:
     """Run the command line. Ctrl-C while it is still being imported ends it without a traceback."""
     here = os.getcwd()
+    os.environ.setdefault("PYTHONSAFEPATH", "1")  # processes that a command starts: no modules of the current folder
     if sys.path[:1] and sys.path[0] in ("", here):  # `python -m` puts it before everything that is installed
         del sys.path[0]
     try:
@@ -17,7 +18,7 @@ def main() -> None:
     except KeyboardInterrupt:
         print("rls3: interrupted", file=sys.stderr)
         sys.exit(130)
-    look_in(here)  # where a user's own agents, adapters and backends lie
+    look_in(here)  # where plugins that are named with --plugin may lie
     app.main()
 
 

@@ -19,10 +19,11 @@ from rls3_gym.runs.taught import find_vlm
 from rls3_gym.vlm.digest import ModuleDigest
 from rls3_gym.vlm.loading import load_vlm
 from rls3_gym.vlm.open_clip.adapter import OpenClipVLM
+from rls3_gym.vlm.open_clip.folder_config import CONFIG_FILE
 from rls3_gym.vlm.open_clip.layers import locked, tower_layers
 from rls3_gym.vlm.open_clip.named import has_quick_gelu
 from rls3_gym.vlm.open_clip.preprocessing import Preprocessing
-from rls3_gym.vlm.open_clip.weights import CONFIG_FILE, OpenClipSettings, open_clip_module
+from rls3_gym.vlm.open_clip.weights import OpenClipSettings, open_clip_module
 from rls3_gym.vlm.seeding import seeded_torch
 from rls3_registry.errors import UserError
 

@@ -159,7 +159,7 @@ def test_the_rules_have_the_defaults_of_the_stage() -> None:
             "environment.steps_per_episode: should be a valid integer, not 'many'",
         ),
         (["environment.steps_per_episode=true"], "environment.steps_per_episode: should be a valid integer, not True"),
-        (["environment.train_fraction=.nan"], "environment.train_fraction: should be"),
+        (["environment.train_fraction=.nan"], "train_fraction=.nan: nan is not a number that can be set"),
         (["environment.action_view=boxes"], "environment.action_view: should be 'select', 'preference', 'box'"),
         (["environment.families=kitchen"], "environment.families: should be a list"),
         (["environment=3"], "environment: should be a mapping"),
@@ -171,7 +171,7 @@ def test_the_rules_have_the_defaults_of_the_stage() -> None:
         (["name=a/b"], "name: "),
         (["seed"], "--set seed: must look like key=value"),
         (["=3"], "--set =3: must look like key=value"),
-        (["seed=[1"], "--set seed=[1: the value is not valid YAML"),
+        (["seed=[1"], "--set seed=[1: line 1, not valid YAML: "),
         (["seed.low=1"], "--set seed.low=1: seed is a value, it has no keys of its own"),
     ],
 )

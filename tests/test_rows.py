@@ -14,14 +14,18 @@ from rls3_gym.experiment.budget import Budget
 from rls3_gym.experiment.config import BudgetConfig
 from rls3_gym.experiment.recorder import PictureChoice
 from rls3_gym.runs.codec import load_tree, save_tree
+from rls3_gym.runs.row_values import TERM_NAMES
 from rls3_gym.runs.rows import EndRow, EpisodeRow, FinetuneRow, JsonLines, Row, read_metrics
 from rls3_registry.errors import UserError
+
+CELLS = (2, *[0] * 25)
 
 
 def episode(**changes: Any) -> EpisodeRow:
     content: dict[str, Any] = {
         "episode": 1, "round": 0, "n_generated": 2, "n_trained": 0, "n_steps": 3, "valid_rate": 2 / 3,
-        "reasons": {"hidden": 1}, "terms": {"left": 2}, "cells": (2, 0), "complexity": {"1": 2}, "intrinsic": -0.1,
+        "reasons": {"hidden": 1}, "terms": dict.fromkeys(TERM_NAMES, 0) | {"left": 2}, "cells": CELLS,
+        "complexity": {"1": 2, "2": 0, "3": 0}, "intrinsic": -0.1,
         "extrinsic": 0.2, "accuracy": None, "pairwise": 0.5, "since_start_seconds": 1.0,
     }  # fmt: skip
     return EpisodeRow.model_validate(content | changes)
@@ -57,8 +61,8 @@ def test_the_first_key_of_a_line_says_which_row_it_is(tmp_path: Path) -> None:
 
 
 def test_numpy_numbers_and_numbers_that_are_not_finite_become_jsons_own(tmp_path: Path) -> None:
-    odd = episode(n_steps=np.int64(3), valid_rate=np.float32(0.5), cells=np.array([2, 0]), extrinsic=float("nan"))
-    assert (odd.n_steps, odd.valid_rate, odd.cells, odd.extrinsic) == (3, 0.5, (2, 0), None)
+    odd = episode(n_steps=np.int64(3), valid_rate=np.float32(0.5), cells=np.array(CELLS), extrinsic=float("nan"))
+    assert (odd.n_steps, odd.valid_rate, odd.cells, odd.extrinsic) == (3, 0.5, CELLS, None)
     lost = finetune(losses={"total_last": float("inf")})
     (read,) = read_metrics(write(tmp_path / "metrics.jsonl", lost)).finetunes
     assert read.losses == {"total_last": None}

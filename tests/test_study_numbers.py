@@ -99,13 +99,17 @@ def test_a_vlm_that_never_learns_has_no_numbers_over_what_it_was_trained_on() ->
     assert "valid_rate" not in numbers_of(frozen, "n_trained", 10, NO_TARGETS)
 
 
+NO_TERMS = dict.fromkeys(TERMS, 0)
+
+
 def episode(round_: int, n_generated: int, n_trained: int, n_steps: int, since: float, cell: int) -> dict[str, Any]:
     cells = [0] * CELLS
     cells[cell] = 2
     counts = {"n_generated": n_generated, "n_trained": n_trained, "n_steps": n_steps, "round": round_}
     return {
         "row": "episode", "episode": 1, **counts, "valid_rate": 0.5, "reasons": {"hidden": 2}, "cells": cells,
-        "terms": {"right": 2}, "complexity": {"1": 2}, "intrinsic": -0.1, "extrinsic": None, "accuracy": None,
+        "terms": NO_TERMS | {"right": 2}, "complexity": {"1": 2, "2": 0, "3": 0},
+        "intrinsic": -0.1, "extrinsic": None, "accuracy": None,
         "pairwise": None, "since_start_seconds": since,
     }  # fmt: skip
 
@@ -114,7 +118,8 @@ def evaluation(round_: int, n: int, pairwise: float) -> dict[str, Any]:
     return {
         "row": "evaluation", "round": round_, "n_generated": n, "n_trained": n, "n_steps": 2 * n, "set": "test",
         "set_hash": "abc", "backend": "b", "vlm_digest": "d", "n": 9, "pairwise_accuracy": pairwise,
-        "strict_accuracy": 0.1, "mirrored_accuracy": 0.1, "by_term": {}, "n_by_term": {}, "by_complexity": {},
+        "strict_accuracy": 0.1, "mirrored_accuracy": 0.1, "by_term": NO_TERMS, "n_by_term": NO_TERMS,
+        "by_complexity": {"1": None, "2": None, "3": None},
         "worst_term": "left", "evaluate_seconds": 3.0,
     }  # fmt: skip
 
@@ -122,13 +127,15 @@ def evaluation(round_: int, n: int, pairwise: float) -> dict[str, Any]:
 def run_directory(path: Path, rows: list[dict[str, Any]], samples: list[dict[str, Any]] | None = None) -> Path:
     (path / "samples").mkdir(parents=True)
     (path / "checkpoints").mkdir()
-    (path / "config.yaml").write_text(yaml.safe_dump({"name": "x", "seed": 3}), encoding="utf-8")
+    (path / "config.yaml").write_text(
+        yaml.safe_dump({"name": "x", "seed": 3, "agent": {"name": "random"}}), encoding="utf-8"
+    )
     for name, lines in (("metrics.jsonl", rows), ("samples/samples.jsonl", samples or [])):
         (path / name).write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
     return path
 
 
-ROWS = [
+ROWS: list[dict[str, Any]] = [
     evaluation(0, 0, 0.5),
     episode(0, 2, 0, 4, 5.0, RIGHT),
     episode(0, 4, 4, 8, 9.0, ABOVE),
@@ -155,7 +162,7 @@ def test_a_run_directory_is_read_round_by_round(tmp_path: Path) -> None:
     run = read_run(run_directory(tmp_path / "run", ROWS))
     first, last = run.rounds
     assert (first.finetuned, first.n_trained, first.cells[RIGHT], first.cells[ABOVE]) == (True, 4, 2, 2)
-    assert (first.reasons, first.terms, first.intrinsic) == ({"hidden": 4}, {"right": 4}, -0.1)
+    assert (first.reasons, first.terms, first.intrinsic) == ({"hidden": 4}, NO_TERMS | {"right": 4}, -0.1)
     assert (first.wall_seconds, first.evaluate_seconds, first.finetune_seconds) == (9.0, 3.0, 2.0)
     assert (last.finetuned, last.wall_seconds, last.evaluate_seconds) == (False, 11.0, 6.0)
     assert (run.seed, run.sets, run.n_generated, run.complete) == (3, ("test",), 7, True)
@@ -196,7 +203,7 @@ def test_the_small_file_of_a_run_gives_it_back_and_is_small(tmp_path: Path) -> N
 def test_what_is_no_small_file_is_named(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "run.json.gz"
     path.write_bytes(content)
-    with pytest.raises(UserError, match=r"run\.json\.gz: (cannot be read|is not the small file of a run)"):
+    with pytest.raises(UserError, match=r"run\.json\.gz: (cannot be read|is not JSON|is not the small file of a run)"):
         read_archive(path)
 
 

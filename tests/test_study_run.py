@@ -19,6 +19,7 @@ import pytest
 import yaml
 from experiment_tools import TINY, metrics
 from rich.console import Console
+from study_rows import TERMS
 
 from rls3_gym.cli.app import main
 from rls3_gym.study.archive import write_archive
@@ -29,6 +30,7 @@ from rls3_gym.study.runner import Tail
 from rls3_gym.study.study_config import StudyConfig
 from rls3_gym.study.study_progress import StudyProgress, duration
 from rls3_registry.errors import UserError
+from rls3_registry.trust import allowing
 from rls3_registry.validation import check
 
 STUDY: dict[str, Any] = {
@@ -73,7 +75,8 @@ def pretend(job: Job, complete: bool = True, **changes: Any) -> None:
     (job.directory / "config.yaml").write_text(config, encoding="utf-8")
     measured: dict[str, Any] = {
         "row": "evaluation", "set": "validation", "set_hash": "h", "backend": "b", "vlm_digest": "d", "n": 9,
-        "by_term": {}, "n_by_term": {}, "by_complexity": {}, "pairwise_accuracy": 0.5, "strict_accuracy": 0.1,
+        "by_term": dict.fromkeys(TERMS, 0.5), "n_by_term": dict.fromkeys(TERMS, 1),
+        "by_complexity": {"1": None, "2": None, "3": None}, "pairwise_accuracy": 0.5, "strict_accuracy": 0.1,
         "mirrored_accuracy": 0.1, "worst_term": "left", "evaluate_seconds": 1.0,
     }  # fmt: skip
     counts = {"round": 0, "n_generated": 0, "n_trained": 0, "n_steps": 0}
@@ -97,18 +100,21 @@ def test_a_new_run_is_started_and_one_with_a_checkpoint_is_resumed(study: StudyC
     job = jobs(study)[0]
     words = ["run", "tiny.yaml", "--set", "threads=1", "--set", "budget={n_generated: 30}", "--set", "agent=random"]
     words += ["--set", "evaluation.sets=[validation]", "--seed", "5", "--out", "out/random-seed5"]
-    assert job.command()[1:] == ["-m", "rls3_gym", *words]
+    assert job.command()[1:] == ["-P", "-m", "rls3_gym", *words]
     (job.directory / "checkpoints" / ".000000018.partial").mkdir(parents=True)
     assert not job.checkpoint
     (job.directory / "checkpoints" / "000000018").mkdir()
     assert job.command()[-2:] == ["--resume", "out/random-seed5"]
 
 
-def test_a_plugin_of_ones_own_is_named_again_when_its_run_is_resumed(study: StudyConfig, tmp_path: Path) -> None:
+def test_a_plugin_of_ones_own_is_named_again_for_each_process(study: StudyConfig, tmp_path: Path) -> None:
     job = jobs(study)[0]
     agent = tmp_path / "mine.yaml"
     agent.write_text("plugin: my_agents:Mine\n", encoding="utf-8")
     own = replace(job, config={**job.config, "agent": {"name": str(agent), "settings": {}}})
+    assert "--plugin" not in own.command()
+    with allowing(["my_agents:Mine"]):
+        assert own.command()[-4:] == ["--out", "out/random-seed5", "--plugin", "my_agents:Mine"]
     (job.directory / "checkpoints" / "000000018").mkdir(parents=True)
     assert own.command()[-4:] == ["--resume", "out/random-seed5", "--plugin", "my_agents:Mine"]
 

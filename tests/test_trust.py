@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 import yaml
 from experiment_tools import TINY, run, tiny
 from test_cli import rls3
@@ -21,7 +20,6 @@ from rls3_gym.experiment.config import ExperimentConfig
 from rls3_gym.experiment.run import config_of, resume
 from rls3_gym.runs.taught import find_backend, find_vlm
 from rls3_gym.vlm.open_clip.adapter import OpenClipVLM
-from rls3_gym.vlm.open_clip.weights import load_folder
 from rls3_registry.errors import UserError
 from rls3_registry.trust import allowing
 
@@ -33,6 +31,7 @@ COMMANDS = {
     "config": "run config.yaml --out again",
     "export": "export . --format folder --out out",
     "export-vlm": "export-vlm . --out vlm",
+    "compare": "compare . . --out compared",
 }
 DRIVER = """
 import json, sys
@@ -182,26 +181,3 @@ def test_what_the_package_brings_needs_no_word(tmp_path: Path) -> None:
 def test_a_plugin_that_is_no_class_is_a_mistake(capsys: pytest.CaptureFixture[str]) -> None:
     assert rls3("evaluate", "--plugin", "mine.py") == 2
     assert capsys.readouterr().err == "rls3: --plugin mine.py: must look like module:Class\n"
-
-
-def test_a_tokenizer_cannot_ask_for_its_code_to_be_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """`trust_remote_code` in a model folder's own configuration is overruled."""
-    from rls3_gym.vlm.open_clip.weights import open_clip_module
-
-    folder, asked = tmp_path / "model", {}
-    open_clip = open_clip_module()
-    packaged = Path(load_folder.__code__.co_filename).parents[1] / "packaged" / "tiny"
-    shutil.copytree(packaged, folder)
-    (folder / "vocabulary.json").unlink()
-    config = json.loads((folder / "open_clip_config.json").read_text())
-    config["model_cfg"]["text_cfg"] |= {"hf_tokenizer_name": "x", "tokenizer_kwargs": {"trust_remote_code": True}}
-    (folder / "open_clip_config.json").write_text(json.dumps(config))
-
-    def tokenizer(source: Any, **settings: Any) -> Any:
-        asked.update(settings)
-        raise ValueError("no tokenizer here")
-
-    monkeypatch.setattr(sys.modules[open_clip.get_tokenizer.__module__], "HFTokenizer", tokenizer)
-    with pytest.raises(UserError, match="no tokenizer here"):
-        load_folder(folder, torch.device("cpu"))
-    assert asked["trust_remote_code"] is False

@@ -24,8 +24,9 @@ from rls3_gym.vlm.loading import load_vlm
 from rls3_gym.vlm.open_clip import named
 from rls3_gym.vlm.open_clip.adapter import OpenClipFineTuneSettings, OpenClipVLM
 from rls3_gym.vlm.open_clip.clip_model import ClipModel
+from rls3_gym.vlm.open_clip.folder_config import CONFIG_FILE
 from rls3_gym.vlm.open_clip.tokenizer import CompactTokenizer
-from rls3_gym.vlm.open_clip.weights import CONFIG_FILE, PACKAGED, WEIGHTS_FILE, load_folder, open_clip_module
+from rls3_gym.vlm.open_clip.weights import PACKAGED, WEIGHTS_FILE, load_folder, open_clip_module
 from rls3_gym.vlm.seeding import seeded_torch
 
 

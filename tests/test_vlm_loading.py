@@ -13,7 +13,8 @@ import torch
 from rls3_gym.vlm.device import find_device
 from rls3_gym.vlm.loading import load_vlm
 from rls3_gym.vlm.open_clip.adapter import OpenClipVLM
-from rls3_gym.vlm.open_clip.weights import CONFIG_FILE, PACKAGED, WEIGHTS_FILE
+from rls3_gym.vlm.open_clip.folder_config import CONFIG_FILE
+from rls3_gym.vlm.open_clip.weights import PACKAGED, WEIGHTS_FILE
 from rls3_registry.errors import UserError
 
 

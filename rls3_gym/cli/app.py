@@ -205,11 +205,8 @@ def gallery(
 ) -> None:
     """Write a contact sheet of every room and every object kind."""
     from rls3_gym.cli.contact_sheet import write_gallery
-    from rls3_gym.runs.directory import writing
 
-    with writing(out):
-        path = write_gallery(out)
-    _print_path(path, as_json)
+    _print_path(write_gallery(out), as_json)
 
 
 @app.command()

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from rls3_gym.runs.directory import replacing
 from rls3_gym.scene.arrangement import SLOTS, ActiveObject, Arrangement
 from rls3_gym.scene.catalog import ObjectKind, load_catalog
 from rls3_gym.scene.layouts import family_names, layouts
@@ -41,7 +42,7 @@ class _Tile:
 
 
 def write_gallery(out: Path) -> Path:
-    """Write one PNG with all rooms and all kinds. Raises `OSError` when it can't be written."""
+    """Write one PNG with all rooms and all kinds. Raises `UserError` when it can't be written."""
     rooms, kinds = _room_tiles(), _object_tiles()
     parts = [
         _sheet("Rooms", rooms, LAYOUTS, ROOM_SIZE),
@@ -53,7 +54,8 @@ def write_gallery(out: Path) -> Path:
     for part in parts:
         sheet.paste(part, (0, top))
         top += part.height
-    sheet.save(out, format="PNG", optimize=True)
+    with replacing(out) as temporary:
+        sheet.save(temporary, format="PNG", optimize=True)
     return out
 
 

@@ -12,6 +12,6 @@ Plugins = Annotated[
     typer.Option(
         "--plugin",
         metavar="module:Class",
-        help="A class of yours that the run directory may name as its agent, VLM, backend or reward.",
+        help="A class of yours that files may name as agent, VLM, backend or reward; it may lie in this folder.",
     ),
 ]

@@ -11,7 +11,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from rls3_gym.cli.options import Json
+from rls3_gym.cli.options import Json, Plugins
+from rls3_registry.trust import allowing
 
 if TYPE_CHECKING:
     from rls3_gym.study.analysis import Comparison
@@ -33,6 +34,7 @@ def study(
     out: Annotated[Path | None, typer.Option(help="Folder of the run directories: runs/studies/NAME.")] = None,
     results: Annotated[Path | None, typer.Option(help="Folder of the results: results/NAME.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say which runs are missing.")] = False,
+    plugin: Plugins = None,
     as_json: Json = False,
 ) -> None:
     """Compare arms over seeds: make the runs that are missing, write tables, curves and a page. Ctrl-C saves and stops;
@@ -48,7 +50,8 @@ def study(
         _print_missing(*missing_runs(config, folders, chosen, seeds), as_json)
         return
     console = Console(stderr=True)
-    outcome = run_study(config, folders, console, source, arms=chosen, seeds=seeds, processes=processes)
+    with allowing(plugin or ()):
+        outcome = run_study(config, folders, console, source, arms=chosen, seeds=seeds, processes=processes)
     if outcome.comparison is not None and outcome.page is not None:
         if as_json:
             found = {"stopped": outcome.stopped, "page": str(outcome.page), **summary(outcome.comparison)}

@@ -26,7 +26,7 @@ from rls3_gym.loop.scheduler import Scheduler
 from rls3_gym.scene.arrangement import SLOTS
 from rls3_gym.scene.catalog import load_catalog
 from rls3_gym.vlm.base import VLM
-from rls3_registry.errors import UserError, unknown
+from rls3_registry.errors import UserError, shown, unknown
 
 try:
     from pettingzoo import AECEnv, ParallelEnv
@@ -161,8 +161,9 @@ class RLS3SceneParallelEnv(ParallelEnv[str, Any, Any]):  # type: ignore[misc]  #
         Raises `UserError` when an agent has no action, or one that is not in its space; nothing has happened then.
         """
         self.loop.check_begun()
-        if set(actions) != set(AGENTS):
-            raise UserError(f"step: needs an action of each of {', '.join(AGENTS)}, not of {sorted(actions)}")
+        if not isinstance(actions, Mapping) or set(actions) != set(AGENTS):
+            given = list(actions) if isinstance(actions, Mapping) else actions
+            raise UserError(f"step: needs an action of each of {', '.join(AGENTS)}, not of {shown(given)}")
         for slot, agent in enumerate(AGENTS):
             self.action_view.check(actions[agent], slot)
         lane, order = self.loop.lane(), self._order()

@@ -14,7 +14,7 @@ from rls3_gym.envs.views import VIEWS
 from rls3_gym.loop.lane import Lane, Offer
 from rls3_gym.scene.arrangement import SLOTS, Edit
 from rls3_gym.scene.relations import RELATIONS
-from rls3_registry.errors import UserError
+from rls3_registry.errors import UserError, shown
 
 
 class SlotView:
@@ -43,14 +43,17 @@ class SlotView:
         """The action of the whole scene. Raises `UserError` for one that is not in the space."""
         if self.name == "relation":
             if not spaces.Discrete(len(RELATIONS)).contains(action):
-                raise UserError(f"a relation action is a whole number below {len(RELATIONS)}, not {action!r}")
+                raise UserError(f"a relation action is a whole number below {len(RELATIONS)}, not {shown(action)}")
             return slot * len(RELATIONS) + int(action)
         if self.name in ("box", "multi_discrete"):
             first = slot if self.name == "multi_discrete" else 2 * (slot + 0.5) / SLOTS - 1
             try:
-                action = np.concatenate([[first], np.asarray(action)])
-            except (TypeError, ValueError) as error:
-                raise UserError(f"a {self.name} action of one object is {self.space()}, not {action!r}") from error
+                values = np.asarray(action)
+            except (TypeError, ValueError, OverflowError, RecursionError):  # such as nested lists of different lengths
+                values = np.empty(0)
+            if values.shape != self.space().shape:
+                raise UserError(f"a {self.name} action of one object is {self.space()}, not {shown(action)}")
+            action = np.concatenate([[first], values]) if values.dtype.kind in "iuf" else values
         return self._view.check(action)
 
     def decode(self, action: Any, slot: int, lane: Lane) -> Edit | None:

@@ -29,7 +29,7 @@ from rls3_gym.loop.worker_lanes import StartMethod
 from rls3_gym.scene.arrangement import Arrangement
 from rls3_gym.scene.catalog import load_catalog
 from rls3_gym.vlm.base import VLM
-from rls3_registry.errors import UserError, unknown
+from rls3_registry.errors import UserError, shown, unknown
 
 START_METHODS = ("spawn", "forkserver")
 
@@ -178,9 +178,13 @@ class RLS3SceneVectorEnv(VectorEnv[Any, Any, NDArray[Any]]):
         Raises:
             UserError: An action is not in the space; no lane has moved then.
         """
-        if len(actions) != self.num_envs:
-            raise UserError(f"step: {len(actions)} actions for {self.num_envs} lanes")
-        taken = self.act({number: actions[number] for number in range(self.num_envs)})
+        try:
+            if len(actions) != self.num_envs:
+                raise UserError(f"step: {len(actions)} actions for {self.num_envs} lanes")
+            by_lane = {number: actions[number] for number in range(self.num_envs)}
+        except (TypeError, KeyError, IndexError) as error:
+            raise UserError(f"step: needs an action for each of {self.num_envs} lanes, not {shown(actions)}") from error
+        taken = self.act(by_lane)
         ended = [number for number, step in taken.items() if step.ended]
         final = {number: self.observe(number) for number in ended}
         self.begun = self.begin(ended) if ended else {}

@@ -30,7 +30,7 @@ from rls3_gym.scene.natural import LENGTH_OF, TERMS_OF
 from rls3_gym.scene.proposals import container
 from rls3_gym.scene.relations import RELATIONS
 from rls3_gym.stage import Stage
-from rls3_registry.errors import UserError
+from rls3_registry.errors import UserError, shown
 
 GRID = 12
 """Cells of the floor plan along x and along y in the `multi_discrete` view."""
@@ -110,10 +110,10 @@ class PreferenceView:
         self.space = spaces.Box(-1.0, 1.0, (FEATURES,), np.float32)
 
     def check(self, action: Any) -> NDArray[Any]:
-        weights = _array(action, "iuf").astype(np.float64)
-        if weights.shape != (FEATURES,) or not np.isfinite(weights).all():
+        weights = _numbers(action, (FEATURES,))
+        if weights is None:
             names = "six terms, three lengths, scarcity, error"
-            raise UserError(f"a preference action is {FEATURES} finite numbers ({names}), not {action!r}")
+            raise UserError(f"a preference action is {FEATURES} finite numbers ({names}), not {shown(action)}")
         return weights
 
     def decode(self, action: Any, lane: Lane) -> Edit | None:
@@ -165,10 +165,10 @@ class BoxView:
         self.space = spaces.Box(-1.0, 1.0, (len(self._numbers),), np.float32)
 
     def check(self, action: Any) -> NDArray[Any]:
-        values = _array(action, "iuf").astype(np.float64)
-        if values.shape != self.space.shape or not np.isfinite(values).all():
+        values = _numbers(action, self.space.shape)
+        if values is None:
             names = ", ".join(self._numbers)
-            raise UserError(f"a box action is {len(self._numbers)} finite numbers ({names}), not {action!r}")
+            raise UserError(f"a box action is {len(self._numbers)} finite numbers ({names}), not {shown(action)}")
         return values
 
     def decode(self, action: Any, lane: Lane) -> Edit | None:
@@ -203,7 +203,9 @@ class MultiDiscreteView:
     def check(self, action: Any) -> NDArray[Any]:
         values = _array(action, "iu")
         if values.shape != (5,) or not np.all((values >= 0) & (values < self.space.nvec)):
-            raise UserError(f"a multi_discrete action is 5 whole numbers below {self.space.nvec.tolist()}: {action!r}")
+            raise UserError(
+                f"a multi_discrete action is 5 whole numbers below {self.space.nvec.tolist()}: {shown(action)}"
+            )
         return values
 
     def decode(self, action: Any, lane: Lane) -> Edit | None:
@@ -260,15 +262,25 @@ def _not_numbered(view: str) -> UserError:
 def _number(action: Any, space: spaces.Discrete, view: str) -> NDArray[Any]:
     value = _array(action, "iu")
     if value.shape != () or not 0 <= int(value) < space.n:
-        raise UserError(f"a {view} action is a whole number below {space.n}, not {action!r}")
+        raise UserError(f"a {view} action is a whole number below {space.n}, not {shown(action)}")
     return value
+
+
+def _numbers(action: Any, shape: tuple[int, ...]) -> NDArray[np.float64] | None:
+    """The action as finite numbers of that shape; None for any other."""
+    values = _array(action, "iuf")
+    if values.shape != shape:  # before it is copied: it may be of any size
+        return None
+    with np.errstate(over="ignore"):
+        numbers = values.astype(np.float64)
+    return numbers if np.isfinite(numbers).all() else None
 
 
 def _array(action: Any, kinds: str) -> NDArray[Any]:
     """The action as an array; one that is not an array, or has another dtype, has no entries."""
     try:
         values = np.asarray(action)
-    except (TypeError, ValueError):  # nested lists of different lengths
+    except (TypeError, ValueError, OverflowError, RecursionError):  # such as nested lists of different lengths
         return np.empty(0)
     return values if values.dtype.kind in kinds else np.empty(0)
 

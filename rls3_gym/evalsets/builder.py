@@ -17,6 +17,7 @@ from numpy.random import Generator
 
 from rls3_gym.backends.base import Frame, SceneBackend, load_backend
 from rls3_gym.evalsets.specs import SETS_FOLDER, ItemSpec, hash_of, rounded, write_specs
+from rls3_gym.runs.directory import write_text
 from rls3_gym.scene.arrangement import Arrangement, check, free_surfaces_at, place
 from rls3_gym.scene.catalog import load_catalog
 from rls3_gym.scene.layouts import family_names, layouts
@@ -118,7 +119,7 @@ def build_sets(folder: Path = SETS_FOLDER, progress: Progress | None = None, com
                 "split": plan.split,
             }
         text = yaml.safe_dump({"command": command, "sets": manifest}, sort_keys=False, width=110)
-        (folder / "manifest.yaml").write_text(text, encoding="utf-8")
+        write_text(folder / "manifest.yaml", text)
     except OSError as error:
         raise UserError(f"{folder}: evaluation sets can't be written ({error.strerror or error})") from error
     finally:

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from rls3_gym.runs.directory import replacing
 from rls3_gym.scene.arrangement import ActiveObject, Arrangement
 from rls3_registry.errors import UserError
 
@@ -65,7 +66,8 @@ def hash_of(specs: Sequence[ItemSpec]) -> str:
 
 def write_specs(path: Path, specs: Sequence[ItemSpec]) -> None:
     """Write a set's file; the same items give the same bytes (no time stamp in the gzip header)."""
-    path.write_bytes(gzip.compress(_content(specs), compresslevel=9, mtime=0))
+    with replacing(path) as temporary:
+        temporary.write_bytes(gzip.compress(_content(specs), compresslevel=9, mtime=0))
 
 
 def read_specs(path: Path) -> tuple[ItemSpec, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ from rls3_gym.vlm.base import VLMS
 from rls3_registry.errors import UserError
 from rls3_registry.plugins import PluginSection, PluginSpec
 from rls3_registry.validation import check
+from rls3_registry.yaml_text import parse_yaml
 
 _STRICT = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
 _EXPONENT = re.compile(r"[+-]?\d+(\.\d*)?[eE][+-]?\d+")
@@ -239,7 +241,6 @@ class ExperimentSource:
 
     def config(self) -> ExperimentConfig:
         """The experiment. Raises `UserError`."""
-        _check_text(self._written, str(self.path))
         content = dict(self._written)
         for change in self._changes:
             change.apply(content)
@@ -298,7 +299,9 @@ def _numbers(value: Any) -> Any:
         return {key: _numbers(item) for key, item in value.items()}
     if isinstance(value, list):
         return [_numbers(item) for item in value]
-    return float(value) if isinstance(value, str) and _EXPONENT.fullmatch(value) else value
+    if isinstance(value, str) and _EXPONENT.fullmatch(value) and math.isfinite(float(value)):
+        return float(value)
+    return value
 
 
 @dataclass(frozen=True)
@@ -318,12 +321,7 @@ class _Change:
         keys = tuple(path.strip().split("."))
         if not separator or not all(keys):
             raise UserError(f"{words}: must look like key=value or section.key=value")
-        try:
-            value = yaml.safe_load(written)
-        except yaml.YAMLError as error:
-            raise UserError(f"{words}: the value is not valid YAML") from error
-        _check_text(value, words)
-        return cls(words, keys, value)
+        return cls(words, keys, parse_yaml(written, words))
 
     def apply(self, content: dict[str, Any]) -> None:
         """Put the value into `content`, whose sections are replaced and not changed."""

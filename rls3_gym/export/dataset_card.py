@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 
 from rls3_gym.export.records import LICENSE, Record, RunFacts
-from rls3_gym.runs.run_data import COMPLEXITIES, TERM_NAMES
+from rls3_gym.runs.row_values import COMPLEXITIES, TERM_NAMES
 
 LOADING = {
     "hf": """from datasets import load_dataset

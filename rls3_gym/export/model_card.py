@@ -12,8 +12,9 @@ from typing import Any
 import yaml
 
 from rls3_gym.export.records import LICENSE
+from rls3_gym.runs.row_values import TERM_NAMES
 from rls3_gym.runs.rows import EvaluationRow
-from rls3_gym.runs.run_data import TERM_NAMES, RunData, add_up
+from rls3_gym.runs.run_data import RunData, add_up
 from rls3_gym.scene.relations import RELATIONS
 
 TOWER = "rls3_scene_tower"

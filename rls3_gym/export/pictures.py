@@ -15,9 +15,6 @@ from rls3_gym.runs.taught import backend_of
 from rls3_gym.scene.arrangement import Arrangement
 from rls3_registry.errors import UserError, first_line
 
-_LARGEST = 1 << 26
-"""Bytes of a kept picture that are read."""
-
 
 class Pictures:
     """Gives the pictures of a run's samples as PNG files: the bytes that the run wrote, or would have written."""
@@ -54,15 +51,14 @@ class Pictures:
 
     def _kept(self, row: SampleRow) -> bytes | None:
         """The file's bytes, if there is one. It is named by its pixels, so that no other file can pass for it."""
-        path = self._run.samples / (row.file or "")
-        if row.file is None or path.parent != self._run.samples or not path.is_file():
+        png = None if row.file is None else self._run.read_picture(row.file)
+        if row.file is None or png is None:
             return None
+        path = self._run.samples / row.file
         try:
-            with path.open("rb") as file:
-                png = file.read(_LARGEST)
             with Image.open(io.BytesIO(png), formats=["PNG"]) as image:
                 pixels = np.ascontiguousarray(np.array(image.convert("RGB")))
-        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        except (OSError, ValueError, SyntaxError) as error:
             raise UserError(f"{path}: is not a readable picture ({first_line(error)})") from error
         if hashlib.sha256(pixels.tobytes()).hexdigest()[:20] != path.stem:
             raise UserError(f"{path}: was changed after the run; remove it, and it is taken again")

@@ -9,8 +9,9 @@ from safetensors.torch import save_file
 
 from rls3_gym.pretraining.train import model_config
 from rls3_gym.vlm.open_clip.clip_model import ClipModel
+from rls3_gym.vlm.open_clip.folder_config import CONFIG_FILE
 from rls3_gym.vlm.open_clip.tokenizer import CompactTokenizer
-from rls3_gym.vlm.open_clip.weights import CONFIG_FILE, VOCABULARY_FILE, WEIGHTS_FILE
+from rls3_gym.vlm.open_clip.weights import VOCABULARY_FILE, WEIGHTS_FILE
 
 
 def write_model_folder(clip: ClipModel, tokenizer: CompactTokenizer, folder: Path) -> None:

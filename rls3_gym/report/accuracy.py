@@ -8,8 +8,9 @@ from rls3_gym.evaluation.metrics import wilson_interval
 from rls3_gym.report import plots
 from rls3_gym.report.figures import AXES, LENGTHS, FigureItem, line, percent, points
 from rls3_gym.report.references import ReferenceCurve, curves_for
+from rls3_gym.runs.row_values import COMPLEXITIES, TERM_NAMES
 from rls3_gym.runs.rows import EvaluationRow
-from rls3_gym.runs.run_data import COMPLEXITIES, TERM_NAMES, RunData
+from rls3_gym.runs.run_data import RunData
 
 MEASURES = {"pairwise": "pairwise_accuracy", "strict": "strict_accuracy", "mirrored": "mirrored_accuracy"}
 

@@ -9,8 +9,9 @@ from markupsafe import Markup
 
 from rls3_gym.evaluation.metrics import coverage
 from rls3_gym.report import plots
+from rls3_gym.runs.row_values import COMPLEXITIES, TERM_NAMES
 from rls3_gym.runs.rows import FinetuneRow
-from rls3_gym.runs.run_data import COMPLEXITIES, TERM_NAMES, RoundSummary, RunData
+from rls3_gym.runs.run_data import RoundSummary, RunData
 
 Cells = Sequence[Sequence[str]]
 AXES = (TERM_NAMES[0:2], TERM_NAMES[2:4], TERM_NAMES[4:6])

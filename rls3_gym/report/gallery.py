@@ -5,9 +5,9 @@ from __future__ import annotations
 import base64
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TypeVar
 
+from rls3_gym.runs.directory import RunDirectory
 from rls3_gym.runs.rows import SampleRow
 from rls3_gym.runs.run_data import RunData
 
@@ -50,7 +50,7 @@ def shots_by_round(run: RunData) -> list[ShotGroup]:
     kept: dict[int, list[SampleRow]] = {}
     for row in run.pictured:
         kept.setdefault(row.round, []).append(row)
-    folder = run.path / "samples"
+    directory = RunDirectory(run.path)
     finished = len(run.metrics.finetunes)
     groups = []
     for number in _spread(sorted(kept), ROUNDS):
@@ -58,15 +58,13 @@ def shots_by_round(run: RunData) -> list[ShotGroup]:
         right = sum(bool(row.correct) for row in rows)
         round_ = f"Round {number + 1}" if number < finished or not finished else f"After round {finished}"
         title = f"{round_}: {len(rows)} picture{'s' * (len(rows) != 1)}, {right} right"
-        groups.append(ShotGroup(title, tuple(_shot(folder, row) for row in rows)))
+        groups.append(ShotGroup(title, tuple(_shot(directory, row) for row in rows)))
     return groups
 
 
-def _shot(folder: Path, row: SampleRow) -> Shot:
-    path = folder / str(row.file)
-    image = None
-    if path.is_file():
-        image = "data:image/png;base64," + base64.b64encode(path.read_bytes()).decode()
+def _shot(directory: RunDirectory, row: SampleRow) -> Shot:
+    png = directory.read_picture(str(row.file))
+    image = None if png is None else "data:image/png;base64," + base64.b64encode(png).decode()
     if row.correct is None:
         return Shot(image, row.caption, "", "", "none", "not judged")
     by = f" {row.margin:+.2f}" if row.margin is not None else ""

@@ -57,6 +57,7 @@ TERM_LOOKS = {
 """Markers point where the term does; the second of a pair of antonyms is dashed and hollow."""
 _HATCHES = ("", "////", "....", "xxxx", "----", "oo")
 _STYLE: dict[Any, Any] = {
+    "text.parse_math": False,  # names come from files: a dollar sign in one is no formula
     "svg.fonttype": "none",
     "font.size": 10.0,
     "text.color": INK,

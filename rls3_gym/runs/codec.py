@@ -12,6 +12,8 @@ import torch
 from numpy.typing import NDArray
 from safetensors.torch import load_file, save
 
+from rls3_registry.reading import check_stored
+
 TREE, ARRAYS, TENSORS = "state.json", "arrays.npz", "tensors.safetensors"
 _MARKS = ("$array", "$tensor", "$items")
 
@@ -35,10 +37,14 @@ def save_tree(tree: Any, directory: Path) -> None:
 
 def load_tree(directory: Path) -> Any:
     """The inverse of `save_tree`. Raises `OSError`, `ValueError` or `KeyError` for damaged files."""
-    encoded = json.loads((directory / TREE).read_text(encoding="utf-8"))
-    with np.load(directory / ARRAYS, allow_pickle=False) as file:
-        arrays = {name: file[name] for name in file.files}
-    return _decode(encoded, arrays, load_file(directory / TENSORS))
+    try:
+        encoded = json.loads((directory / TREE).read_text(encoding="utf-8"))
+        check_stored(directory / ARRAYS)
+        with np.load(directory / ARRAYS, allow_pickle=False) as file:
+            arrays = {name: file[name] for name in file.files}
+        return _decode(encoded, arrays, load_file(directory / TENSORS))
+    except (RecursionError, MemoryError) as error:
+        raise ValueError(f"not a tree that was saved here: {type(error).__name__}") from error
 
 
 def _encode(value: Any, place: str, arrays: dict[str, NDArray[Any]], tensors: dict[str, torch.Tensor]) -> Any:

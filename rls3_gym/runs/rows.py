@@ -7,22 +7,40 @@ NaN: the mean of nothing (the accuracy of an episode without samples) is null in
 from __future__ import annotations
 
 import json
-import math
-from collections.abc import Iterator, Mapping
+import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
-import numpy as np
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from rls3_gym.runs.directory import writing
+from rls3_gym.runs.directory import open_to_append, writing
+from rls3_gym.runs.row_values import (
+    MOST_NAMES,
+    ByComplexity,
+    BySlotCounts,
+    BySlotShares,
+    ByTerm,
+    Cells,
+    Count,
+    Counts,
+    CountsByComplexity,
+    CountsByTerm,
+    Name,
+    Numbers,
+    Objects,
+    Offset,
+    Seconds,
+    Share,
+    Text,
+    plain,
+)
+from rls3_gym.scene.relations import RELATIONS
 from rls3_registry.errors import UserError, first_line
+from rls3_registry.reading import open_file, parse_json
 from rls3_registry.validation import check
-
-Whole = Annotated[tuple[int, ...], Field(strict=False)]
-Floats = Annotated[tuple[float, ...], Field(strict=False)]
 
 
 class Row(BaseModel):
@@ -33,39 +51,39 @@ class Row(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _plain(cls, content: Any) -> Any:
-        return _plain(content)
+        return plain(content)
 
 
 class EpisodeRow(Row):
     """An episode that ended."""
 
     row: Literal["episode"] = "episode"
-    episode: int
+    episode: Count
     """1 for the first of the experiment."""
-    round: int
+    round: Count
     """The round it belongs to, 0 for the first; the number of fine-tunings before it."""
-    n_generated: int
-    n_trained: int
-    n_steps: int
+    n_generated: Count
+    n_trained: Count
+    n_steps: Count
     """Counts at its end; where it ended a round, after the fine-tuning."""
-    valid_rate: float
+    valid_rate: Share
     """Samples per step."""
-    reasons: dict[str, int]
+    reasons: Counts
     """Steps that gave no sample, by reason."""
-    terms: dict[str, int]
+    terms: CountsByTerm
     """Samples whose caption has the term."""
-    cells: Whole
+    cells: Cells
     """(26,) samples by relation cell, in the order of `rls3_gym.scene.relations.RELATIONS`."""
-    complexity: dict[str, int]
+    complexity: CountsByComplexity
     """Samples by their caption's number of terms."""
     intrinsic: float | None
     extrinsic: float | None
     """Means of the two parts of the reward over the steps."""
-    accuracy: float | None
+    accuracy: Share | None
     """Share of its samples whose caption the VLM prefers to every hard negative."""
-    pairwise: float | None
+    pairwise: Share | None
     """The VLM's pairwise accuracy on its samples."""
-    since_start_seconds: float
+    since_start_seconds: Seconds
     """Since the command began that wrote the row: a continued run begins at 0 again."""
 
 
@@ -73,23 +91,23 @@ class FinetuneRow(Row):
     """A round of fine-tuning: the `FineTuneReport`, and the counts after it."""
 
     row: Literal["finetune"] = "finetune"
-    round: int
+    round: Count
     """Rounds so far, this one included."""
-    n_generated: int
-    n_trained: int
-    n_samples: int
+    n_generated: Count
+    n_trained: Count
+    n_samples: Count
     """Samples taught in this round."""
-    optimizer_steps: int
-    losses: dict[str, float | None]
+    optimizer_steps: Count
+    losses: Numbers
     """Losses by name, nats."""
-    digest_before: str
-    digest_after: str
+    digest_before: Name
+    digest_after: Name
     """The VLM's weights."""
-    seconds: float
-    rolled_back: str | None
+    seconds: Seconds
+    rolled_back: Text | None
     """Why the weights from before the round were restored; None when they were not."""
-    images_per_second: float | None = None
-    peak_memory: int | None = None
+    images_per_second: Seconds | None = None
+    peak_memory: Count | None = None
     """Bytes; both as in the report, and missing in older rows."""
 
 
@@ -97,28 +115,28 @@ class EvaluationRow(Row):
     """The VLM's accuracy on one held-out set; see `rls3_gym.evaluation.metrics.Accuracy`."""
 
     row: Literal["evaluation"] = "evaluation"
-    round: int
-    n_generated: int
-    n_trained: int
-    n_steps: int
-    vlm_digest: str
-    backend: str
+    round: Count
+    n_generated: Count
+    n_trained: Count
+    n_steps: Count
+    vlm_digest: Name
+    backend: Text
     """Fingerprint of the backend that made the pictures."""
-    set: str
-    set_hash: str
-    pairwise_accuracy: float | None
-    strict_accuracy: float | None
-    mirrored_accuracy: float | None
-    by_term: dict[str, float | None]
-    by_complexity: dict[str, float | None]
-    worst_term: str
-    n: int
+    set: Name
+    set_hash: Name
+    pairwise_accuracy: Share | None
+    strict_accuracy: Share | None
+    mirrored_accuracy: Share | None
+    by_term: ByTerm
+    by_complexity: ByComplexity
+    worst_term: Name
+    n: Count
     """Items of the set."""
-    n_by_term: dict[str, int]
+    n_by_term: CountsByTerm
     """Items whose caption has the term."""
-    answers: dict[str, float | None] = {}
+    answers: Numbers = {}
     """What the VLM writes when it is asked, see `rls3_gym.vlm.answers.AnswerScores`; empty for one that only scores."""
-    evaluate_seconds: float
+    evaluate_seconds: Seconds
 
 
 class SuiteRow(Row):
@@ -126,41 +144,41 @@ class SuiteRow(Row):
     `rls3_gym.suites.base.Measure`."""
 
     row: Literal["suite"] = "suite"
-    round: int
-    n_generated: int
-    n_trained: int
-    n_steps: int
-    vlm_digest: str
-    suite: str
-    items_hash: str
+    round: Count
+    n_generated: Count
+    n_trained: Count
+    n_steps: Count
+    vlm_digest: Name
+    suite: Name
+    items_hash: Name
     """Identity of the items asked about."""
-    n: int
+    n: Count
     """How many they are."""
-    value: dict[str, float | None]
-    low: dict[str, float | None]
-    high: dict[str, float | None]
+    value: Numbers
+    low: Numbers
+    high: Numbers
     """The 95 % interval of each value; null where it is no share of independent items."""
-    blind: dict[str, float | None]
+    blind: Numbers
     """The values with a plain gray picture in place of every picture."""
-    chance: dict[str, float | None]
-    n_by_measure: dict[str, int]
+    chance: Numbers
+    n_by_measure: Counts
     """What each value is a share of."""
-    details: dict[str, float | None]
-    evaluate_seconds: float
+    details: Numbers
+    evaluate_seconds: Seconds
 
 
 class LifeRow(Row):
     """The end of a life that is not the last: what the agent had taught the VLM, which now begins anew."""
 
     row: Literal["life"] = "life"
-    life: int
+    life: Count
     """1 for the first."""
-    round: int
-    n_generated: int
-    n_trained: int
-    n_steps: int
+    round: Count
+    n_generated: Count
+    n_trained: Count
+    n_steps: Count
     """Counts of this life alone."""
-    pairwise_accuracy: dict[str, float | None]
+    pairwise_accuracy: Annotated[dict[Name, Share | None], Field(max_length=MOST_NAMES)]
     """By set."""
 
 
@@ -168,27 +186,10 @@ class EndRow(Row):
     """The run is complete: the counts at its end."""
 
     row: Literal["end"] = "end"
-    round: int
-    n_generated: int
-    n_trained: int
-    n_steps: int
-
-
-class PlacedObject(NamedTuple):
-    """One object of a sample's scene, as `Arrangement.encode` gives it: world frame, meters, and yaw in radians."""
-
-    kind: str
-    x: float
-    y: float
-    z: float
-    yaw: float
-
-
-def _placed(objects: Any) -> Any:
-    """Lists of five, as JSON has them, as `PlacedObject`; anything else is left for the check to refuse."""
-    if not isinstance(objects, list | tuple) or not all(isinstance(o, list | tuple) and len(o) == 5 for o in objects):
-        return objects
-    return tuple(PlacedObject(*values) for values in objects)
+    round: Count
+    n_generated: Count
+    n_trained: Count
+    n_steps: Count
 
 
 class SampleRow(Row):
@@ -196,29 +197,29 @@ class SampleRow(Row):
 
     file: str | None
     """Its picture under `samples/`; None for the many whose picture is not kept."""
-    round: int
-    n_generated: int
+    round: Count
+    n_generated: Count
     """Its number: 1 for the first of the experiment."""
-    caption: str
-    hardest_negative: str | None
+    caption: Text
+    hardest_negative: Text | None
     """The false caption that the VLM likes best."""
     correct: bool | None
     margin: float | None
     """True caption minus hardest negative, logits. The three are None when the episode was dropped."""
-    cell: int
+    cell: Annotated[int, Field(ge=0, lt=len(RELATIONS))]
     """Index of its relation in `rls3_gym.scene.relations.RELATIONS`."""
-    scene_key: str
-    family: str
-    layout: int
-    split: str
-    objects: Annotated[tuple[PlacedObject, ...], BeforeValidator(_placed), Field(strict=False)]
-    slot_a: int
-    slot_b: int
+    scene_key: Text
+    family: Name
+    layout: Count
+    split: Name
+    objects: Objects
+    slot_a: Count
+    slot_b: Count
     """Slots of the pair that the caption is about."""
-    offset: Floats
+    offset: Offset
     """From b to a in the camera frame, meters."""
-    visible: Floats
-    pixels: Whole
+    visible: BySlotShares
+    pixels: BySlotCounts
     """By slot: share of an object's own pixels that are seen, and how many those are."""
 
 
@@ -233,6 +234,8 @@ METRICS_ROWS: dict[str, type[MetricsRow]] = {
 }
 """The classes of `metrics.jsonl` by the value of their key `row`."""
 R = TypeVar("R", bound=Row)
+MOST_LINE = 2**20
+"""Bytes of a row."""
 
 
 @dataclass(frozen=True)
@@ -295,7 +298,7 @@ class JsonLines:
         self.path = path
         self.check(path, keep)
         with writing(path):
-            self._file = path.open("ab", buffering=0)
+            self._file = open_to_append(path)
             self._file.truncate(keep)
         self.position = keep
 
@@ -329,12 +332,32 @@ def read_metrics(path: Path) -> Metrics:
     Raises `UserError` naming file, line and key for a row that is none of these, or when the file can't be read.
     """
     rows: list[MetricsRow] = []
+    names = _Names()
     for where, content in _lines(path):
-        model = METRICS_ROWS.get(str(content.get("row")))
+        model = METRICS_ROWS.get(str(content.get("row"))[:20])
         if model is None:
-            raise UserError(f"{where}: row: should be one of {', '.join(METRICS_ROWS)}, not {content.get('row')!r}")
-        rows.append(check(model, content, where))
+            shown = repr(content.get("row"))[:80]
+            raise UserError(f"{where}: row: should be one of {', '.join(METRICS_ROWS)}, not {shown}")
+        row = check(model, content, where)
+        names.add(row, where)
+        rows.append(row)
     return Metrics(tuple(rows))
+
+
+class _Names:
+    """The names that rows have come with: each is drawn, so that thousands would never end."""
+
+    def __init__(self) -> None:
+        self._seen: dict[str, set[str]] = {}
+
+    def add(self, row: MetricsRow, where: str) -> None:
+        """Raises `UserError` where it brings one name too many."""
+        for key, value in row:
+            if isinstance(value, dict) or key in ("set", "suite"):
+                seen = self._seen.setdefault(key, set())
+                seen.update([value] if isinstance(value, str) else value)
+                if len(seen) > MOST_NAMES:
+                    raise UserError(f"{where}: {key}: is one of more than {MOST_NAMES} names in this file")
 
 
 def read_samples(path: Path) -> Iterator[SampleRow]:
@@ -346,30 +369,22 @@ def read_samples(path: Path) -> Iterator[SampleRow]:
 def _lines(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     """Place and content of each line. A last line without its end is of a run that is still writing: left for later."""
     try:
-        with path.open(encoding="utf-8", newline="\n") as file:
-            for number, line in enumerate(file, start=1):
-                if not line.endswith("\n"):
-                    return
+        with os.fdopen(open_file(path, follow=False), "rb") as file:
+            number = 0
+            while line := file.readline(MOST_LINE + 1):
+                number += 1
                 where = f"{path}: line {number}"
+                if len(line) > MOST_LINE:
+                    raise UserError(f"{where} is longer than {MOST_LINE:,} bytes, which no row is")
                 try:
-                    content = json.loads(line)
-                except ValueError as error:
-                    raise UserError(f"{where} is not JSON ({error})") from error
+                    text = line.decode()
+                except UnicodeDecodeError as error:
+                    raise UserError(f"{path}: cannot be read (line {number} is not UTF-8 text)") from error
+                if not text.endswith("\n"):
+                    return
+                content = parse_json(text, where)
                 if not isinstance(content, dict):
                     raise UserError(f"{where} is not a JSON object")
                 yield where, content
-    except (OSError, UnicodeDecodeError) as error:
+    except OSError as error:
         raise UserError(f"{path}: cannot be read ({first_line(error)})") from error
-
-
-def _plain(value: Any) -> Any:
-    """JSON's own types: numpy's become Python's, and a number that is not finite becomes None."""
-    if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    if isinstance(value, np.ndarray | np.generic):
-        return _plain(value.tolist())
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value

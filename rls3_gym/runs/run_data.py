@@ -12,11 +12,9 @@ import numpy as np
 
 import rls3_registry
 from rls3_gym.runs.directory import RunDirectory, read_text
+from rls3_gym.runs.row_values import COMPLEXITIES, TERM_NAMES
 from rls3_gym.runs.rows import EpisodeRow, EvaluationRow, Metrics, SampleRow, SuiteRow, read_metrics, read_samples
-from rls3_gym.scene.relations import Term
 
-TERM_NAMES = tuple(term.name.lower() for term in Term)
-COMPLEXITIES = ("1", "2", "3")
 _FACTS = {"round", "n", "pairwise_accuracy", "strict_accuracy", "by_term", "by_complexity", "worst_term", "answers"}
 _SUITE_FACTS = {"round", "n", "items_hash", "value", "low", "high", "blind", "chance", "n_by_measure", "details"}
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, field_validator
+from pydantic import BaseModel, Field, field_validator
 
 import rls3_registry
 from rls3_gym.backends.base import SceneBackend, load_backend
@@ -42,7 +42,7 @@ class _WrittenAgent(BaseModel):
 
 class _WrittenEnvironment(BaseModel):
     backend: str = "embedded"
-    image_size: int = 64
+    image_size: int = Field(64, ge=16, le=2048)
 
 
 class WrittenConfig(BaseModel):
@@ -174,5 +174,6 @@ def backend_of(run: RunDirectory) -> SceneBackend:
 
 
 def written_config(run: RunDirectory) -> WrittenConfig:
-    """Raises `UserError` when the run's configuration can't be read."""
+    """Raises `UserError` when the run's configuration can't be read, or when a part of the run is a link."""
+    run.check_has(run.config)
     return check(WrittenConfig, rls3_registry.load_file(run.config), str(run.config))

@@ -118,7 +118,10 @@ def _budgets(runs: Sequence[RunRows], name: str) -> dict[Axis, Sequence[int]]:
 
 def _command(run: RunRows) -> str:
     """The command that began a run, without the places on the machine where it was made."""
-    words = shlex.split(run.command.splitlines()[0]) if run.command else []
+    try:
+        words = shlex.split(run.command.splitlines()[0]) if run.command else []
+    except ValueError:  # a quote that is never closed: no command that can be typed again
+        return ""
     kept = []
     skip = False
     for word in words:

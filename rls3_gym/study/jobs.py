@@ -16,6 +16,7 @@ from rls3_gym.study.archive import SUFFIX, check_config, read_archive, write_arc
 from rls3_gym.study.run_rows import RunRows, is_complete, read_run
 from rls3_gym.study.study_config import StudyConfig
 from rls3_registry.errors import UserError, unknown
+from rls3_registry.trust import is_allowed
 
 
 @dataclass(frozen=True)
@@ -74,11 +75,12 @@ class Job:
 
     def command(self) -> list[str]:
         """What makes the run, or continues it."""
-        start = [sys.executable, "-m", "rls3_gym", "run"]
+        start = [sys.executable, "-P", "-m", "rls3_gym", "run"]
+        own = parse_config(self.config, str(self.directory)).own_code()
         if self.checkpoint:
-            own = parse_config(self.config, str(self.directory)).own_code()
             return [*start, "--resume", str(self.directory), *(word for code in own for word in ("--plugin", code))]
-        return [*start, *self.words(), "--out", str(self.directory)]
+        trusted = [word for code in own if is_allowed(code) for word in ("--plugin", code)]
+        return [*start, *self.words(), "--out", str(self.directory), *trusted]
 
     def words(self) -> list[str]:
         """Arguments of `rls3 run` that make the run anywhere."""

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from rls3_gym.report.references import ReferenceCurve, References
-from rls3_gym.runs.directory import write_text, writing
+from rls3_gym.runs.directory import replacing, write_text, writing
 from rls3_gym.study.analysis import SEED, Analysis, Comparison, environments_of, sets_of
 from rls3_gym.study.numbers import Numbers, curve
 from rls3_gym.study.run_rows import RunRows
@@ -31,8 +31,8 @@ def write_results(comparison: Comparison, folder: Path) -> Path:
     write_text(folder / "results.csv", as_csv(comparison.analysis))
     write_text(folder / "summary.json", json.dumps(summary(comparison), indent=1, allow_nan=False) + "\n")
     figure = curves_figure(comparison.arms, comparison.analysis)
-    with writing(folder / "curves.png"):
-        save_png(figure, folder / "curves.png")
+    with replacing(folder / "curves.png") as temporary:
+        save_png(figure, temporary)
     references = references_of(comparison)
     if references.curves:
         write_text(folder / "references.json", references.model_dump_json(indent=1) + "\n")

@@ -13,19 +13,38 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 import rls3_registry
-from rls3_gym.runs.directory import RunDirectory, read_text
+from rls3_gym.runs.directory import MOST_TEXT, RunDirectory, read_text
+from rls3_gym.runs.row_values import (
+    MOST_NAMES,
+    ByComplexity,
+    ByTerm,
+    Cells,
+    Count,
+    Counts,
+    CountsByComplexity,
+    CountsByTerm,
+    Name,
+    Numbers,
+    Seconds,
+    Share,
+    Text,
+)
 from rls3_gym.runs.rows import read_metrics
 from rls3_gym.study.statistics import entropy
 from rls3_registry.errors import UserError, first_line
+from rls3_registry.validation import check
 
-_FROZEN = ConfigDict(extra="forbid", frozen=True)
+_FROZEN = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 _NEAR = 0.1
 """Samples whose offsets fall into the same cube of this edge (metres) are near-duplicates, other things equal."""
 
+MOST_ROUNDS = 1_000_000
+
 Rows = Sequence[Mapping[str, Any]]
+Real = Annotated[float, Field(ge=-1e30, le=1e30)]
 
 
 class EvaluationPoint(BaseModel):
@@ -33,20 +52,20 @@ class EvaluationPoint(BaseModel):
 
     model_config = _FROZEN
 
-    set: str
-    set_hash: str
-    backend: str
+    set: Name
+    set_hash: Name
+    backend: Text
     """Fingerprint of the backend that showed the set."""
-    vlm_digest: str
-    n: int
+    vlm_digest: Name
+    n: Count
     """Items of the set."""
-    round: int
-    n_generated: int
-    n_trained: int
-    pairwise: float | None
-    strict: float | None
-    by_term: dict[str, float | None]
-    by_complexity: dict[str, float | None]
+    round: Count
+    n_generated: Count
+    n_trained: Count
+    pairwise: Share | None
+    strict: Share | None
+    by_term: ByTerm
+    by_complexity: ByComplexity
 
 
 class SuitePoint(BaseModel):
@@ -54,11 +73,11 @@ class SuitePoint(BaseModel):
 
     model_config = _FROZEN
 
-    suite: str
-    items_hash: str
-    round: int
-    n_trained: int
-    value: dict[str, float | None]
+    suite: Name
+    items_hash: Name
+    round: Count
+    n_trained: Count
+    value: Numbers
     """By measure."""
 
 
@@ -67,33 +86,33 @@ class RoundTotals(BaseModel):
 
     model_config = _FROZEN
 
-    round: int
+    round: Count
     """0 for the first."""
     finetuned: bool
     """Whether it ended with a fine-tuning; the last round of a run may not have."""
-    n_generated: int
-    n_trained: int
-    n_steps: int
+    n_generated: Count
+    n_trained: Count
+    n_steps: Count
     """Counts at its end, the fine-tuning included."""
-    reasons: dict[str, int]
+    reasons: Counts
     """Steps that gave no sample, by reason."""
-    cells: tuple[int, ...]
+    cells: Cells
     """(26,) samples by relation cell, in the order of `RELATIONS`."""
-    terms: dict[str, int]
+    terms: CountsByTerm
     """Samples whose caption has the term."""
-    complexity: dict[str, int]
+    complexity: CountsByComplexity
     """Samples by their caption's number of terms."""
-    intrinsic: float
-    extrinsic: float
+    intrinsic: Real
+    extrinsic: Real
     """Means of the two parts of the reward over the steps."""
-    wall_seconds: float
+    wall_seconds: Seconds
     """From the run's beginning to the round's end, pauses left out."""
-    evaluate_seconds: float
-    finetune_seconds: float
+    evaluate_seconds: Seconds
+    finetune_seconds: Seconds
     """What of these went into evaluations and into fine-tuning."""
-    near_duplicates: int
+    near_duplicates: Count
     """Samples so far that were near-duplicates of earlier ones: same layout, same caption, nearly the same offset."""
-    caption_entropy: float
+    caption_entropy: Annotated[float, Field(ge=0, le=1e3)]
     """Entropy of the samples so far over captions, that is over relation cell x ordered pair of kinds, nats."""
 
 
@@ -104,16 +123,27 @@ class RunRows(BaseModel):
 
     config: dict[str, Any]
     """The run's resolved configuration."""
-    command: str
-    environment: str
+    command: Text
+    environment: Annotated[str, Field(max_length=MOST_TEXT)]
     """Versions, platform, commit."""
-    evaluations: Annotated[tuple[EvaluationPoint, ...], Field(min_length=1)]
-    rounds: tuple[RoundTotals, ...]
-    suites: tuple[SuitePoint, ...] = ()
+    evaluations: Annotated[tuple[EvaluationPoint, ...], Field(min_length=1, max_length=MOST_ROUNDS)]
+    rounds: Annotated[tuple[RoundTotals, ...], Field(max_length=MOST_ROUNDS)]
+    suites: Annotated[tuple[SuitePoint, ...], Field(max_length=MOST_ROUNDS)] = ()
     """In time; none where the experiment asked for none."""
-    n_generated: int
+    n_generated: Count
     """Valid samples when the run ended, or so far."""
     complete: bool
+
+    @model_validator(mode="after")
+    def _can_be_compared(self) -> RunRows:
+        agent = self.config.get("agent")
+        if not isinstance(agent, dict) or not isinstance(agent.get("name"), str):
+            raise ValueError("config: agent.name should name the agent")
+        if type(self.config.get("seed")) is not int or not 0 <= self.config["seed"] < 2**31:
+            raise ValueError("config: seed should be a whole number, at least 0 and below 2147483648")
+        if max(len(self.sets), len({point.suite for point in self.suites})) > MOST_NAMES:
+            raise ValueError(f"has more than {MOST_NAMES} sets or suites")
+        return self
 
     @property
     def seed(self) -> int:
@@ -137,9 +167,10 @@ def is_complete(run: Path) -> bool:
         file.seek(max(0, metrics.stat().st_size - 4096))
         last = file.read().splitlines()[-1:]
     try:
-        return bool(last) and _sort(json.loads(last[0])) == "end"
-    except ValueError:
+        row = json.loads(last[0]) if last else None
+    except (ValueError, RecursionError):
         return False
+    return isinstance(row, dict) and _sort(row) == "end"
 
 
 def read_run(path: Path) -> RunRows:
@@ -155,16 +186,17 @@ def read_run(path: Path) -> RunRows:
         raise UserError(f"{directory.metrics}: is not of this release ({type(error).__name__}: {error})") from error
     if not evaluations:
         raise UserError(f"{path}: the run has not been evaluated yet")
-    return RunRows(
-        config=rls3_registry.load_file(directory.config),
-        command=read_text(directory.command).strip(),
-        environment=read_text(directory.environment).strip(),
-        evaluations=evaluations,
-        rounds=rounds,
-        suites=suites,
-        n_generated=max(counted),
-        complete=_sort(rows[-1]) == "end",
-    )
+    content = {
+        "config": rls3_registry.load_file(directory.config),
+        "command": read_text(directory.command).strip(),
+        "environment": read_text(directory.environment).strip(),
+        "evaluations": evaluations,
+        "rounds": rounds,
+        "suites": suites,
+        "n_generated": max(counted),
+        "complete": _sort(rows[-1]) == "end",
+    }
+    return check(RunRows, content, where=str(path))
 
 
 def _sort(row: Mapping[str, Any]) -> str:
@@ -261,7 +293,7 @@ def _variety(path: Path) -> dict[int, tuple[int, float]]:
     options = json_rows.ParseOptions(explicit_schema=needed, unexpected_field_behavior="ignore")
     try:
         samples = json_rows.read_json(path, parse_options=options).to_pydict()
-    except pa.ArrowInvalid as error:
+    except (pa.ArrowException, OSError) as error:
         raise UserError(f"{path}: is not a file of samples ({first_line(error)})") from error
     found: dict[int, tuple[int, float]] = {}
     seen: set[tuple[Any, ...]] = set()

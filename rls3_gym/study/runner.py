@@ -13,11 +13,11 @@ from time import monotonic, sleep
 from typing import Any
 
 from rls3_gym.experiment.interrupt import graceful_stop
-from rls3_gym.runs.directory import remove_tree, writing
+from rls3_gym.runs.directory import open_to_append, remove_tree, writing
 from rls3_gym.study.jobs import Job
 from rls3_gym.study.run_rows import RunRows
 from rls3_gym.study.study_progress import StudyProgress
-from rls3_registry.errors import UserError
+from rls3_registry.errors import UserError, first_line
 
 POLL_SECONDS = 0.5
 PATIENCE_SECONDS = 10.0
@@ -49,7 +49,10 @@ class Tail:
         whole = new[: new.rfind(b"\n") + 1]
         self._offset += len(whole)
         for line in whole.splitlines():
-            self._take(json.loads(line))
+            try:
+                self._take(json.loads(line))
+            except (ValueError, KeyError, TypeError, RecursionError) as error:
+                raise UserError(f"{self.path}: is not the log of a run ({first_line(error)})") from error
 
     def _take(self, row: Mapping[str, Any]) -> None:
         self.n_generated, self.round = int(row["n_generated"]), int(row["round"])
@@ -127,7 +130,7 @@ class StudyRunner:
             remove_tree(job.directory)
         with writing(job.log):
             job.directory.parent.mkdir(parents=True, exist_ok=True)
-            log = job.log.open("ab")
+        log = open_to_append(job.log)
         tail = Tail(job.directory / "metrics.jsonl")
         tail.read()
         with log:

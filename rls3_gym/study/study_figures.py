@@ -28,6 +28,7 @@ _COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#7
 _MARKERS = "o^sDvP*X<>pdh8"
 _GRAYS = (("#8c8c8c", "--"), ("#4d4d4d", ":"), ("#b0b0b0", "-."), ("#6b6b6b", "--"))
 _STYLE: dict[Any, Any] = {
+    "text.parse_math": False,  # names come from files: a dollar sign in one is no formula
     "font.size": 9.5,
     "axes.spines.top": False,
     "axes.spines.right": False,
@@ -219,7 +220,7 @@ def _style() -> Iterator[None]:
 
 def save_png(figure: Figure, path: Path) -> None:
     """Write a figure as PNG; the same figure gives the same bytes."""
-    figure.savefig(path, metadata={"Software": None})
+    figure.savefig(path, format="png", metadata={"Software": None})
 
 
 def as_svg(figure: Figure) -> str:

@@ -14,9 +14,9 @@ from torch import Tensor
 from rls3_gym.vlm.digest import digest_of
 from rls3_gym.vlm.lora import merged_weights
 from rls3_gym.vlm.open_clip.clip_model import ClipModel
+from rls3_gym.vlm.open_clip.folder_config import CONFIG_FILE
 from rls3_gym.vlm.open_clip.named import has_quick_gelu
 from rls3_gym.vlm.open_clip.weights import (
-    CONFIG_FILE,
     VOCABULARY_FILE,
     WEIGHTS_FILE,
     OpenClipSettings,

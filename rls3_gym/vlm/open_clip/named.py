@@ -3,7 +3,6 @@ or a folder, or random ones."""
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -15,18 +14,19 @@ from torch import Tensor
 
 from rls3_gym.vlm.device import find_device
 from rls3_gym.vlm.open_clip.clip_model import ClipModel
+from rls3_gym.vlm.open_clip.folder_config import CONFIG_FILE, MOST_BYTES, check_preprocess, refuse_coca
 from rls3_gym.vlm.open_clip.weights import (
-    CONFIG_FILE,
     LOCAL,
     OpenClipSettings,
     folder_of,
     load_folder,
     open_clip_module,
     preprocessing_of,
-    refuse_coca,
     said,
 )
+from rls3_gym.vlm.weights_check import check_finite
 from rls3_registry.errors import SettingError, UserError, first_line, unknown
+from rls3_registry.reading import parse_json, read_bytes
 
 _SUFFIXES = (".safetensors", ".pt", ".pth", ".bin", ".ckpt")
 _LOCAL_FILE = "give a local file instead, pretrained: /path/to/weights.safetensors (or .pt, .bin), or local-dir:FOLDER"
@@ -35,7 +35,7 @@ _LOCAL_FILE = "give a local file instead, pretrained: /path/to/weights.safetenso
 def load_clip(source: OpenClipSettings) -> ClipModel:
     """The model that the settings name, on its device. Raises `UserError` for weights that don't load."""
     device, folder = find_device(source.device), folder_of(source)
-    return load_named(source, device) if folder is None else load_folder(folder, device, source.dtype)
+    return load_named(source, device) if folder is None else load_folder(folder, device, source.dtype, source.from_hub)
 
 
 def load_named(source: OpenClipSettings, device: torch.device) -> ClipModel:
@@ -77,6 +77,8 @@ def load_named(source: OpenClipSettings, device: torch.device) -> ClipModel:
             f"settings.pretrained: the weights {source.pretrained!r} of {name} can't be downloaded ({reason}); "
             f"{_LOCAL_FILE}"
         ) from error
+    if file is not None:
+        check_finite(model.state_dict(), str(file))
     return ClipModel(model, tokenizer, preprocessing_of(model))
 
 
@@ -115,11 +117,12 @@ def _local_weights(pretrained: str | None) -> tuple[Path | None, Mapping[str, An
         if not found:
             raise UserError(f"settings.pretrained: {path} has no weights ({', '.join(_SUFFIXES)})")
         beside = path / CONFIG_FILE
-        try:
-            config = json.loads(beside.read_text(encoding="utf-8")) if beside.is_file() else {}
-            return found[0], config.get("preprocess_cfg")
-        except (OSError, ValueError, AttributeError) as error:
-            raise UserError(f"{beside}: is not a model's configuration ({first_line(error)})") from error
+        if not beside.is_file():
+            return found[0], None
+        config = parse_json(read_bytes(beside, MOST_BYTES), f"{beside}:")
+        preprocess = config.get("preprocess_cfg") if isinstance(config, dict) else None
+        check_preprocess(preprocess, str(beside))
+        return found[0], preprocess
     if pretrained.startswith(LOCAL):
         raise UserError(f"settings.pretrained: there is no folder {path}")
     if path.is_file():

@@ -12,8 +12,14 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from rls3_registry.errors import UserError
+from rls3_registry.reading import parse_json, read_bytes
+
 PAD, UNKNOWN = 0, 1
 _WORDS_KEPT = 50_000
+BPE_SIZE = 49_408
+"""Word pieces of CLIP's own vocabulary."""
+MOST_BYTES = 2**20
 
 
 class CompactTokenizer:
@@ -42,8 +48,12 @@ class CompactTokenizer:
 
     @classmethod
     def load(cls, path: Path, context_length: int) -> CompactTokenizer:
-        """Read the BPE ids that `save` wrote."""
-        return cls(json.loads(path.read_text(encoding="utf-8"))["bpe_ids"], context_length)
+        """Read the BPE ids that `save` wrote. Raises `UserError` for a file that holds anything else."""
+        content = parse_json(read_bytes(path, MOST_BYTES), f"{path}:")
+        ids = content.get("bpe_ids") if isinstance(content, dict) else None
+        if not isinstance(ids, list) or not all(type(i) is int and 0 <= i < BPE_SIZE for i in ids):
+            raise UserError(f"{path}: should hold bpe_ids, a list of whole numbers below {BPE_SIZE:,}")
+        return cls(ids, context_length)
 
     def save(self, path: Path) -> None:
         path.write_text(json.dumps({"bpe_ids": sorted(self._compact)}) + "\n", encoding="utf-8")

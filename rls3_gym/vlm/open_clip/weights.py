@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import copy
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -15,16 +15,19 @@ from torch import Tensor
 
 from rls3_gym._compat import torchvision as torchvision_compat
 from rls3_gym.vlm.finetune_settings import Device
+from rls3_gym.vlm.library_files import check_library_files
 from rls3_gym.vlm.open_clip.clip_model import ClipModel
+from rls3_gym.vlm.open_clip.folder_config import CONFIG_FILE, read_config
 from rls3_gym.vlm.open_clip.preprocessing import Preprocessing
 from rls3_gym.vlm.open_clip.tokenizer import CompactTokenizer
+from rls3_gym.vlm.weights_check import check_finite, check_fits
 from rls3_registry.errors import UserError, first_line
 from rls3_registry.validation import Settings
 
 PACKAGED = Path(__file__).resolve().parent.parent / "packaged"
 VOCABULARY_FILE = "vocabulary.json"
-CONFIG_FILE = "open_clip_config.json"
 WEIGHTS_FILE = "open_clip_model.safetensors"
+_WEIGHTS_SUFFIXES = (".safetensors", ".bin", ".pth")
 _WEIGHTS_FILES = ("open_clip_pytorch_model.safetensors", "open_clip_pytorch_model.bin")
 """Of folders that came from elsewhere, such as a snapshot of a hub's repository."""
 LOCAL = "local-dir:"
@@ -44,6 +47,9 @@ class OpenClipSettings(Settings):
     tokenizer: str | None = None
     """For open_clip names whose tokenizer is one of transformers (SigLIP): a folder with its files. It is fetched when
     left out."""
+    from_hub: bool = False
+    """Whether a model folder may have the description of its text tower fetched from the Hugging Face Hub, for those
+    whose text tower is one of transformers. Code is never fetched."""
     device: Device = "auto"
     """`cpu`, `cuda`, `cuda:1`, `mps`, or `auto`: the first of cuda, mps and cpu that is there."""
     dtype: Literal["fp32", "bf16"] = "fp32"
@@ -77,22 +83,26 @@ def open_clip_module() -> Any:
     return open_clip
 
 
-def load_folder(folder: Path, device: torch.device, dtype: str = "fp32") -> ClipModel:
+def load_folder(folder: Path, device: torch.device, dtype: str = "fp32", from_hub: bool = False) -> ClipModel:
     """A model from a folder with open_clip's config and weights (its `local-dir` format).
 
-    A `vocabulary.json` beside them means the compact tokenizer. Raises `UserError` for any other folder.
+    A `vocabulary.json` beside them means the compact tokenizer. Raises `UserError` for any other folder, and for one
+    that would make code run, leads out of itself, describes a model that its weights are too few for, or holds weights
+    that are not finite.
     """
     open_clip = open_clip_module()
     for needed in (CONFIG_FILE, WEIGHTS_FILE):
         if not any((folder / name).is_file() for name in {needed, *(_WEIGHTS_FILES if needed == WEIGHTS_FILE else ())}):
             raise UserError(f"{folder}: is not an open_clip model folder ({needed} is missing)")
+    config = read_config(folder)
+    check_library_files(folder)
+    text = config["model_cfg"]["text_cfg"]
+    if text.get("hf_model_name"):
+        _check_text_tower(folder, text["hf_model_name"], from_hub)
     try:
-        config = json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))
-        text = config["model_cfg"]["text_cfg"]
-        refuse_coca(str(folder), config["model_cfg"])
-        if text.get("hf_model_name") and Path(text["hf_model_name"]).is_dir():
-            raise ValueError("its text tower is another folder, which might bring code")
+        _check_size(folder, config["model_cfg"])
         model = open_clip.create_model(f"local-dir:{folder}", precision=dtype)
+        check_finite(model.state_dict(), str(folder))
         tokenizer: Callable[[Sequence[str]], Tensor]
         if (folder / VOCABULARY_FILE).is_file():
             tokenizer = CompactTokenizer.load(folder / VOCABULARY_FILE, text["context_length"])
@@ -101,24 +111,43 @@ def load_folder(folder: Path, device: torch.device, dtype: str = "fp32") -> Clip
         clip = ClipModel(model.to(device), tokenizer, preprocessing_of(model))
         _try_out(clip)
         return clip
-    except (OSError, ValueError, KeyError, IndexError, RuntimeError, TypeError, ImportError) as error:
-        raise UserError(f"{folder}: cannot be loaded as an open_clip model ({said(error)})") from error
+    except UserError:
+        raise
     except SafetensorError as error:
         raise UserError(f"{folder / WEIGHTS_FILE}: is not readable as safetensors ({first_line(error)})") from error
+    except Exception as error:  # parts that don't fit make open_clip, timm and transformers raise whatever comes of it
+        raise UserError(f"{folder}: cannot be loaded as an open_clip model ({said(error)})") from error
+
+
+def _check_text_tower(folder: Path, name: str, from_hub: bool) -> None:
+    """A text tower of transformers is described on the Hub and not in the folder: only where the user says so."""
+    if not from_hub:
+        raise UserError(
+            f"{folder}: its text tower is {name!r} of the Hugging Face Hub, and a folder can't have anything fetched; "
+            "if you trust that, say so in a VLM's YAML: settings: {model: FOLDER, from_hub: true}"
+        )
+    try:
+        import transformers
+
+        transformers.AutoConfig.from_pretrained(name, trust_remote_code=False)
+    except Exception as error:  # the library's own errors, the Hub's, and those of a missing library
+        raise UserError(f"{folder}: its text tower {name!r} can't be had ({first_line(error)})") from error
+
+
+def _check_size(folder: Path, config: Mapping[str, Any]) -> None:
+    """See `check_fits`; of a text tower of transformers, which is as large as the user trusts it to be, not."""
+    if config["text_cfg"].get("hf_model_name"):
+        return
+    model = copy.deepcopy(dict(config))
+    build = open_clip_module().CustomTextCLIP if model.pop("custom_text", None) else open_clip_module().CLIP
+    with torch.device("meta"):
+        skeleton = build(**model)
+    check_fits(skeleton, [path for path in folder.iterdir() if path.suffix in _WEIGHTS_SUFFIXES], str(folder))
 
 
 def preprocessing_of(model: Any) -> Preprocessing:
     """How a model of open_clip wants its pictures."""
     return Preprocessing.of(open_clip_module().get_model_preprocess_cfg(model))
-
-
-def refuse_coca(name: str, config: Mapping[str, Any]) -> None:
-    """Raises `UserError` for the configuration of a CoCa."""
-    if "multimodal_cfg" in config:
-        raise UserError(
-            f"{name}: is a CoCa, whose caption decoder reads the same image tokens; a contrastive loss alone would "
-            "teach the towers away from it. Name a CLIP or SigLIP model"
-        )
 
 
 def said(error: BaseException) -> str:

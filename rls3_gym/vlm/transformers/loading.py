@@ -11,8 +11,10 @@ from typing import Any
 import torch
 
 from rls3_gym.vlm.device import find_device
+from rls3_gym.vlm.library_files import check_library_files
 from rls3_gym.vlm.transformers.library import transformers
 from rls3_gym.vlm.transformers.settings import TransformersSettings
+from rls3_gym.vlm.weights_check import check_finite, check_fits
 from rls3_registry.errors import UserError, first_line, unknown
 
 PACKAGED = Path(__file__).resolve().parent.parent / "packaged"
@@ -27,11 +29,14 @@ def load_pretrained(source: TransformersSettings) -> tuple[Any, Any]:
     folder = folder_of(source.model)
     if folder is not None:
         _check_folder(folder)
+        check_library_files(folder)
     place = source.model if folder is None else str(folder)
     given: dict[str, Any] = {**_SAFE, "local_files_only": folder is not None}
     if source.quantize:
         given |= _quantization(source, device)
     try:
+        if folder is not None:
+            _check_size(folder)
         processor = transformers.AutoProcessor.from_pretrained(place, local_files_only=folder is not None, **_SAFE)
         model, found = transformers.AutoModelForImageTextToText.from_pretrained(
             place, use_safetensors=True, dtype=_DTYPES[source.dtype], output_loading_info=True, **given
@@ -44,6 +49,7 @@ def load_pretrained(source: TransformersSettings) -> tuple[Any, Any]:
     if found["missing_keys"]:
         lacking = sorted(found["missing_keys"])
         raise UserError(f"{place}: the weights lack {len(lacking)} of the model's parameters, e.g. {lacking[0]}")
+    check_finite(model.state_dict(), place)
     return (model if source.quantize else model.to(device)), processor
 
 
@@ -58,13 +64,24 @@ def _check_folder(folder: Path) -> None:
     """Refuse a folder in which the library would look for its weights elsewhere."""
     if not (folder / "config.json").is_file():
         raise UserError(f"{folder}: is not a model folder of transformers (config.json is missing)")
+    if not any(folder.glob("*.safetensors")):
+        reason = "it has no *.safetensors, and pickled weights are not read"
+        raise UserError(f"{folder}: cannot be loaded as a model of transformers ({reason})")
     if (folder / "adapter_config.json").is_file():
         raise UserError(f"{folder}: holds LoRA adapters; merge them into the model's weights and give that folder")
 
 
+def _check_size(folder: Path) -> None:
+    """See `check_fits`."""
+    config = transformers.AutoConfig.from_pretrained(folder, local_files_only=True, **_SAFE)
+    with torch.device("meta"):
+        skeleton = transformers.AutoModelForImageTextToText.from_config(config, **_SAFE)
+    check_fits(skeleton, folder.glob("*.safetensors"), str(folder))
+
+
 def _adjust(image_processor: Any, settings: Mapping[str, Any]) -> None:
     for key, value in settings.items():
-        if not hasattr(image_processor, key):
+        if key not in image_processor.to_dict():
             raise unknown("key", key, image_processor.to_dict(), "settings.image_processor")
         setattr(image_processor, key, value)
 

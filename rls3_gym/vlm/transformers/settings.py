@@ -15,7 +15,9 @@ LOSSES = ("language",)
 
 
 def _question(text: str) -> str:
-    if {name for _, name, _, _ in string.Formatter().parse(text) if name is not None} != {"a", "b"}:
+    fields = [(name, form, turned) for _, name, form, turned in string.Formatter().parse(text) if name is not None]
+    # A format such as {a:>999999999} would fill the memory.
+    if {name for name, _, _ in fields} != {"a", "b"} or any(form or turned for _, form, turned in fields):
         raise ValueError("should hold {a} and {b}, the two objects, and no other braces")
     return text
 
@@ -40,9 +42,9 @@ class TransformersSettings(Settings):
     """The prompt of any other caption."""
     scale: float = Field(10.0, gt=0)
     """Logits are this times the mean log-likelihood of a caption's tokens, or times an answer's agreement with it."""
-    max_new_tokens: int = Field(32, ge=1)
+    max_new_tokens: int = Field(32, ge=1, le=4096)
     """Where an answer ends that does not end by itself."""
-    image_size: int | None = Field(None, ge=1)
+    image_size: int | None = Field(None, ge=16, le=2048)
     """Side of the pictures that are rendered for it, pixels; what its own configuration says when left out."""
     image_processor: dict[str, Any] = {}
     """Settings of its image processor that differ from the model's own, e.g. do_image_splitting: false."""
