@@ -83,6 +83,9 @@ class SamplerAgent(Protocol):
     def act(self, observation: Any, deterministic: bool = False) -> Any:
         """Choose an action without learning from it. Needs no environment, but an earlier `learn` or `load`.
 
+        An agent that remembers its episode has a method `begin_episode()` as well, to call before the first observation
+        of another one.
+
         Args:
             observation: One observation of the environment, not a batch.
             deterministic: Take the policy's best action instead of sampling one, if the agent knows the difference.

@@ -20,7 +20,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
 from rls3_agents.base import Monitor
 from rls3_agents.library_agent import LibraryAgent
 from rls3_agents.sb3.sb3_algorithms import ALGORITHMS, HORIZON, Sb3Settings, constructor_arguments
-from rls3_agents.sb3.sb3_state import load_model, save_model
+from rls3_agents.sb3.sb3_state import Memory, load_model, save_model
 from rls3_agents.sb3.sb3_vec_env import Sb3VecEnv
 from rls3_registry.errors import UserError
 
@@ -35,11 +35,14 @@ class Sb3Agent(LibraryAgent[Sb3Settings, BaseAlgorithm]):
 
     def __init__(self, settings: Mapping[str, Any], *, seed: int) -> None:
         super().__init__(ALGORITHMS, settings, seed)
+        self._memory: Memory | None = None
+        """Of a recurrent policy: what it has seen since it began to act."""
 
     def learn(self, env: gymnasium.Env[Any, Any] | VectorEnv[Any, Any, Any], monitor: Monitor) -> None:
         model = self.model_for(env)
         # Never reset by force: a loaded model holds the observation at which the environment stands.
         model.set_env(_for_sb3(env), force_reset=False)
+        self.begin_episode()
         if monitor.done:
             return
         with self.generators:
@@ -51,9 +54,14 @@ class Sb3Agent(LibraryAgent[Sb3Settings, BaseAlgorithm]):
             )
 
     def act(self, observation: Any, deterministic: bool = False) -> Any:
+        """See `SamplerAgent.act`. A recurrent policy remembers the observations since `begin_episode`."""
         with self.generators:
-            action, _ = self.model("act").predict(observation, deterministic=deterministic)
+            action, self._memory = self.model("act").predict(observation, self._memory, deterministic=deterministic)
         return action
+
+    def begin_episode(self) -> None:
+        """Forget what `act` was shown: the next observation is the first of an episode."""
+        self._memory = None
 
     def build(self) -> BaseAlgorithm:
         algorithm = cast(type[BaseAlgorithm], self.row.build)
@@ -68,10 +76,10 @@ class Sb3Agent(LibraryAgent[Sb3Settings, BaseAlgorithm]):
         return model
 
     def save_model(self, directory: Path) -> dict[str, Any]:
-        return save_model(self.model("save"), directory)
+        return save_model(self.model("save"), directory, self._memory)
 
     def load_model(self, directory: Path, counters: Mapping[str, Any]) -> None:
-        load_model(self.model("load"), directory, counters)
+        self._memory = load_model(self.model("load"), directory, counters)
 
     def _policy(self, algorithm: type[BaseAlgorithm]) -> str:
         """SB3's name of the policy for the observations."""
@@ -81,8 +89,9 @@ class Sb3Agent(LibraryAgent[Sb3Settings, BaseAlgorithm]):
         for height, *_ in pictures:
             if height < SMALLEST_PICTURE:
                 raise UserError(f"image_size: SB3's network for pictures needs {SMALLEST_PICTURE} pixels, not {height}")
-        name = "MultiInputPolicy" if isinstance(seen, spaces.Dict) else "CnnPolicy" if pictures else "MlpPolicy"
-        if name not in algorithm.policy_aliases:
+        sort = "MultiInput" if isinstance(seen, spaces.Dict) else "Cnn" if pictures else "Mlp"
+        name = next((name for name in algorithm.policy_aliases if name in (f"{sort}Policy", f"{sort}LstmPolicy")), None)
+        if name is None:
             raise UserError(f"observation: sb3 {self.settings.algorithm} takes flat observations only; use 'state'")
         return name
 
