@@ -43,6 +43,17 @@ class Monitor(Protocol):
             UserError: The checkpoint cannot be written. Let it pass through.
         """
 
+    def log(self, values: Mapping[str, float]) -> None:
+        """Tell the experiment how the agent's own training goes; it has no effect on anything else.
+
+        Call it as often as there is something new, or never. The means over what was said go to `metrics.jsonl`, as a
+        row of class `agent` at the end of the episode.
+
+        Args:
+            values: Losses, entropies, probabilities and the like, by name. Names with the same part before a slash, as
+                in `chance/left`, are drawn in one plot.
+        """
+
 
 class SamplerAgent(Protocol):
     """An agent that chooses which scenes the VLM is trained on, by acting in the environment."""

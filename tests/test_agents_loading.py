@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +62,9 @@ class Until:
 
     def safe_point(self, agent: Any) -> None:
         """Nothing to save."""
+
+    def log(self, values: Mapping[str, float]) -> None:
+        """Nothing to write."""
 
 
 def test_every_registered_agent_can_be_made() -> None:

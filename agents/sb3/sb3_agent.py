@@ -14,7 +14,7 @@ from gymnasium import spaces
 from gymnasium.vector import VectorEnv
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
-from stable_baselines3.common.logger import Logger
+from stable_baselines3.common.logger import KVWriter, Logger
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
 
 from rls3_agents.base import Monitor
@@ -42,6 +42,7 @@ class Sb3Agent(LibraryAgent[Sb3Settings, BaseAlgorithm]):
         model = self.model_for(env)
         # Never reset by force: a loaded model holds the observation at which the environment stands.
         model.set_env(_for_sb3(env), force_reset=False)
+        model.set_logger(Logger(folder=None, output_formats=[MonitorWriter(monitor)]))
         self.begin_episode()
         if monitor.done:
             return
@@ -70,7 +71,6 @@ class Sb3Agent(LibraryAgent[Sb3Settings, BaseAlgorithm]):
         # No seed for SB3: it would seed the environment too, and Python's own generator.
         policy = self.row.policy or self._policy(algorithm)
         model = algorithm(policy, stand_in, device="cpu", **arguments)
-        model.set_logger(Logger(folder=None, output_formats=[]))
         # Uniform actions are drawn from the space's generator, which is saved with the agent.
         model.action_space = self.action_space
         return model
@@ -105,10 +105,28 @@ class MonitorCallback(BaseCallback):
         self.monitor = monitor
 
     def _on_rollout_start(self) -> None:
+        self.logger.dump(self.num_timesteps)  # what the update before said
         self.monitor.safe_point(self.agent)
 
     def _on_step(self) -> bool:
         return not self.monitor.done
+
+
+class MonitorWriter(KVWriter):
+    """Hands what SB3 logs to the monitor, without the settings that it repeats."""
+
+    LEFT_OUT = frozenset({"clip_range", "learning_rate", "n_updates"})
+
+    def __init__(self, monitor: Monitor) -> None:
+        self.monitor = monitor
+
+    def write(self, key_values: dict[str, Any], key_excluded: dict[str, tuple[str, ...]], step: int = 0) -> None:
+        named = {key.rsplit("/")[-1]: float(value) for key, value in key_values.items()}
+        if values := {name: value for name, value in named.items() if name not in self.LEFT_OUT}:
+            self.monitor.log(values)
+
+    def close(self) -> None:
+        """Nothing is open."""
 
 
 def _for_sb3(env: gymnasium.Env[Any, Any] | VectorEnv[Any, Any, Any]) -> VecEnv:

@@ -124,9 +124,7 @@ ALGORITHMS: dict[str, Algorithm[Sb3Settings]] = {
     "maskable_ppo": Algorithm(
         MaskablePPO, MaskablePpoSettings, (Discrete,), views=("relation", "select"), takes_lanes=True
     ),
-    "recurrent_ppo": Algorithm(
-        RecurrentPPO, RecurrentPpoSettings, (Box, MultiDiscrete, Discrete), takes_lanes=True
-    ),
+    "recurrent_ppo": Algorithm(RecurrentPPO, RecurrentPpoSettings, (Box, MultiDiscrete, Discrete), takes_lanes=True),
     "a2c": Algorithm(A2C, A2cSettings, (Box, MultiDiscrete, Discrete), takes_lanes=True),
     "sac": Algorithm(SAC, SacSettings, (Box,)),
     "td3": Algorithm(TD3, Td3Settings, (Box,)),

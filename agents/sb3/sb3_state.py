@@ -48,7 +48,8 @@ def save_model(model: BaseAlgorithm, directory: Path, acting: Memory | None = No
         for column in COLUMNS:
             arrays |= {name: rows[: buffer.size()] for name, rows in _spread(column, getattr(buffer, column)).items()}
     if isinstance(model, RecurrentPPO):
-        states = [*model._last_lstm_states.pi, *model._last_lstm_states.vf]
+        held: Any = model._last_lstm_states  # None to mypy
+        states = [*held.pi, *held.vf]
         arrays |= {f"learning/{place}": part.numpy() for place, part in enumerate(states)}
     arrays |= {f"acting/{place}": part for place, part in enumerate(acting or ())}
     saving.write_arrays(directory / "arrays.npz", arrays)
@@ -72,7 +73,8 @@ def load_model(model: BaseAlgorithm, directory: Path, counters: Mapping[str, Any
         _fill(model, arrays, counters)
     if isinstance(model, RecurrentPPO):
         parts = [torch.from_numpy(arrays[f"learning/{place}"]) for place in range(4)]
-        model._last_lstm_states = RNNStates((parts[0], parts[1]), (parts[2], parts[3]))
+        held: Any = RNNStates((parts[0], parts[1]), (parts[2], parts[3]))
+        model._last_lstm_states = held
     return (arrays["acting/0"], arrays["acting/1"]) if "acting/0" in arrays else None
 
 
