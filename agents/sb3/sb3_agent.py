@@ -17,7 +17,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import KVWriter, Logger
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
 
-from rls3_agents.base import Monitor
+from rls3_agents.base import OBSERVATIONS, Monitor
 from rls3_agents.library_agent import LibraryAgent
 from rls3_agents.sb3.sb3_algorithms import ALGORITHMS, HORIZON, Sb3Settings, constructor_arguments
 from rls3_agents.sb3.sb3_state import Memory, load_model, save_model
@@ -37,6 +37,12 @@ class Sb3Agent(LibraryAgent[Sb3Settings, BaseAlgorithm]):
         super().__init__(ALGORITHMS, settings, seed)
         self._memory: Memory | None = None
         """Of a recurrent policy: what it has seen since it began to act."""
+
+    @property
+    def observations(self) -> tuple[str, ...]:
+        """Names of the observations it can learn from."""
+        takes_all = self.row.policy is None and len(self.row.build.policy_aliases) == 3
+        return OBSERVATIONS if takes_all else ("state",)
 
     def learn(self, env: gymnasium.Env[Any, Any] | VectorEnv[Any, Any, Any], monitor: Monitor) -> None:
         model = self.model_for(env)

@@ -37,6 +37,7 @@ class TianshouAgent(LibraryAgent[OnPolicySettings | OffPolicySettings, Algorithm
     """One Tianshou algorithm as a sampler agent; takes flat observations (`observation: state`)."""
 
     library = "tianshou"
+    observations = ("state",)
 
     def __init__(self, settings: Mapping[str, Any], *, seed: int) -> None:
         super().__init__(ALGORITHMS, settings, seed)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 import gymnasium
 import torch
 
-from rls3_agents.base import SamplerAgent, check_lanes, choose_view, make_agent
+from rls3_agents.base import SamplerAgent, check_lanes, check_observation, choose_view, make_agent
 from rls3_gym.experiment.callbacks import RunCallback
 from rls3_gym.experiment.config import BudgetConfig, ExperimentConfig, ExperimentSource, with_new_keys
 from rls3_gym.experiment.doors import make_door, watch
@@ -142,6 +142,7 @@ def _build(config: ExperimentConfig) -> _Parts:
     with _section("vlm"):
         vlm = find_vlm(config.vlm.name, config.vlm.finetune, settings=config.vlm.settings)
     view = choose_view(agent, config.environment.action_view, config.agent.name)
+    check_observation(agent, config.environment.observation, config.agent.name)
     lanes = SLOTS if config.environment.door == "parallel" else config.environment.num_envs
     check_lanes(agent, lanes, config.agent.name)
     env = make_door(config.environment, vlm, view)
