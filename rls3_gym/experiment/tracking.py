@@ -59,7 +59,12 @@ class TensorBoardCurves(_Curves):
 
     def __init__(self) -> None:
         """Raises `UserError` when tensorboard is not installed."""
-        self._module = _library("torch.utils.tensorboard", "tensorboard")
+        try:
+            import tensorboard  # noqa: F401  torch's writer needs it
+            from torch.utils.tensorboard import SummaryWriter
+        except ModuleNotFoundError as error:
+            raise UserError('--tensorboard needs tensorboard: pip install "rls3_gym[tensorboard]"') from error
+        self._make: Any = SummaryWriter
         self._writer: Any = None
 
     def run_begun(self, directory: Path, resumed: bool) -> None:
@@ -68,7 +73,7 @@ class TensorBoardCurves(_Curves):
     def write(self, values: Mapping[str, float], step: int) -> None:
         if self._writer is None:
             # What a run that is continued had written after its checkpoint comes again: TensorBoard drops it.
-            self._writer = self._module.SummaryWriter(str(self._folder), purge_step=step)
+            self._writer = self._make(str(self._folder), purge_step=step)
         for name, value in values.items():
             self._writer.add_scalar(name, value, step)
 
@@ -82,7 +87,10 @@ class WandbCurves(_Curves):
 
     def __init__(self, config: ExperimentConfig) -> None:
         """Raises `UserError` when wandb is not installed."""
-        self._module = _library("wandb", "wandb")
+        try:
+            self._module = import_module("wandb")  # no dependency of any extra
+        except ModuleNotFoundError as error:
+            raise UserError("--wandb needs wandb: pip install wandb") from error
         self._config = config
         self._run: Any = None
 
@@ -96,10 +104,3 @@ class WandbCurves(_Curves):
     def close(self) -> None:
         if self._run is not None:
             self._run.finish()
-
-
-def _library(module: str, name: str) -> Any:
-    try:
-        return import_module(module)
-    except ModuleNotFoundError as error:
-        raise UserError(f'--{name} needs {name}: pip install "rls3_gym[{name}]"') from error
