@@ -2,14 +2,13 @@
 
     .venv/bin/python docs/site/reward_pictures.py
 
-Every reward is shown the same run of uniform choices, two rounds of it and then an episode: a few minutes.
+All rewards look on at one run of uniform choices: two rounds of it, and then the episode that is shown.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import matplotlib as mpl
 import numpy as np
@@ -20,7 +19,8 @@ from numpy.typing import NDArray
 
 import rls3_registry
 from rls3_gym.envs.scene_env import RLS3SceneEnv
-from rls3_gym.loop.rewards.base import CellReward
+from rls3_gym.evalsets.loader import load_set
+from rls3_gym.loop.rewards.base import CellReward, make_extrinsic
 from rls3_gym.sample import Sample
 from rls3_gym.scene.relations import RELATIONS
 
@@ -33,59 +33,74 @@ Float = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Shown:
-    """What a reward made of the episode."""
+    """An episode, and what the rewards made of it."""
 
     samples: list[Sample]
     correct: list[bool]
-    paid: Float
-    """(STEPS,) the extrinsic part of each step's reward."""
-    worth: Float | None
-    """(26,) what a sample of each cell is worth after the rounds; None for a reward that does not pay by cell."""
+    paid: dict[str, Float]
+    """By reward: (STEPS,) what each step was paid."""
+    worth: dict[str, Float]
+    """By reward that pays by cell: (26,) what a sample of each is worth after the rounds."""
 
 
-def show(name: str) -> Shown:
-    """Two rounds of uniform choices under a reward, and the next episode."""
-    env = RLS3SceneEnv(extrinsic=name, steps_per_episode=STEPS, samples_per_round=ROUND, action_view="select")
+def show() -> Shown:
+    """Two rounds of uniform choices, and the next episode that the VLM gets partly wrong; all rewards look on."""
+    env = RLS3SceneEnv(steps_per_episode=STEPS, samples_per_round=ROUND, train_fraction=1.0, action_view="select")
     rng = np.random.default_rng(SEED)
     env.reset(seed=SEED)
-    ended: Any = False
-    info: dict[str, Any] = {}
-    paid: list[float] = []
-    while env.scheduler.round < ROUNDS or not (ended and len(paid) == STEPS):
-        if ended:
-            env.reset()
-            paid = []
-        _, _, _, ended, info = env.step(int(rng.integers(env.action_space.n)))
-        paid.append(float(info["extrinsic"]))
-        if env.scheduler.round < ROUNDS:
-            continue
-        if info["finetune"]["n_samples"]:
-            paid = []  # the episode that ended the last round: the next one is shown
-    samples = list(env.loop.lanes[0].episode.samples)
-    correct = [bool(right) for right in info["feedback"]["correct"][: len(samples)]]
-    reward = env.loop.extrinsic
-    return Shown(samples, correct, np.array(paid), reward.worth() if isinstance(reward, CellReward) else None)
+    vlm, guide = env.scheduler.vlm, load_set("guide", env.loop.backend).samples
+    rewards = {name: make_extrinsic(name, STEPS, lambda: guide) for name in rls3_registry.names("rewards")}
+    for reward in rewards.values():
+        reward.begin_experiment(vlm, SEED)
+    trained: list[Sample] = []
+    while True:
+        last_episode = env.scheduler.round == ROUNDS
+        samples: list[Sample] = []
+        paid: dict[str, list[float]] = {name: [] for name in rewards}
+        for _ in range(STEPS):
+            proposals = env.loop.lane().proposals
+            choice = None if proposals is None else proposals.relations
+            env.step(int(rng.integers(env.action_space.n)))
+            step = env.taken
+            assert step is not None
+            if step.sample is not None:
+                samples.append(step.sample)
+                answer = vlm.evaluate([step.sample])
+                for name, reward in rewards.items():
+                    paid[name].append(reward.step_reward(step.sample, answer if reward.immediate else None, choice))
+        assert step.feedback is not None
+        for name, reward in rewards.items():
+            paid[name][-1] += reward.episode_reward(samples, step.feedback)
+        if last_episode and len(samples) == STEPS and not step.feedback.pairwise.all():
+            correct = [bool(right) for right in step.feedback.correct]
+            by_cell = {name: reward for name, reward in rewards.items() if isinstance(reward, CellReward)}
+            worth = {name: reward.worth() * reward._of_length for name, reward in by_cell.items()}
+            return Shown(samples, correct, {name: np.array(values) for name, values in paid.items()}, worth)
+        trained += samples
+        if step.report is not None:
+            for reward in rewards.values():
+                reward.end_round(vlm, trained)
+            trained = []
+        env.reset()
 
 
-def draw_episode(found: dict[str, Shown]) -> Figure:
+def draw_episode(shown: Shown) -> Figure:
     """The pictures of the episode with their captions, and a table: rewards down, steps across."""
-    first = next(iter(found.values()))
     figure = Figure(figsize=(13, 6.6), layout="constrained")
     top, bottom = figure.subfigures(2, 1, height_ratios=[1, 1.5])
-    for axes, sample, right in zip(top.subplots(1, len(first.samples)), first.samples, first.correct, strict=True):
+    for axes, sample, right in zip(top.subplots(1, STEPS), shown.samples, shown.correct, strict=True):
         axes.imshow(sample.rgb)
         axes.set_axis_off()
         words = sample.caption.split()
         caption = "\n".join(" ".join(words[i : i + 3]) for i in range(0, len(words), 3))
         axes.set_title(caption, fontsize=6.5, color="#1b7f4b" if right else "#b3382c")
-    paid = np.stack([shown.paid for shown in found.values()])
-    table(bottom.subplots(), paid, list(found), [f"step {i + 1}" for i in range(STEPS)], center=0.0)
+    paid = np.stack(list(shown.paid.values()))
+    table(bottom.subplots(), paid, list(shown.paid), [f"step {i + 1}" for i in range(STEPS)], center=0.0)
     return figure
 
 
-def draw_cells(found: dict[str, Shown]) -> Figure:
+def draw_cells(worth: dict[str, Float]) -> Figure:
     """What a sample of each relation cell is worth, rewards down, cells across."""
-    worth = {name: shown.worth for name, shown in found.items() if shown.worth is not None}
     cells = ["\n".join(term.name.lower() for term in sorted(r.terms)) for r in RELATIONS]
     figure = Figure(figsize=(15, 0.6 * len(worth) + 1.4), layout="constrained")
     table(figure.subplots(), np.stack(list(worth.values())), list(worth), cells, center=0.35)
@@ -107,8 +122,8 @@ def table(axes: Axes, values: Float, rows: list[str], columns: list[str], center
 
 def main() -> None:
     mpl.rcParams["font.family"] = "DejaVu Sans"
-    found = {name: show(name) for name in rls3_registry.names("rewards")}
-    for name, figure in (("rewards_episode", draw_episode(found)), ("rewards_cells", draw_cells(found))):
+    shown = show()
+    for name, figure in (("rewards_episode", draw_episode(shown)), ("rewards_cells", draw_cells(shown.worth))):
         path = OUT / f"{name}.png"
         figure.savefig(path, dpi=DOTS, metadata={"Software": None})
         print(path)
