@@ -37,7 +37,7 @@ AGENTS: dict[str, Any] = {
     "bandit": "bandit",
     "cem": "cem",
 }
-QUICK = ("random", "sb3_sac", "tianshou_sac")
+QUICK = ("random",)
 
 
 def assert_same(one: Path, other: Path) -> None:

@@ -41,8 +41,8 @@ class Sb3Agent(LibraryAgent[Sb3Settings, BaseAlgorithm]):
     @property
     def observations(self) -> tuple[str, ...]:
         """Names of the observations it can learn from."""
-        takes_all = self.row.policy is None and len(self.row.build.policy_aliases) == 3
-        return OBSERVATIONS if takes_all else ("state",)
+        aliases = cast(type[BaseAlgorithm], self.row.build).policy_aliases
+        return OBSERVATIONS if self.row.policy is None and len(aliases) == len(OBSERVATIONS) else ("state",)
 
     def learn(self, env: gymnasium.Env[Any, Any] | VectorEnv[Any, Any, Any], monitor: Monitor) -> None:
         model = self.model_for(env)
