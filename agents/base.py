@@ -9,10 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, get_args
 
 import gymnasium
 
+from rls3_gym.envs.settings import ObservationName
 from rls3_registry.errors import UserError
 from rls3_registry.plugins import PluginSection, PluginSpec
 
@@ -41,6 +42,17 @@ class Monitor(Protocol):
 
         Raises:
             UserError: The checkpoint cannot be written. Let it pass through.
+        """
+
+    def log(self, values: Mapping[str, float]) -> None:
+        """Tell the experiment how the agent's own training goes; it has no effect on anything else.
+
+        Call it as often as there is something new, or never. The means over what was said go to `metrics.jsonl`, as a
+        row of class `agent` at the end of the episode.
+
+        Args:
+            values: Losses, entropies, probabilities and the like, by name. Names with the same part before a slash, as
+                in `chance/left`, are drawn in one plot.
         """
 
 
@@ -74,6 +86,7 @@ class SamplerAgent(Protocol):
             env: The experiment's environment, already seeded, in one of the agent's `action_views`. There is one
                 learning VLM and it lives inside, so the agent must not copy the environment. An agent with a true
                 attribute `takes_lanes` may also be handed a `gymnasium.vector.VectorEnv`, whose autoreset is SAME_STEP.
+                One with an attribute `observations`, names such as `state`, is given no others.
             monitor: Says when to stop, and is told when the agent can be saved.
 
         Raises:
@@ -82,6 +95,9 @@ class SamplerAgent(Protocol):
 
     def act(self, observation: Any, deterministic: bool = False) -> Any:
         """Choose an action without learning from it. Needs no environment, but an earlier `learn` or `load`.
+
+        An agent that remembers its episode has a method `begin_episode()` as well, to call before the first observation
+        of another one.
 
         Args:
             observation: One observation of the environment, not a batch.
@@ -138,6 +154,30 @@ def choose_view(agent: SamplerAgent, wanted: str | None = None, name: str = "") 
         who, takes = name or type(agent).__name__, " or ".join(agent.action_views)
         raise UserError(f"action_view: agent {who!r} cannot take {wanted!r}; it takes {takes}")
     return wanted
+
+
+OBSERVATIONS: tuple[str, ...] = get_args(ObservationName)
+"""Names of the observations, as `environment.observation` has them."""
+DOORS = ("one lane", "several lanes", "several agents")
+"""Ways into the learning loop: the Gymnasium environment, the vector environment, and an agent for each object."""
+
+
+def observations_of(agent: SamplerAgent) -> tuple[str, ...]:
+    """The observations that an agent can learn from: all, unless it has an attribute `observations`."""
+    found: tuple[str, ...] = getattr(agent, "observations", OBSERVATIONS)
+    return found
+
+
+def doors_of(agent: SamplerAgent) -> tuple[str, ...]:
+    """Which of `DOORS` are open to an agent. All its action views and observations go with each of them."""
+    return DOORS if getattr(agent, "takes_lanes", False) else DOORS[:1]
+
+
+def check_observation(agent: SamplerAgent, observation: str, name: str = "") -> None:
+    """Raise `UserError` unless the agent can learn from these observations."""
+    if observation not in observations_of(agent):
+        who, takes = name or type(agent).__name__, " or ".join(observations_of(agent))
+        raise UserError(f"environment.observation: agent {who!r} cannot take {observation!r}; it takes {takes}")
 
 
 def check_lanes(agent: SamplerAgent, num_envs: int, name: str = "") -> None:

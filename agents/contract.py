@@ -67,6 +67,7 @@ class BudgetMonitor:
         self.budget = budget
         self.at_safe_point = at_safe_point
         self.steps_when_done: int | None = None
+        self.logged: list[dict[str, float]] = []
 
     @property
     def done(self) -> bool:
@@ -78,6 +79,10 @@ class BudgetMonitor:
     def safe_point(self, agent: SamplerAgent) -> None:
         if self.at_safe_point is not None:
             self.at_safe_point(agent, len(self.env.actions))
+
+    def log(self, values: Mapping[str, float]) -> None:
+        assert all(isinstance(name, str) and isinstance(value, float) for name, value in values.items()), values
+        self.logged.append(dict(values))
 
 
 @dataclass(frozen=True)
@@ -162,30 +167,33 @@ class AgentContract:
 
     def test_save_load_continue_equals_the_uninterrupted_run(self, tmp_path: Path) -> None:
         """Saved at a safe point in the middle, whether or not an episode has just begun there. The rest of the run has
-        the same actions, and at its end both agents save the same content."""
+        the same actions, the agent says the same of its training, and at its end both agents save the same content."""
         view = self.view()
-        saved_at: list[tuple[int, int]] = []
+        saved_at: list[tuple[int, int, int]] = []
         env_state: dict[str, Any] = {}
 
         def save_once(agent: SamplerAgent, steps: int) -> None:
             if 2 * env.n_generated > self.budget and not saved_at:
-                saved_at.append((steps, env.n_resets))
+                saved_at.append((steps, env.n_resets, len(monitor.logged)))
                 agent.save(tmp_path / "middle")
                 env_state.update(deepcopy(env.unwrapped.state()))  # type: ignore[attr-defined]
 
         env = Recorder(self.make_env(view))
         uninterrupted = self.make_agent()
-        uninterrupted.learn(env, BudgetMonitor(env, self.budget, save_once))
+        monitor = BudgetMonitor(env, self.budget, save_once)
+        uninterrupted.learn(env, monitor)
         assert saved_at, f"no safe point in the second half of a run of {len(env.actions)} steps"
 
         again = Recorder(self.make_env(view))
         again.unwrapped.load_state(env_state)  # type: ignore[attr-defined]
         loaded = self.make_agent(seed=SEED + 1)
         loaded.load(tmp_path / "middle")
-        loaded.learn(again, BudgetMonitor(again, self.budget))
-        steps, resets = saved_at[0]
+        rest = BudgetMonitor(again, self.budget)
+        loaded.learn(again, rest)
+        steps, resets, logged = saved_at[0]
         assert _same(again.actions, env.actions[steps:])
         assert again.n_resets == env.n_resets - resets, "a loaded agent continues the episode it was saved in"
+        assert rest.logged == monitor.logged[logged:]
         uninterrupted.save(tmp_path / "uninterrupted")
         loaded.save(tmp_path / "continued")
         _assert_same(_saved(tmp_path / "continued"), _saved(tmp_path / "uninterrupted"))

@@ -20,7 +20,7 @@ from __future__ import annotations
 import argparse
 import json
 import multiprocessing
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -163,6 +163,9 @@ class Watch(gymnasium.Wrapper[Any, Any, Any, Any]):
         return len(self.cells) >= self._steps
 
     def safe_point(self, agent: SamplerAgent) -> None:
+        pass
+
+    def log(self, values: Mapping[str, float]) -> None:
         pass
 
 

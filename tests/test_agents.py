@@ -19,6 +19,7 @@ SMALL = {
     "learning_rate": 0.05,  # so large that anything lost in saving shows in the actions
     "learning_starts": 3,
     "lr": 0.05,
+    "lstm_hidden_size": 8,
     "n_steps": 6,
     "net_arch": [16],
     "rollout_steps": 6,
@@ -29,7 +30,7 @@ SMALL = {
 
 
 SLOW = {
-    "sb3/a2c", "sb3/crossq", "sb3/maskable_ppo", "sb3/ppo", "sb3/td3", "sb3/tqc",
+    "sb3/a2c", "sb3/crossq", "sb3/maskable_ppo", "sb3/ppo", "sb3/recurrent_ppo", "sb3/td3", "sb3/tqc",
     "tianshou/a2c", "tianshou/dqn", "tianshou/redq",
 }  # fmt: skip
 """Agents whose plugin the quick tests put through the contract with another algorithm of its library."""

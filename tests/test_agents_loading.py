@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +63,9 @@ class Until:
     def safe_point(self, agent: Any) -> None:
         """Nothing to save."""
 
+    def log(self, values: Mapping[str, float]) -> None:
+        """Nothing to write."""
+
 
 def test_every_registered_agent_can_be_made() -> None:
     names = rls3_registry.names("agents")
@@ -87,6 +91,7 @@ def test_the_built_in_plugins_are_installed_as_third_parties_would_be() -> None:
         ("sb3/dqn", ("select", "relation")),
         ("sb3/ppo", ("preference", "box", "multi_discrete", "select", "relation")),
         ("sb3/a2c", ("preference", "box", "multi_discrete", "select", "relation")),
+        ("sb3/recurrent_ppo", ("preference", "box", "multi_discrete", "select", "relation")),
         ("tianshou/sac", ("preference", "box")),
         ("tianshou/redq", ("preference", "box")),
         ("tianshou/dqn", ("select", "relation")),
@@ -115,6 +120,29 @@ def test_an_agent_that_takes_masks_asks_only_for_relations_that_can_be_had() -> 
     small = {"n_steps": 6, "batch_size": 3, "net_arch": [16], "n_epochs": 1}
     make_agent("sb3/maskable_ppo", 0, small).learn(env, Until(env, 30))
     assert len(env.reasons) >= 30 and "no_place" not in env.reasons
+
+
+def test_a_recurrent_agent_remembers_the_episode_until_the_next_begins(tmp_path: Path) -> None:
+    env = CountingEnv()
+    small = {"n_steps": 6, "batch_size": 3, "lstm_hidden_size": 8, "learning_rate": 0.05}
+    agent, again = (make_agent("sb3/recurrent_ppo", seed, small) for seed in (0, 1))
+    agent.learn(env, Until(env, 20))
+
+    def probed(one: Any) -> Any:
+        return one._memory[0].ravel().tolist()
+
+    observation = np.array([0.1, 0.2, 0.0, -0.1], np.float32)
+    agent.act(observation)
+    first = probed(agent)
+    agent.act(observation)
+    assert probed(agent) != first
+    agent.save(tmp_path)
+    again.load(tmp_path)
+    assert probed(again) == probed(agent)
+    assert all(again.act(observation) == agent.act(observation) for _ in range(5))
+    agent.begin_episode()  # type: ignore[attr-defined]
+    agent.act(observation)
+    assert probed(agent) == first
 
 
 def test_every_action_view_stands_under_the_type_of_its_space() -> None:

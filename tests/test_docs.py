@@ -9,7 +9,7 @@ import shutil
 import subprocess
 import sys
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -217,6 +217,9 @@ class Steps:
 
     def safe_point(self, agent: SamplerAgent) -> None:
         self.taken += 1
+
+    def log(self, values: Mapping[str, float]) -> None:
+        """Nothing to write."""
 
 
 def frozen_env() -> gymnasium.Env[Any, Any]:

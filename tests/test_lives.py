@@ -44,7 +44,8 @@ def one_life(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_vlm_begins_anew_and_the_last_life_is_recorded_like_any_run(two_lives: Path, one_life: Path) -> None:
     life, *rest = metrics(two_lives)
     assert life["row"] == "life" and life["life"] == 1 and life["round"] == 2 and life["n_trained"] > 0
-    assert [row["row"] for row in rest] == [row["row"] for row in metrics(one_life)]
+    of_the_vlm = [[row["row"] for row in some if row["row"] != "agent"] for some in (rest, metrics(one_life))]
+    assert of_the_vlm[0] == of_the_vlm[1]  # the agent has more to say in its second life
     assert rest[0] == metrics(one_life)[0]  # the same VLM before anything was taught, and all counts zero
     assert rest[-1]["round"] == 2
 

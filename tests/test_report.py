@@ -64,6 +64,7 @@ def test_the_page_holds_everything_and_loads_nothing(run_directory: Path) -> Non
     assert page.links == []
     assert page.pictures and all(p.startswith("data:image/png;base64,") for p in page.pictures)
     assert page.plots >= 12
+    assert "How the agent trained" not in page.text  # `random` has nothing to say
     css = re.findall(r"url\((?!#)", (run_directory / "report.html").read_text())
     assert not css
 

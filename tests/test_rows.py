@@ -80,7 +80,7 @@ def test_rows_cannot_be_changed_and_take_no_key_they_do_not_have() -> None:
     [
         (
             '{"row": "epoch"}',
-            r"line 2: row: should be one of episode, finetune, evaluation, suite, life, end, not 'epoch'",
+            r"line 2: row: should be one of episode, agent, finetune, evaluation, suite, life, end, not 'epoch'",
         ),
         ('{"round": 1}', r"line 2: row: should be one of .*, not None"),
         ('{"row": "end", "round": 1.5, "n_generated": 2, "n_trained": 2, "n_steps": 3}', "line 2: round: should be a"),

@@ -113,6 +113,10 @@ class AlpGmmAgent(ScriptedAgent):
         for sample, score in zip(samples, 1 / (1 + np.exp(-margins)), strict=True):
             self.teacher.observe(np.array(sample.offset), float(score), self.rng)
 
+    def log_values(self) -> Mapping[str, float]:
+        recent = self.teacher.recent[:, 3]
+        return {"progress": float(recent.mean())} if len(recent) else {}
+
     def own_state(self) -> dict[str, Any]:
         return {name: getattr(self.teacher, name).tolist() for name in _ARRAYS}
 

@@ -18,7 +18,7 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 from pydantic import Field
 
-from rls3_agents.samplers.scripted import ScriptedAgent
+from rls3_agents.samplers.scripted import ScriptedAgent, chances_of_terms
 from rls3_gym.sample import Sample
 from rls3_gym.scene.relations import RELATIONS
 from rls3_registry.errors import UserError
@@ -84,6 +84,10 @@ class BanditAgent(ScriptedAgent):
         cells = np.array([sample.relation.index for sample in samples], np.int64)
         for cell in np.unique(cells):
             self.teacher.observe(int(cell), float(correct[cells == cell].mean()))
+
+    def log_values(self) -> Mapping[str, float]:
+        chances = self.teacher.chances(np.ones(len(RELATIONS), np.bool_))
+        return chances_of_terms(chances) | {"progress": float(np.abs(self.teacher.q).mean())}
 
     def own_state(self) -> dict[str, Any]:
         last = [None if np.isnan(score) else score for score in self.teacher.last.tolist()]

@@ -99,6 +99,12 @@ class CemAgent(ScriptedAgent):
             self._search.score(self._candidate, float(np.mean(self._rewards)))
             self._candidate, self._rewards = None, []
 
+    def log_values(self) -> Mapping[str, float]:
+        if self._search is None:
+            return {}
+        means = {f"mean/{place}": float(mean) for place, mean in enumerate(self._search.mean)}
+        return means | {"spread": float(np.sqrt(self._search.variance).mean())}
+
     def own_state(self) -> dict[str, Any]:
         if self._search is None:
             return {}

@@ -12,9 +12,10 @@ from typing import Any, ClassVar
 import gymnasium
 import numpy as np
 from gymnasium import spaces
+from numpy.typing import NDArray
 from pydantic import Field
 
-from rls3_agents.samplers.scripted import ScriptedAgent
+from rls3_agents.samplers.scripted import ScriptedAgent, chances_of_terms
 from rls3_gym.evalsets.loader import load_set
 from rls3_gym.loop.cells import ANTONYMS
 from rls3_gym.loop.learning_loop import LearningLoop
@@ -43,8 +44,7 @@ class OracleAgent(ScriptedAgent):
     def choose(self, space: gymnasium.Space[Any]) -> Any:
         if not isinstance(space, spaces.Discrete) or space.n % len(RELATIONS):
             raise UserError(f"oracle: needs the relation view of {len(RELATIONS)} cells per slot, not {space}")
-        chance = ANTONYMS @ self._error + self.settings.floor
-        cell = self.rng.choice(len(RELATIONS), p=chance / chance.sum())
+        cell = self.rng.choice(len(RELATIONS), p=self._chances())
         slot = self.rng.integers(space.n // len(RELATIONS))
         return np.int64(space.start + slot * len(RELATIONS) + cell)
 
@@ -59,6 +59,13 @@ class OracleAgent(ScriptedAgent):
         cells = np.array([sample.relation.index for sample in samples])
         counts = np.bincount(cells, minlength=len(RELATIONS))
         self._error = np.bincount(cells, weights=wrong, minlength=len(RELATIONS)) / np.maximum(counts, 1)
+
+    def _chances(self) -> NDArray[np.float64]:
+        weights = ANTONYMS @ self._error + self.settings.floor
+        return np.asarray(weights / weights.sum())
+
+    def log_values(self) -> Mapping[str, float]:
+        return chances_of_terms(self._chances())
 
     def own_state(self) -> dict[str, Any]:
         return {"error": self._error.tolist()}

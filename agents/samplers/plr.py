@@ -106,6 +106,11 @@ class PlrAgent(ScriptedAgent):
             self._levels.remove(min(self._levels, key=lambda level: level.score))
         self._played = None
 
+    def log_values(self) -> Mapping[str, float]:
+        if not self._levels:
+            return {}
+        return {"levels": float(len(self._levels)), "score": float(np.mean([level.score for level in self._levels]))}
+
     def own_state(self) -> dict[str, Any]:
         levels = [[level.arrangement.encode(), level.score, level.replayed] for level in self._levels]
         return {"levels": levels, "episode": self._episode, "played": self._played}

@@ -32,6 +32,7 @@ class RarityAgent(ScriptedAgent):
 
     name = "rarity"
     action_views: ClassVar[tuple[str, ...]] = ("select",)
+    observations: ClassVar[tuple[str, ...]] = ("state",)
 
     def __init__(self, settings: Mapping[str, Any], *, seed: int) -> None:
         self.settings = check(RaritySettings, settings, section="settings")

@@ -15,7 +15,17 @@ from rls3_agents.base import Monitor
 from rls3_gym.loop.learning_loop import LearningLoop
 from rls3_gym.sample import Sample
 from rls3_gym.scene.arrangement import Arrangement
+from rls3_gym.scene.natural import TERMS_OF
+from rls3_gym.scene.relations import Term
 from rls3_registry.errors import UserError
+
+
+def chances_of_terms(cells: NDArray[np.float64]) -> dict[str, float]:
+    """Probabilities of the 26 relation cells as values to log: of each term to be in the caption, and their entropy,
+    nats (3.26 where all are alike)."""
+    terms = {f"chance/{term.name.lower()}": float(chance) for term, chance in zip(Term, cells @ TERMS_OF, strict=True)}
+    known = cells[cells > 0]
+    return terms | {"entropy": float(-(known * np.log(known)).sum())}
 
 
 class ScriptedAgent:
@@ -55,6 +65,10 @@ class ScriptedAgent:
                 begin with the samples' values.
         """
 
+    def log_values(self) -> Mapping[str, float]:
+        """What to log at the start of an episode, see `Monitor.log`; nothing for samplers that do not change."""
+        return {}
+
     def own_state(self) -> dict[str, Any]:
         """State beyond the generator, JSON-ready."""
         return {}
@@ -64,7 +78,7 @@ class ScriptedAgent:
 
     def learn(self, env: gymnasium.Env[Any, Any], monitor: Monitor) -> None:
         if self.action_space is None:
-            self._reset(env)
+            self._begin(env, monitor)
         self.action_space = env.action_space
         if env.has_wrapper_attr("action_masks"):
             self.masks = env.get_wrapper_attr("action_masks")
@@ -75,13 +89,15 @@ class ScriptedAgent:
             if terminated or truncated:
                 samples = [] if self.loop is None else self.loop.lanes[0].episode.samples
                 self.on_episode_end(samples, info["feedback"])
-                self._reset(env)
+                self._begin(env, monitor)
             monitor.safe_point(self)
         self.masks = self.loop = None
 
-    def _reset(self, env: gymnasium.Env[Any, Any]) -> None:
+    def _begin(self, env: gymnasium.Env[Any, Any], monitor: Monitor) -> None:
         scene = self.next_scene()
         self.observation, _ = env.reset(options=None if scene is None else {"arrangement": scene})
+        if values := self.log_values():
+            monitor.log(values)
 
     def act(self, observation: Any, deterministic: bool = False) -> Any:
         """The next action for an observation; `deterministic` changes nothing here."""

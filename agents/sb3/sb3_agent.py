@@ -14,13 +14,13 @@ from gymnasium import spaces
 from gymnasium.vector import VectorEnv
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
-from stable_baselines3.common.logger import Logger
+from stable_baselines3.common.logger import KVWriter, Logger
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
 
-from rls3_agents.base import Monitor
+from rls3_agents.base import OBSERVATIONS, Monitor
 from rls3_agents.library_agent import LibraryAgent
 from rls3_agents.sb3.sb3_algorithms import ALGORITHMS, HORIZON, Sb3Settings, constructor_arguments
-from rls3_agents.sb3.sb3_state import load_model, save_model
+from rls3_agents.sb3.sb3_state import Memory, load_model, save_model
 from rls3_agents.sb3.sb3_vec_env import Sb3VecEnv
 from rls3_registry.errors import UserError
 
@@ -35,11 +35,21 @@ class Sb3Agent(LibraryAgent[Sb3Settings, BaseAlgorithm]):
 
     def __init__(self, settings: Mapping[str, Any], *, seed: int) -> None:
         super().__init__(ALGORITHMS, settings, seed)
+        self._memory: Memory | None = None
+        """Of a recurrent policy: what it has seen since it began to act."""
+
+    @property
+    def observations(self) -> tuple[str, ...]:
+        """Names of the observations it can learn from."""
+        aliases = cast(type[BaseAlgorithm], self.row.build).policy_aliases
+        return OBSERVATIONS if self.row.policy is None and len(aliases) == len(OBSERVATIONS) else ("state",)
 
     def learn(self, env: gymnasium.Env[Any, Any] | VectorEnv[Any, Any, Any], monitor: Monitor) -> None:
         model = self.model_for(env)
         # Never reset by force: a loaded model holds the observation at which the environment stands.
         model.set_env(_for_sb3(env), force_reset=False)
+        model.set_logger(Logger(folder=None, output_formats=[MonitorWriter(monitor)]))
+        self.begin_episode()
         if monitor.done:
             return
         with self.generators:
@@ -51,9 +61,14 @@ class Sb3Agent(LibraryAgent[Sb3Settings, BaseAlgorithm]):
             )
 
     def act(self, observation: Any, deterministic: bool = False) -> Any:
+        """See `SamplerAgent.act`. A recurrent policy remembers the observations since `begin_episode`."""
         with self.generators:
-            action, _ = self.model("act").predict(observation, deterministic=deterministic)
+            action, self._memory = self.model("act").predict(observation, self._memory, deterministic=deterministic)
         return action
+
+    def begin_episode(self) -> None:
+        """Forget what `act` was shown: the next observation is the first of an episode."""
+        self._memory = None
 
     def build(self) -> BaseAlgorithm:
         algorithm = cast(type[BaseAlgorithm], self.row.build)
@@ -62,16 +77,15 @@ class Sb3Agent(LibraryAgent[Sb3Settings, BaseAlgorithm]):
         # No seed for SB3: it would seed the environment too, and Python's own generator.
         policy = self.row.policy or self._policy(algorithm)
         model = algorithm(policy, stand_in, device="cpu", **arguments)
-        model.set_logger(Logger(folder=None, output_formats=[]))
         # Uniform actions are drawn from the space's generator, which is saved with the agent.
         model.action_space = self.action_space
         return model
 
     def save_model(self, directory: Path) -> dict[str, Any]:
-        return save_model(self.model("save"), directory)
+        return save_model(self.model("save"), directory, self._memory)
 
     def load_model(self, directory: Path, counters: Mapping[str, Any]) -> None:
-        load_model(self.model("load"), directory, counters)
+        self._memory = load_model(self.model("load"), directory, counters)
 
     def _policy(self, algorithm: type[BaseAlgorithm]) -> str:
         """SB3's name of the policy for the observations."""
@@ -81,8 +95,9 @@ class Sb3Agent(LibraryAgent[Sb3Settings, BaseAlgorithm]):
         for height, *_ in pictures:
             if height < SMALLEST_PICTURE:
                 raise UserError(f"image_size: SB3's network for pictures needs {SMALLEST_PICTURE} pixels, not {height}")
-        name = "MultiInputPolicy" if isinstance(seen, spaces.Dict) else "CnnPolicy" if pictures else "MlpPolicy"
-        if name not in algorithm.policy_aliases:
+        sort = "MultiInput" if isinstance(seen, spaces.Dict) else "Cnn" if pictures else "Mlp"
+        name = next((name for name in algorithm.policy_aliases if name in (f"{sort}Policy", f"{sort}LstmPolicy")), None)
+        if name is None:
             raise UserError(f"observation: sb3 {self.settings.algorithm} takes flat observations only; use 'state'")
         return name
 
@@ -96,10 +111,28 @@ class MonitorCallback(BaseCallback):
         self.monitor = monitor
 
     def _on_rollout_start(self) -> None:
+        self.logger.dump(self.num_timesteps)  # what the update before said
         self.monitor.safe_point(self.agent)
 
     def _on_step(self) -> bool:
         return not self.monitor.done
+
+
+class MonitorWriter(KVWriter):
+    """Hands what SB3 logs to the monitor, without the settings that it repeats."""
+
+    LEFT_OUT = frozenset({"clip_range", "learning_rate", "n_updates"})
+
+    def __init__(self, monitor: Monitor) -> None:
+        self.monitor = monitor
+
+    def write(self, key_values: dict[str, Any], key_excluded: dict[str, tuple[str, ...]], step: int = 0) -> None:
+        named = {key.rsplit("/")[-1]: float(value) for key, value in key_values.items()}
+        if values := {name: value for name, value in named.items() if name not in self.LEFT_OUT}:
+            self.monitor.log(values)
+
+    def close(self) -> None:
+        """Nothing is open."""
 
 
 def _for_sb3(env: gymnasium.Env[Any, Any] | VectorEnv[Any, Any, Any]) -> VecEnv:

@@ -12,7 +12,7 @@ import gymnasium
 import numpy as np
 from gymnasium.spaces import Box, Discrete, MultiDiscrete
 from pydantic import Field, PositiveFloat, PositiveInt
-from sb3_contrib import TQC, CrossQ, MaskablePPO
+from sb3_contrib import TQC, CrossQ, MaskablePPO, RecurrentPPO
 from stable_baselines3 import A2C, DQN, PPO, SAC, TD3
 from stable_baselines3.common.noise import NormalActionNoise
 
@@ -29,6 +29,8 @@ from rls3_agents.algorithms import (
 )
 from rls3_agents.sb3.proposal_policy import ProposalPolicy
 
+POLICY = ("net_arch", "log_std_init", "lstm_hidden_size")
+"""Settings that SB3 takes as arguments of the policy."""
 HORIZON = 1_000_000_000
 """Steps told to SB3 as the run's length. The budget counts valid samples, so the true number isn't known ahead."""
 
@@ -68,6 +70,12 @@ class MaskablePpoSettings(OnPolicySettings):
 
 class PpoSettings(MaskablePpoSettings):
     log_std_init: float  # as for A2C
+
+
+class RecurrentPpoSettings(PpoSettings):
+    """PPO with a memory: an LSTM before the actor and one before the critic."""
+
+    lstm_hidden_size: PositiveInt
 
 
 class OffPolicySettings(Sb3Settings):
@@ -116,6 +124,7 @@ ALGORITHMS: dict[str, Algorithm[Sb3Settings]] = {
     "maskable_ppo": Algorithm(
         MaskablePPO, MaskablePpoSettings, (Discrete,), views=("relation", "select"), takes_lanes=True
     ),
+    "recurrent_ppo": Algorithm(RecurrentPPO, RecurrentPpoSettings, (Box, MultiDiscrete, Discrete), takes_lanes=True),
     "a2c": Algorithm(A2C, A2cSettings, (Box, MultiDiscrete, Discrete), takes_lanes=True),
     "sac": Algorithm(SAC, SacSettings, (Box,)),
     "td3": Algorithm(TD3, Td3Settings, (Box,)),
@@ -130,9 +139,7 @@ def constructor_arguments(settings: Sb3Settings, actions: gymnasium.Space[Any], 
     arguments = settings.model_dump(exclude={"algorithm"})
     if "n_steps" in arguments:
         arguments["n_steps"] = steps_per_lane(arguments["n_steps"], lanes)
-    arguments["policy_kwargs"] = {"net_arch": arguments.pop("net_arch")}
-    if "log_std_init" in arguments:
-        arguments["policy_kwargs"]["log_std_init"] = arguments.pop("log_std_init")
+    arguments["policy_kwargs"] = {name: arguments.pop(name) for name in POLICY if name in arguments}
     if "exploration_steps" in arguments:
         arguments["exploration_fraction"] = arguments.pop("exploration_steps") / HORIZON
     if isinstance(actions, Box):

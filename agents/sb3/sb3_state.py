@@ -9,7 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from sb3_contrib import RecurrentPPO
+from sb3_contrib.common.recurrent.type_aliases import RNNStates
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 
@@ -27,10 +30,12 @@ COUNTERS = (
 COLUMNS = ("observations", "next_observations", "actions", "rewards", "dones", "timeouts")
 
 Arrays = dict[str, NDArray[Any]]
+Memory = tuple[NDArray[Any], ...]
+"""What a recurrent policy remembers of an episode: hidden and cell states of its actor."""
 
 
-def save_model(model: BaseAlgorithm, directory: Path) -> dict[str, Any]:
-    """Write the model's tensors and arrays; returns its counters, JSON-ready."""
+def save_model(model: BaseAlgorithm, directory: Path, acting: Memory | None = None) -> dict[str, Any]:
+    """Write the model's tensors and arrays, and what it remembers while it acts; returns its counters, JSON-ready."""
     tensors = {"parameters": model.get_parameters(), "log_ent_coef": getattr(model, "log_ent_coef", None)}
     saving.write_tensors(directory / "model.pt", tensors)
     arrays: Arrays = _spread("last_observation", model._last_obs)
@@ -42,12 +47,18 @@ def save_model(model: BaseAlgorithm, directory: Path) -> dict[str, Any]:
         counters |= {"buffer_position": buffer.pos, "buffer_full": buffer.full}
         for column in COLUMNS:
             arrays |= {name: rows[: buffer.size()] for name, rows in _spread(column, getattr(buffer, column)).items()}
+    if isinstance(model, RecurrentPPO):
+        held: Any = model._last_lstm_states  # None to mypy
+        states = [*held.pi, *held.vf]
+        arrays |= {f"learning/{place}": part.numpy() for place, part in enumerate(states)}
+    arrays |= {f"acting/{place}": part for place, part in enumerate(acting or ())}
     saving.write_arrays(directory / "arrays.npz", arrays)
     return counters
 
 
-def load_model(model: BaseAlgorithm, directory: Path, counters: Mapping[str, Any]) -> None:
-    """Put what `save_model` wrote into a newly built model of the same settings and spaces."""
+def load_model(model: BaseAlgorithm, directory: Path, counters: Mapping[str, Any]) -> Memory | None:
+    """Put what `save_model` wrote into a newly built model of the same settings and spaces; returns what it remembers
+    while it acts."""
     tensors = saving.read_tensors(directory / "model.pt")
     arrays = saving.read_arrays(directory / "arrays.npz")
     model.set_parameters(tensors["parameters"], exact_match=True, device="cpu")
@@ -60,6 +71,11 @@ def load_model(model: BaseAlgorithm, directory: Path, counters: Mapping[str, Any
             setattr(model, name, counters[name])
     if isinstance(model, OffPolicyAlgorithm):
         _fill(model, arrays, counters)
+    if isinstance(model, RecurrentPPO):
+        parts = [torch.from_numpy(arrays[f"learning/{place}"]) for place in range(4)]
+        held: Any = RNNStates((parts[0], parts[1]), (parts[2], parts[3]))
+        model._last_lstm_states = held
+    return (arrays["acting/0"], arrays["acting/1"]) if "acting/0" in arrays else None
 
 
 def _fill(model: OffPolicyAlgorithm, arrays: Arrays, counters: Mapping[str, Any]) -> None:

@@ -16,7 +16,7 @@ import torch
 from gymnasium import spaces
 from gymnasium.vector import VectorEnv
 from numpy.typing import NDArray
-from tianshou.algorithm.algorithm_base import Algorithm
+from tianshou.algorithm.algorithm_base import Algorithm, TrainingStats
 from tianshou.algorithm.modelfree.sac import AutoAlpha
 from tianshou.data import Batch, ReplayBuffer, VectorReplayBuffer
 from tianshou.utils.torch_utils import policy_within_training_step
@@ -29,14 +29,15 @@ from rls3_agents.tianshou.tianshou_algorithms import ALGORITHMS, OffPolicySettin
 from rls3_registry.errors import UserError
 
 COLUMNS = ("obs", "act", "rew", "terminated", "truncated", "done", "obs_next")
-COUNTERS = ("_iter", "critic_gradient_step")
-"""Every counter that steers learning, of DQN and of REDQ."""
+COUNTERS = ("_iter", "critic_gradient_step", "_last_actor_loss")
+"""Every counter that steers learning, of DQN and of REDQ, and a loss that REDQ repeats until its next one."""
 
 
 class TianshouAgent(LibraryAgent[OnPolicySettings | OffPolicySettings, Algorithm]):
     """One Tianshou algorithm as a sampler agent; takes flat observations (`observation: state`)."""
 
     library = "tianshou"
+    observations = ("state",)
 
     def __init__(self, settings: Mapping[str, Any], *, seed: int) -> None:
         super().__init__(ALGORITHMS, settings, seed)
@@ -53,7 +54,7 @@ class TianshouAgent(LibraryAgent[OnPolicySettings | OffPolicySettings, Algorithm
                     self._step_all(env)
                 else:
                     self._step(env)
-                if self._update():
+                if self._update(monitor):
                     monitor.safe_point(self)
 
     def act(self, observation: Any, deterministic: bool = False) -> Any:
@@ -132,18 +133,18 @@ class TianshouAgent(LibraryAgent[OnPolicySettings | OffPolicySettings, Algorithm
         self._buffer.add(Batch(**rows, obs_next=last), buffer_ids=np.arange(self.lanes))
         self._observation = following
 
-    def _update(self) -> bool:
+    def _update(self, monitor: Monitor) -> bool:
         """Learn if it is time to. Returns whether the agent can be saved now: no work is half done."""
         algorithm, settings = self.model("learn"), self.settings
         with policy_within_training_step(algorithm.policy):
             if isinstance(settings, OnPolicySettings):
                 if len(self._buffer) < settings.rollout_steps:
                     return False
-                algorithm.update(self._buffer, settings.batch_size, settings.repeat)
+                _log(algorithm.update(self._buffer, settings.batch_size, settings.repeat), monitor)
                 self._buffer.reset()
             elif self._steps >= settings.learning_starts:
                 for _ in range(settings.gradient_steps):
-                    algorithm.update(self._buffer, settings.batch_size)
+                    _log(algorithm.update(self._buffer, settings.batch_size), monitor)
         return True
 
     def _raw_actions(self, observations: NDArray[Any], deterministic: bool) -> NDArray[Any]:
@@ -182,6 +183,12 @@ class TianshouAgent(LibraryAgent[OnPolicySettings | OffPolicySettings, Algorithm
             self._buffer.add(Batch({column: arrays[column][row] for column in COLUMNS if column != "done"}))
         self._buffer._insertion_idx = following
         self._buffer.last_index[0] = (following - 1) % max(size, 1)
+
+
+def _log(stats: TrainingStats, monitor: Monitor) -> None:
+    """Hand the monitor what an update of Tianshou's says."""
+    said = stats.get_loss_stats_dict().items()
+    monitor.log({name: float(value) for name, value in said if name != "gradient_steps"})
 
 
 class _Buffer(ReplayBuffer):  # type: ignore[misc]  # Tianshou is untyped to mypy

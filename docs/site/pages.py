@@ -13,9 +13,11 @@ import mkdocs_gen_files
 
 import rls3_gym  # noqa: F401  registers the ids
 import rls3_registry
-from rls3_agents.base import AGENTS, make_agent
+from rls3_agents.base import AGENTS, DOORS, OBSERVATIONS, doors_of, make_agent, observations_of
+from rls3_gym.envs.views import VIEWS
 from rls3_gym.loop.rewards.base import REWARDS
 from rls3_gym.registration import ENV_IDS
+from rls3_registry.plugins import plugin_class
 
 ROOT = Path(__file__).resolve().parents[2]
 LINK = re.compile(r"(!?)\[([^\]]*)\]\((?!https?:)([^)#]+)(#[^)]*)?\)")
@@ -139,20 +141,75 @@ def agents() -> None:
         "# Agents",
         "Whatever chooses the samples: RL agents of a library, and samplers without RL to compare with.",
         table(("agent", "what it is", "action views, best first"), rows),
+        "[What goes with what](support.md) has observations and doors as well.",
+        "Two samplers choose what trains, not what is made. They are settings that go with any agent:",
+        table(("sampler", "setting", "of an episode's samples those train that ..."), SAMPLERS),
+    )
+
+
+SAMPLERS = (
+    ("`mined`", "`environment.selection: mined`", "the VLM fails most"),
+    (
+        "`jest`",
+        "`environment.selection: learnable`",
+        "a reference VLM gets right, unlike the VLM (arXiv 2406.17711)",
+    ),
+)
+"""Samplers of the literature that choose what trains, not what is made: settings of the environment."""
+
+
+def support() -> None:
+    """What goes with what, as the code has it; `tests/test_support.py` tries every cell."""
+    yes, no = "✓", ""
+    rows = []
+    for name in rls3_registry.names("agents"):
+        agent = make_agent(name, seed=0)
+        has = [agent.action_views, observations_of(agent), doors_of(agent)]
+        marks = [yes if word in some else no for words, some in zip((VIEWS, OBSERVATIONS, DOORS), has, strict=True)
+                 for word in words]  # fmt: skip
+        rows.append((f"[`{name}`]({name}.md)", *marks))
+    write(
+        "agents/support.md",
+        "# What goes with what",
+        "Action views, observations and doors that each agent takes. What has a mark in an agent's row goes together: "
+        "each of its views with each of its observations through each of its doors. What has none is refused with one "
+        "line before the run begins. The table is made from the code, and a test trains every agent in every cell.",
+        table(("agent", *(f"`{view}`" for view in VIEWS), *(f"`{seen}`" for seen in OBSERVATIONS), *DOORS), rows),
+        "Views are `environment.action_view`, observations `environment.observation`. Several lanes is "
+        "`environment: {num_envs: N}`, and several agents `environment: {door: parallel}`: "
+        "[many stages, many agents](../vectorizing.md).",
     )
 
 
 def rewards() -> None:
-    """The rewards of the registry, with their files."""
-    parts = [
-        "# Rewards",
-        "An agent is paid for feasible edits (intrinsic) and by one of these, chosen by `environment.extrinsic`.",
-    ]
+    """One page for each reward of the registry, from its class and its file."""
+    rows = []
     for name in rls3_registry.names("rewards"):
-        where, spec = REWARDS.find(name)
-        yaml = (rls3_registry.path_of("rewards", name)).read_text(encoding="utf-8")
-        parts += [f"## {name}", spec.description, f"```yaml\n{yaml}```"]
-    write("rewards.md", *parts)
+        spec = REWARDS.find(name)[1]
+        reward = plugin_class(REWARDS.group, REWARDS.what, spec.plugin, REWARDS.needs)
+        yaml = rls3_registry.path_of("rewards", name).read_text(encoding="utf-8")
+        module = inspect.getmodule(reward)
+        paid = "asked at every step" if reward.immediate else "asked once an episode"  # type: ignore[attr-defined]
+        rows.append((f"[`{name}`]({name}.md)", spec.description, paid))
+        write(
+            f"rewards/{name}.md",
+            f"# {name}",
+            spec.description,
+            f"```bash\nrls3 run quickstart --set environment.extrinsic={name}\n```",
+            "## How it works",
+            inspect.cleandoc(reward.__doc__ or ""),
+            f"The VLM is {paid}. " + inspect.cleandoc(module.__doc__ if module and module.__doc__ else ""),
+            "## Settings",
+            f"```yaml\n{yaml}```",
+            f"::: {reward.settings_model.__module__}.{reward.settings_model.__name__}",  # type: ignore[attr-defined]
+        )
+    write(
+        "rewards/index.md",
+        "# Rewards",
+        "An agent is paid for feasible edits (intrinsic) and by one of these, chosen by `environment.extrinsic`. "
+        "[How the rewards work](../how_rewards_work.md) shows them side by side.",
+        table(("reward", "what it pays for", "the VLM is"), rows),
+    )
 
 
 def reference() -> None:
@@ -170,5 +227,6 @@ for document in sorted((ROOT / "docs").glob("*.md")):
     write(document.name, at_home(f"docs/{document.name}"))
 environments()
 agents()
+support()
 rewards()
 reference()

@@ -71,10 +71,12 @@ def run(
     seed: Annotated[int | None, typer.Option(help="Change the seed.")] = None,
     out: Annotated[Path | None, typer.Option(help="The run directory; the next free one when left out.")] = None,
     resume: Annotated[Path | None, typer.Option(help="Continue the run in this directory.")] = None,
+    tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Write TensorBoard files, too.")] = False,
+    wandb: Annotated[bool, typer.Option("--wandb", help="Send curves to Weights & Biases, too.")] = False,
     plugin: Plugins = None,
     as_json: Json = False,
 ) -> None:
-    """Carry out an experiment, or continue one. Ctrl-C saves and stops."""
+    """Carry out an experiment, or continue one (with a larger budget: extend it). Ctrl-C saves and stops."""
     changes = set_ or []
     if experiment is None and resume is None:
         known = ", ".join(rls3_registry.names("experiments"))
@@ -84,6 +86,7 @@ def run(
     from rls3_gym.cli.progress import RunProgress
     from rls3_gym.experiment import run as running
     from rls3_gym.experiment.config import ExperimentSource
+    from rls3_gym.experiment.tracking import TensorBoardCurves, WandbCurves
     from rls3_gym.report.references import beside
     from rls3_gym.runs.run_data import summarize
     from rls3_gym.runs.taught import is_run
@@ -96,16 +99,20 @@ def run(
     config = source.config()
     # A configuration that lies in a run directory may be somebody else's.
     trusting = reading(source.path) if is_run(source.path.parent) else nullcontext()
+    curves = [*([TensorBoardCurves()] if tensorboard else []), *([WandbCurves(config)] if wandb else [])]
     try:
         with allowing(plugin or ()), trusting, RunProgress(_console(stderr=True), config) as progress:
             if resume is None:
-                result = running.start(config, context.obj, out, [progress])
+                result = running.start(config, context.obj, out, [progress, *curves])
             else:
-                result = running.resume(config, resume, context.obj, [progress])
+                result = running.resume(config, resume, context.obj, [progress, *curves])
     except SettingError as error:
         if error.where:
             raise
         raise error.at(source.origin(error.keys)) from error
+    finally:
+        for curve in curves:
+            curve.close()
     own = (word for code in config.own_code() for word in ("--plugin", code))
     again = shlex.join(["rls3", "run", "--resume", str(result.directory), *own])
     summary = summarize(result.directory)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from rls3_gym.loop.learning_loop import LaneStep
-from rls3_gym.runs.rows import EndRow, EpisodeRow, EvaluationRow, FinetuneRow, LifeRow, SuiteRow
+from rls3_gym.runs.rows import AgentRow, EndRow, EpisodeRow, EvaluationRow, FinetuneRow, LifeRow, SuiteRow
 
 
 class RunCallback:
@@ -26,6 +26,9 @@ class RunCallback:
 
     def episode_ended(self, row: EpisodeRow) -> None:
         """An episode ended; called before the end of its round is reported."""
+
+    def agent_said(self, row: AgentRow) -> None:
+        """The agent has said something about its training since the last row of this class; after `episode_ended`."""
 
     def round_ended(self, row: FinetuneRow) -> None:
         """The VLM was fine-tuned."""

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from rls3_agents.base import SamplerAgent
+from rls3_gym.experiment.agent_values import AgentValues
 from rls3_gym.experiment.budget import Budget
 from rls3_gym.experiment.callbacks import RunCallback
 from rls3_gym.experiment.config import ExperimentConfig
@@ -60,6 +61,7 @@ class RunMonitor:
         self._recorder = Recorder(config, directory, part.get("recorder"))
         self._tallies = {int(lane): EpisodeTally(**tally) for lane, tally in part.get("tallies", {}).items()}
         """By lane: counts over the episode that is going on."""
+        self._said = AgentValues(part.get("said"))
         self._others = tuple(callbacks)
         self._started = perf_counter()
         self._stop_asked = False
@@ -70,7 +72,7 @@ class RunMonitor:
     def check(directory: RunDirectory, state: Mapping[str, Any]) -> None:
         """Raise `UserError`, or what a state of another form makes Python raise, unless the run in a directory can go
         on from the `state` of a monitor. Changes nothing."""
-        missing = {"life", "steps_before", "budget", "measured", "tallies", "recorder"} ^ state.keys()
+        missing = {"life", "steps_before", "budget", "measured", "tallies", "recorder", "said"} ^ state.keys()
         if missing:
             raise KeyError(*sorted(missing))
         Recorder.check(directory, state["recorder"])
@@ -92,6 +94,10 @@ class RunMonitor:
             save_checkpoint(self._directory.checkpoints, steps, state, agent.save)
             self._saved_round = self._budget.counts["round"]
         self._stopped = asked
+
+    def log(self, values: Mapping[str, float]) -> None:
+        """Keep what the agent says about its training for the row at the end of the episode."""
+        self._said.add(values)
 
     # What the run asks
 
@@ -142,6 +148,7 @@ class RunMonitor:
         self._steps_before += self._budget.counts["n_steps"]
         self._budget = Budget(self._config.budget)
         self._saved_round = 0
+        self._said = AgentValues()
         self.life += 1
         return True
 
@@ -169,6 +176,10 @@ class RunMonitor:
             self._tallies.pop(step.lane)
             for callback in self._callbacks:
                 callback.episode_ended(episode)
+            said = self._said.episode_ended(tally.intrinsic + tally.extrinsic, self._budget.counts)
+            if said is not None:
+                for callback in self._callbacks:
+                    callback.agent_said(said)
         if report is not None:
             for callback in self._callbacks:
                 callback.round_ended(_finetune_row(self._budget.counts, report.as_dict()))
@@ -183,6 +194,7 @@ class RunMonitor:
             "measured": self._evaluator.measured,
             "tallies": {str(lane): tally.as_dict() for lane, tally in self._tallies.items()},
             "recorder": self._recorder.state(),
+            "said": self._said.state(),
         }
 
     @property

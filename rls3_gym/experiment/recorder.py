@@ -15,6 +15,7 @@ from rls3_gym.experiment.config import ExperimentConfig
 from rls3_gym.loop.learning_loop import LaneStep
 from rls3_gym.runs.directory import RunDirectory
 from rls3_gym.runs.rows import (
+    AgentRow,
     EndRow,
     EpisodeRow,
     EvaluationRow,
@@ -144,6 +145,9 @@ class Recorder(RunCallback):
         # A run that teaches nothing has no rounds, and must not hold all of its samples until its end.
         if not self._config.environment.finetune and len(self._round) >= ROWS_WITHOUT_ROUNDS:
             self._write_samples()
+
+    def agent_said(self, row: AgentRow) -> None:
+        self._metrics.append(row)
 
     def round_ended(self, row: FinetuneRow) -> None:
         self._write_samples()

@@ -11,15 +11,15 @@ from typing import TYPE_CHECKING, Any, cast
 import gymnasium
 import torch
 
-from rls3_agents.base import SamplerAgent, check_lanes, choose_view, make_agent
+from rls3_agents.base import SamplerAgent, check_lanes, check_observation, choose_view, make_agent
 from rls3_gym.experiment.callbacks import RunCallback
-from rls3_gym.experiment.config import ExperimentConfig, ExperimentSource, with_new_keys
+from rls3_gym.experiment.config import BudgetConfig, ExperimentConfig, ExperimentSource, with_new_keys
 from rls3_gym.experiment.doors import make_door, watch
 from rls3_gym.experiment.evaluator import Measurer
 from rls3_gym.experiment.interrupt import graceful_stop
 from rls3_gym.experiment.monitor import RunMonitor
 from rls3_gym.experiment.provenance import command_line, describe_environment
-from rls3_gym.runs.checkpoints import is_final, load_checkpoint, taking_up
+from rls3_gym.runs.checkpoints import has_checkpoint, is_final, load_checkpoint, reopen, taking_up
 from rls3_gym.runs.directory import RunDirectory, read_text, write_text
 from rls3_gym.runs.taught import find_vlm
 from rls3_gym.scene.arrangement import SLOTS
@@ -29,6 +29,9 @@ from rls3_registry.trust import reading
 
 if TYPE_CHECKING:
     from rls3_gym.experiment.doors import SceneDoor
+
+
+_LIMITS = tuple(f"budget.{name}" for name in BudgetConfig.model_fields)
 
 
 @dataclass(frozen=True)
@@ -75,24 +78,39 @@ def resume(
 ) -> RunResult:
     """Continue the run in `path` from its newest checkpoint; rows written after it are dropped and come again.
 
+    A larger budget in `config` extends the run, a complete one too. What it leaves is what a run with that budget from
+    the start would have left: at a checkpoint nothing depends on how far the run will go.
+
     Raises `UserError` when there is nothing to continue, when `config` is not the one the run began with, or when it
     names a class that is neither registered nor installed and that the user has not named (`rls3_registry.trust`).
     """
     directory = RunDirectory.open(path)
-    config = config.resolved()
-    checkpoint = load_checkpoint(directory.checkpoints)
-    with taking_up(checkpoint.agent.parent):
-        _check_same(with_new_keys(checkpoint.state["config"]), config.model_dump(mode="json"), path)
-    if is_final(directory.checkpoints):
-        raise UserError(f"{path}: the run is complete; there is nothing to continue (`rls3 report` writes its page)")
+    config, written = config.resolved(), config_of(path).resolved()
+    final = is_final(directory.checkpoints)
+    # A run of a single round may be complete without a checkpoint. It is extended from its beginning.
+    checkpoint = None if final and not has_checkpoint(directory.checkpoints) else load_checkpoint(directory.checkpoints)
+    _check_same(written.model_dump(mode="json"), config.model_dump(mode="json"), path)
+    if checkpoint is not None:
+        with taking_up(checkpoint.agent.parent):
+            _check_same(with_new_keys(checkpoint.state["config"]), config.model_dump(mode="json"), path)
+    if final and config.budget == written.budget:
+        raise UserError(
+            f"{path}: the run is complete; there is nothing to continue (`rls3 report` writes its page, and a larger "
+            "budget extends it: --set budget.rounds=...)"
+        )
     with reading(directory.config):
         parts = _build(config)
-    with taking_up(checkpoint.agent.parent):
-        parts.env.load_state(checkpoint.state["environment"])
-        parts.agent.load(checkpoint.agent)
-        RunMonitor.check(directory, checkpoint.state["monitor"])
+    if checkpoint is not None:
+        with taking_up(checkpoint.agent.parent):
+            parts.env.load_state(checkpoint.state["environment"])
+            parts.agent.load(checkpoint.agent)
+            RunMonitor.check(directory, checkpoint.state["monitor"])
+    if config.budget != written.budget:
+        reopen(directory)
+        write_text(directory.config, config.to_yaml())
     write_text(directory.command, read_text(directory.command) + command_line(arguments))
-    return _carry_out(config, directory, parts, checkpoint.state["monitor"], callbacks)
+    saved = None if checkpoint is None else checkpoint.state["monitor"]
+    return _carry_out(config, directory, parts, saved, callbacks)
 
 
 def config_of(path: Path) -> ExperimentConfig:
@@ -124,6 +142,7 @@ def _build(config: ExperimentConfig) -> _Parts:
     with _section("vlm"):
         vlm = find_vlm(config.vlm.name, config.vlm.finetune, settings=config.vlm.settings)
     view = choose_view(agent, config.environment.action_view, config.agent.name)
+    check_observation(agent, config.environment.observation, config.agent.name)
     lanes = SLOTS if config.environment.door == "parallel" else config.environment.num_envs
     check_lanes(agent, lanes, config.agent.name)
     env = make_door(config.environment, vlm, view)
@@ -188,13 +207,21 @@ def _carry_out(
 
 
 def _check_same(begun: Mapping[str, Any], now: Mapping[str, Any], path: Path) -> None:
+    """Raise `UserError` unless the settings are those the run began with, but for a larger budget."""
     was, is_ = _flat(begun), _flat(now)
     for key in [*was, *is_]:
-        if was.get(key) != is_.get(key):
+        before, after = was.get(key), is_.get(key)
+        if before == after:
+            continue
+        said = f"{path}: {key} was {before!r} when the run began and is {after!r} now; "
+        if key not in _LIMITS:
             raise UserError(
-                f"{path}: {key} was {was.get(key)!r} when the run began and is {is_.get(key)!r} now; "
-                "a run can only be continued with the settings it began with"
+                said + "a run can only be continued with the settings it began with, or with a larger budget"
             )
+        if now["lives"] > 1:
+            raise UserError(said + "every life has the whole budget, so a run of several lives can't be extended")
+        if before is None or (after is not None and after < before):
+            raise UserError(said + "a run can be extended, but not shortened")
 
 
 def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -10,6 +10,7 @@ import yaml
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from rls3_gym.report.accuracy import accuracy_figures
+from rls3_gym.report.agent_figures import agent_figures
 from rls3_gym.report.figures import FigureItem, loop_figures, percent, sample_figures
 from rls3_gym.report.gallery import NOTE, shots_by_round
 from rls3_gym.report.suite_tables import suite_figures
@@ -82,6 +83,12 @@ def _sections(run: RunData) -> list[Section]:
             "picture in place of every picture, so what captions alone give away.",
         ),
         Section("Which samples the agent made", sample_figures(run)),
+        Section(
+            "How the agent trained",
+            agent_figures(run),
+            "What the agent says of itself, as its library calls it: means since the episode before. The reward of an "
+            "episode falls as the VLM learns; it is no score.",
+        ),
         Section("How the loop went", loop_figures(run)),
     ]
     return [replace(section, figures=_without_holes(section.figures)) for section in found if section.figures]

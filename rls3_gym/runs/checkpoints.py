@@ -12,7 +12,7 @@ from typing import Any
 from safetensors import SafetensorError
 
 from rls3_gym.runs.codec import load_tree, save_tree
-from rls3_gym.runs.directory import RunDirectory, remove_tree, replacing_folder
+from rls3_gym.runs.directory import RunDirectory, remove_tree, replacing_folder, writing
 from rls3_gym.runs.rows import read_metrics
 from rls3_registry.errors import UserError, first_line
 
@@ -60,6 +60,19 @@ def save_final_vlm(folder: Path, state: Mapping[str, Any]) -> None:
 def is_final(folder: Path) -> bool:
     """Whether the run of these checkpoints came to its end."""
     return (folder / FINAL).is_dir()
+
+
+def has_checkpoint(folder: Path) -> bool:
+    """Whether there is one to continue from."""
+    return bool(_all(folder))
+
+
+def reopen(run: RunDirectory) -> None:
+    """Take back what only a complete run has, for one that goes on: it isn't complete until its new end."""
+    remove_tree(run.checkpoints / FINAL)
+    for path in (run.metrics_table, run.sample_table, run.report):
+        with writing(path):
+            path.unlink(missing_ok=True)
 
 
 def load_vlm_state(run: RunDirectory, round_: int | None = None) -> Mapping[str, Any]:

@@ -1,6 +1,6 @@
 """The rows of a run's logs: what each holds, and the one place that writes and reads them.
 
-`metrics.jsonl` holds six classes of rows, named by their key `row`; `samples/samples.jsonl` holds one. JSON has no
+`metrics.jsonl` holds seven classes of rows, named by their key `row`; `samples/samples.jsonl` holds one. JSON has no
 NaN: the mean of nothing (the accuracy of an episode without samples) is null in the file and None here.
 """
 
@@ -85,6 +85,21 @@ class EpisodeRow(Row):
     """The VLM's pairwise accuracy on its samples."""
     since_start_seconds: Seconds
     """Since the command began that wrote the row: a continued run begins at 0 again."""
+
+
+class AgentRow(Row):
+    """What the agent said about its training: means over what it said since the row before. Written at the end of an
+    episode, for agents that say anything."""
+
+    row: Literal["agent"] = "agent"
+    round: int
+    n_generated: int
+    n_trained: int
+    n_steps: int
+    """Counts as in the row of the episode, except that the `round` is one more where it ended a round."""
+    values: dict[str, float | None]
+    """By name: losses and the like as the agent's library calls them, and `episode_reward`, the sum of an episode's
+    rewards. Names with a part before a slash belong together."""
 
 
 class FinetuneRow(Row):
@@ -223,9 +238,10 @@ class SampleRow(Row):
     """By slot: share of an object's own pixels that are seen, and how many those are."""
 
 
-MetricsRow = EpisodeRow | FinetuneRow | EvaluationRow | SuiteRow | LifeRow | EndRow
+MetricsRow = EpisodeRow | AgentRow | FinetuneRow | EvaluationRow | SuiteRow | LifeRow | EndRow
 METRICS_ROWS: dict[str, type[MetricsRow]] = {
     "episode": EpisodeRow,
+    "agent": AgentRow,
     "finetune": FinetuneRow,
     "evaluation": EvaluationRow,
     "suite": SuiteRow,
@@ -250,6 +266,10 @@ class Metrics:
     @cached_property
     def episodes(self) -> tuple[EpisodeRow, ...]:
         return self._of(EpisodeRow)
+
+    @cached_property
+    def agent(self) -> tuple[AgentRow, ...]:
+        return self._of(AgentRow)
 
     @cached_property
     def finetunes(self) -> tuple[FinetuneRow, ...]:
