@@ -17,7 +17,7 @@ from rls3_agents.base import AGENTS
 from rls3_gym.backends.base import BACKENDS
 from rls3_gym.envs.settings import ActionViewName, EnvironmentSettings
 from rls3_gym.loop.rewards.base import REWARDS
-from rls3_gym.loop.worker_lanes import StartMethod
+from rls3_gym.loop.worker_processes import StartMethod
 from rls3_gym.runs.taught import describe
 from rls3_gym.vlm.base import VLMS
 from rls3_registry.errors import UserError
@@ -43,8 +43,9 @@ class EnvironmentConfig(EnvironmentSettings):
     """Through the `parallel` door: what an agent is paid for."""
     num_envs: Positive = 1
     """Lanes, each with a stage of its own, that teach the one VLM; more than one is `RLS3SceneVectorEnv`."""
-    workers: Annotated[int, Field(ge=0)] = 0
-    """Processes that the stages run in, with several lanes; 0 for the run's own. What comes out is the same."""
+    workers: Annotated[int, Field(ge=0)] | Literal["ray"] = 0
+    """Processes that the stages run in, with several lanes; 0 for the run's own; `ray`: an actor for each lane in a Ray
+    cluster. What comes out is the same."""
     worker_start: StartMethod = "spawn"
     """How Python starts them."""
 
