@@ -12,6 +12,7 @@ that is trusted.
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from typing import Any
 
 from rls3_registry.errors import UserError
@@ -56,6 +57,12 @@ class Actor:
             return Answer(self._ray, getattr(self._handle, method).remote(*arguments))
         except self._ray.exceptions.RayActorError as error:
             raise Died(_in_one_line(error)) from error
+
+    def tell_last(self, method: str, *arguments: Any) -> None:
+        """Have a method called whose answer nobody waits for, where the actor is still there."""
+        if self._ray.is_initialized():
+            with suppress(self._ray.exceptions.RayError):
+                getattr(self._handle, method).remote(*arguments)
 
     def kill(self) -> None:
         """End its process, at once and for good. Killing twice is fine."""
@@ -155,6 +162,13 @@ def join(what: str) -> Cluster:
     _owner = os.getpid()
     _stays.append(cluster)
     return cluster
+
+
+def end_this_actor() -> None:
+    """Called in an actor: end its process, for good."""
+    import ray
+
+    ray.kill(ray.get_runtime_context().current_actor, no_restart=True)
 
 
 def _in_one_line(error: BaseException) -> str:

@@ -97,11 +97,11 @@ def test_a_new_run_is_started_and_one_with_a_checkpoint_is_resumed(study: StudyC
     job = jobs(study)[0]
     words = ["run", "tiny.yaml", "--set", "threads=1", "--set", "budget={n_generated: 30}", "--set", "agent=random"]
     words += ["--set", "evaluation.sets=[validation]", "--seed", "5", "--out", "out/random-seed5"]
-    assert job.command()[1:] == ["-m", "rls3_gym", *words]
+    assert job.arguments() == words
     (job.directory / "checkpoints" / ".000000018.partial").mkdir(parents=True)
     assert not job.checkpoint
     (job.directory / "checkpoints" / "000000018").mkdir()
-    assert job.command()[-2:] == ["--resume", "out/random-seed5"]
+    assert job.arguments() == ["run", "--resume", "out/random-seed5"]
 
 
 def test_a_plugin_of_ones_own_is_named_again_when_its_run_is_resumed(study: StudyConfig, tmp_path: Path) -> None:
@@ -110,7 +110,7 @@ def test_a_plugin_of_ones_own_is_named_again_when_its_run_is_resumed(study: Stud
     agent.write_text("plugin: my_agents:Mine\n", encoding="utf-8")
     own = replace(job, config={**job.config, "agent": {"name": str(agent), "settings": {}}})
     (job.directory / "checkpoints" / "000000018").mkdir(parents=True)
-    assert own.command()[-4:] == ["--resume", "out/random-seed5", "--plugin", "my_agents:Mine"]
+    assert own.arguments()[1:] == ["--resume", "out/random-seed5", "--plugin", "my_agents:Mine"]
 
 
 def test_a_complete_run_is_not_repeated_and_kept_in_the_results(study: StudyConfig) -> None:

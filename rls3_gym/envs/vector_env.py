@@ -65,9 +65,10 @@ class RLS3SceneVectorEnv(VectorEnv[Any, Any, NDArray[Any]]):
     | `"ray"` | actors in a Ray cluster, one for each lane; see docs/ray.md |
 
     Pictures come through shared memory, from actors in messages, and torch is never loaded in a worker. The same seed
-    gives the same run with any workers. A worker that dies is reported with its lanes, in a Gymnasium warning, and another one goes
-    on where they stood: nothing is lost. `close()` ends all workers, and so does the end of the program, whatever its
-    cause. The script that is running is not imported by the workers, so it needs no `if __name__ == "__main__"`.
+    gives the same run with any workers. A worker that dies is reported with its lanes, in a Gymnasium warning, and
+    another one goes on where they stood: nothing is lost. `close()` ends all workers, and so does the end of the
+    program, whatever its cause. The script that is running is not imported by the workers, so it needs no `if __name__
+    == "__main__"`.
 
     ## For adapters
     `act(actions)` and `begin(lanes)` step and reset some of the lanes; `taken` is what the last step gave on each.

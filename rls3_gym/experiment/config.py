@@ -64,7 +64,7 @@ class EnvironmentConfig(EnvironmentSettings):
 
 
 class VLMConfig(BaseModel):
-    """The VLM that learns."""
+    """The VLM."""
 
     model_config = _STRICT
 
@@ -74,6 +74,8 @@ class VLMConfig(BaseModel):
     """Settings that differ from those of the VLM's own file, such as `pretrained`."""
     finetune: dict[str, Any] = {}
     """Fine-tune settings that differ from those of the VLM's own file."""
+    actor: Literal["ray"] | None = None
+    """`ray`: an actor in a Ray cluster, which all share that ask for the same VLM; with `finetune: false` alone."""
 
 
 class AgentConfig(BaseModel):
@@ -186,6 +188,8 @@ class ExperimentConfig(BaseModel):
     def _ends(self) -> ExperimentConfig:
         if not self.environment.finetune and self.budget.n_generated is None:
             raise ValueError("without fine-tuning there are no rounds: give budget.n_generated")
+        if self.environment.finetune and self.vlm.actor is not None:
+            raise ValueError("vlm.actor is for a VLM that others share: set environment.finetune to false")
         return self
 
     @field_validator("vlm", "agent", mode="before")

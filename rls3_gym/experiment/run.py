@@ -13,7 +13,7 @@ import torch
 
 from rls3_agents.base import SamplerAgent, check_lanes, choose_view, make_agent
 from rls3_gym.experiment.callbacks import RunCallback
-from rls3_gym.experiment.config import ExperimentConfig, ExperimentSource, with_new_keys
+from rls3_gym.experiment.config import ExperimentConfig, ExperimentSource, VLMConfig, with_new_keys
 from rls3_gym.experiment.doors import make_door, watch
 from rls3_gym.experiment.evaluator import Measurer
 from rls3_gym.experiment.interrupt import graceful_stop
@@ -24,6 +24,7 @@ from rls3_gym.runs.directory import RunDirectory, read_text, write_text
 from rls3_gym.runs.taught import find_vlm
 from rls3_gym.scene.arrangement import SLOTS
 from rls3_gym.suites.catalog import OpenSuite
+from rls3_gym.vlm.base import VLM
 from rls3_registry.errors import SettingError, UserError
 from rls3_registry.trust import reading
 
@@ -122,7 +123,7 @@ def _build(config: ExperimentConfig) -> _Parts:
     with _section("agent"):
         agent = make_agent(config.agent.name, config.seed, config.agent.settings)
     with _section("vlm"):
-        vlm = find_vlm(config.vlm.name, config.vlm.finetune, settings=config.vlm.settings)
+        vlm = _find_vlm(config.vlm)
     view = choose_view(agent, config.environment.action_view, config.agent.name)
     lanes = SLOTS if config.environment.door == "parallel" else config.environment.num_envs
     check_lanes(agent, lanes, config.agent.name)
@@ -130,6 +131,14 @@ def _build(config: ExperimentConfig) -> _Parts:
     measurer = Measurer(measured.sets, env.loop.backend, measured.items, suites, measured.forgetting)
     measurer.load()
     return _Parts(agent, env, measurer)
+
+
+def _find_vlm(config: VLMConfig) -> VLM:
+    if config.actor is None:
+        return find_vlm(config.name, config.finetune, settings=config.settings)
+    from rls3_gym.runs.shared_vlm import SharedVLM
+
+    return SharedVLM(config.name, config.finetune, config.settings)
 
 
 @contextmanager

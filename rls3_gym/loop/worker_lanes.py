@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from rls3_gym.loop.cells import CellRecord
 from rls3_gym.loop.lane import Episode
-from rls3_gym.loop.lanes import LanePlan, Order
+from rls3_gym.loop.lanes import Order
 from rls3_gym.loop.worker import Command, News, Pictures, Place
 from rls3_gym.scene.arrangement import Arrangement
 from rls3_gym.stage import Outcome

@@ -5,7 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from ctypes import c_uint8
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
@@ -53,10 +53,8 @@ class WorkerProcess:
         return self.process.pid or 0
 
     def tell(self, command: Command) -> None:
-        try:
+        with suppress(OSError):  # it is dead; `answer` will find that out
             self.pipe.send(command)
-        except OSError:
-            pass  # it is dead; `answer` will find that out
 
     def answer(self, number: int) -> Any:
         """Earlier answers are passed over."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -72,13 +71,18 @@ class Job:
         write_archive(run, self.archive)
         return run
 
-    def command(self) -> list[str]:
-        """What makes the run, or continues it."""
-        start = [sys.executable, "-m", "rls3_gym", "run"]
+    def arguments(self, directory: Path | None = None, experiment: Path | None = None) -> list[str]:
+        """Arguments of `rls3` that make the run, or continue it.
+
+        Args:
+            directory: Where its run directory is instead, on another machine.
+            experiment: A file that has its configuration there.
+        """
+        where = str(directory or self.directory)
         if self.checkpoint:
             own = parse_config(self.config, str(self.directory)).own_code()
-            return [*start, "--resume", str(self.directory), *(word for code in own for word in ("--plugin", code))]
-        return [*start, *self.words(), "--out", str(self.directory)]
+            return ["run", "--resume", where, *(word for code in own for word in ("--plugin", code))]
+        return ["run", *([str(experiment)] if experiment else self.words()), "--out", where]
 
     def words(self) -> list[str]:
         """Arguments of `rls3 run` that make the run anywhere."""
