@@ -1,8 +1,9 @@
 """A frozen VLM as an actor in a Ray cluster: experiments and machines share one model, and its GPU.
 
-The first that asks for a VLM has it loaded; those that ask for one of the same name and settings, from any program of the
-cluster, are given the same. Each holds a lease, which ends with it, or a minute after it was last heard of. The actor ends
-with the last lease. It is never taught: a learning VLM lives in the process of its experiment, where there is one of it.
+The first that asks for a VLM has it loaded; those that ask for one of the same name and settings, from any program of
+the cluster, are given the same. Each holds a lease, which ends with it, or a minute after it was last heard of. The
+actor ends with the last lease. It is never taught: a learning VLM lives in the process of its experiment, where there
+is one of it.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import weakref
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from time import monotonic
+from time import monotonic, sleep
 from typing import Any
 
 import numpy as np
@@ -35,6 +36,8 @@ RENEWALS = 4
 """Times that a holder lets itself be heard of within a lease."""
 RESTARTS = 3
 """Times that Ray loads the VLM again, elsewhere, when its machine is gone."""
+ANSWER_SECONDS = 0.2
+"""That the last answer of an actor takes to be sent, before it ends."""
 THREADS = 16
 """Calls that may wait for the VLM; it answers them one by one."""
 OPTIONAL = ("weights", "evaluate_as", "answers", "logits", "fit")
@@ -129,6 +132,7 @@ class VlmActor:
         self._one_by_one = threading.Lock()
         self._holders: dict[str, float] = {"": monotonic()}
         """When each was heard of last; nobody has it at first, for as long as a lease."""
+        self._somebody_left = threading.Event()
         threading.Thread(target=self._look_after, daemon=True).start()
 
     def enter(self, holder: str) -> dict[str, Any] | Exception:
@@ -150,8 +154,7 @@ class VlmActor:
     def leave(self, holder: str) -> None:
         """End a lease, and with the last one this actor."""
         self._holders.pop(holder, None)
-        if not self._holders:
-            end_this_actor()
+        self._somebody_left.set()
 
     def call(self, method: str, *arguments: Any) -> Any:
         """Call a method of the VLM."""
@@ -171,9 +174,11 @@ class VlmActor:
         return self._vlm
 
     def _look_after(self) -> None:
-        """End this actor when all holders are gone without a word."""
-        pause = threading.Event()
-        while not pause.wait(LEASE_SECONDS / RENEWALS):
+        """End this actor when all holders have left, or are gone without a word."""
+        while True:
+            if self._somebody_left.wait(LEASE_SECONDS / RENEWALS):
+                self._somebody_left.clear()
+                sleep(ANSWER_SECONDS)
             now = monotonic()
             for holder, heard in list(self._holders.items()):
                 if now - heard > LEASE_SECONDS:
