@@ -13,7 +13,7 @@ import mkdocs_gen_files
 
 import rls3_gym  # noqa: F401  registers the ids
 import rls3_registry
-from rls3_agents.base import AGENTS, make_agent
+from rls3_agents.base import AGENTS, SamplerAgent, make_agent
 from rls3_gym.loop.rewards.base import REWARDS
 from rls3_gym.registration import ENV_IDS
 
@@ -111,15 +111,20 @@ def _short(space: gymnasium.Space[Any]) -> str:
     return str(space)
 
 
+def _made(name: str) -> SamplerAgent | None:
+    """An agent; None for one that needs an environment of its own."""
+    return None if AGENTS.find(name)[1].plugin == "rllib" else make_agent(name, seed=0)
+
+
 def agents() -> None:
     """One page for each agent of the registry."""
     rows = []
     for name in rls3_registry.names("agents"):
-        agent, spec = make_agent(name, seed=0), AGENTS.find(name)[1]
-        views = ", ".join(f"`{view}`" for view in agent.action_views)
+        agent, spec = _made(name), AGENTS.find(name)[1]
+        views = "see [Ray](../ray.md)" if agent is None else ", ".join(f"`{view}`" for view in agent.action_views)
         rows.append((f"[`{name}`]({name}.md)", spec.description, views))
         yaml = rls3_registry.path_of("agents", name).read_text(encoding="utf-8")
-        module = inspect.getmodule(type(agent))
+        module = None if agent is None else inspect.getmodule(type(agent))
         write(
             f"agents/{name}.md",
             f"# {name}",
@@ -131,7 +136,7 @@ def agents() -> None:
             f"```yaml\n{yaml}```",
             "## How it works",
             inspect.cleandoc(module.__doc__ if module and module.__doc__ else ""),
-            inspect.cleandoc(type(agent).__doc__ or ""),
+            inspect.cleandoc("" if agent is None else type(agent).__doc__ or ""),
         )
     write(
         "agents/index.md",
