@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from env_parts import make_env
 from experiment_tools import tiny
 
 from rls3_agents.base import make_agent
+from rls3_gym.envs.scene_env import RLS3SceneEnv
 from rls3_gym.envs.vector_env import RLS3SceneVectorEnv
 from rls3_gym.loop.lanes import Order
 from rls3_gym.loop.worker import Command, Place
@@ -38,8 +38,8 @@ def test_a_vlm_that_others_share_is_not_taught() -> None:
     vlm = load_vlm("tiny")
     vlm.frozen = True  # type: ignore[attr-defined]
     with pytest.raises(UserError, match=r"others share this VLM .* set finetune to false"):
-        make_env(vlm=vlm)
-    env = make_env(vlm=vlm, finetune=False)
+        RLS3SceneEnv(vlm=vlm)
+    env = RLS3SceneEnv(vlm=vlm, finetune=False)
     env.reset(seed=0)
 
 
