@@ -7,6 +7,7 @@ process's standard input: then the folder that the run was made in is of no use 
 from __future__ import annotations
 
 import os
+import runpy
 import shutil
 import signal
 import sys
@@ -22,6 +23,4 @@ def _watch(folder: str) -> None:
 if __name__ == "__main__":
     signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])  # Ray blocks it in its processes
     threading.Thread(target=_watch, args=(sys.argv.pop(1),), daemon=True).start()
-    from rls3_gym.__main__ import main
-
-    main()
+    runpy.run_module("rls3_gym", run_name="__main__")
