@@ -24,7 +24,7 @@ from rls3_gym.runs.directory import RunDirectory, read_text, write_text
 from rls3_gym.runs.taught import find_vlm
 from rls3_gym.scene.arrangement import SLOTS
 from rls3_gym.suites.catalog import OpenSuite
-from rls3_gym.vlm.base import VLM
+from rls3_gym.vlm.base import VLM, ClosingVLM
 from rls3_registry.errors import SettingError, UserError
 from rls3_registry.trust import reading
 
@@ -182,6 +182,8 @@ def _carry_out(
     finally:
         monitor.close()
         watched.close()
+        if isinstance(vlm := env.loop.scheduler.vlm, ClosingVLM):
+            vlm.close()
     if not monitor.complete:
         if not monitor.stopped:
             raise UserError(f"agent {config.agent.name!r} ended its training before the budget was spent")

@@ -72,8 +72,8 @@ class SharedVLM:
         self._gpus = 1 if self._cluster.has_gpus and device != "cpu" else 0
         self._lease = self._enter()
         atexit.register(self._lease.end)  # runs before Ray's own
-        self.close = weakref.finalize(self, _close, self._lease, self._cluster)
-        self.close.atexit = False
+        self._end = weakref.finalize(self, _close, self._lease, self._cluster)
+        self._end.atexit = False
         found = self._told
         self.image_size: int = found["image_size"]
         self._digest: str = found["digest"]
@@ -95,6 +95,10 @@ class SharedVLM:
 
     def finetune(self, items: Sequence[CaptionItem], rng: np.random.Generator) -> FineTuneReport:
         raise UserError("vlm.actor: others share this VLM; it is never taught, nor is a copy of it by a reward")
+
+    def close(self) -> None:
+        """End the lease."""
+        self._end()
 
     def __reduce__(self) -> tuple[Any, ...]:
         """A copy holds a lease of its own."""
