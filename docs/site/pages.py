@@ -121,8 +121,9 @@ def agents() -> None:
     rows = []
     for name in rls3_registry.names("agents"):
         agent, spec = _made(name), AGENTS.find(name)[1]
-        views = "see [Ray](../ray.md)" if agent is None else ", ".join(f"`{view}`" for view in agent.action_views)
+        views = "" if agent is None else ", ".join(f"`{view}`" for view in agent.action_views)
         rows.append((f"[`{name}`]({name}.md)", spec.description, views))
+        apart = f"It needs an environment of its own: [Ray]({'../' * (name.count('/') + 1)}ray.md)."
         yaml = rls3_registry.path_of("agents", name).read_text(encoding="utf-8")
         module = None if agent is None else inspect.getmodule(type(agent))
         write(
@@ -130,7 +131,7 @@ def agents() -> None:
             f"# {name}",
             spec.description,
             f"```bash\nrls3 run quickstart --set agent={name}\n```",
-            f"**Action views**, best first: {views}.",
+            f"**Action views**, best first: {views}." if views else apart,
             "## Settings",
             "Its YAML file; another value is `--set agent.settings.KEY=VALUE`.",
             f"```yaml\n{yaml}```",
