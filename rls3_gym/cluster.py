@@ -12,6 +12,7 @@ that is trusted.
 from __future__ import annotations
 
 import os
+import socket
 from contextlib import suppress
 from typing import Any
 
@@ -19,6 +20,8 @@ from rls3_registry.errors import UserError
 
 NAMESPACE = "rls3_gym"
 """Of Ray: named actors are found by all programs that use it."""
+CONNECT_SECONDS = 5.0
+"""How long the head node of a cluster may take to answer."""
 
 
 class Died(Exception):
@@ -155,6 +158,7 @@ def join(what: str) -> Cluster:
         return cluster
     if not ray.is_initialized():
         _stays.clear()  # the program has ended Ray under them
+        _check_address(what)
         try:
             ray.init(namespace=NAMESPACE, include_dashboard=False, log_to_driver=False, logging_level="WARNING")
         except (ConnectionError, RuntimeError, ValueError) as error:
@@ -162,6 +166,18 @@ def join(what: str) -> Cluster:
     _owner = os.getpid()
     _stays.append(cluster)
     return cluster
+
+
+def _check_address(what: str) -> None:
+    """Raise `UserError` where nobody answers at `RAY_ADDRESS`: Ray would try for minutes."""
+    host, colon, port = os.environ.get("RAY_ADDRESS", "").rpartition(":")
+    if "//" in host:
+        raise UserError(f"{what}: RAY_ADDRESS: Ray Client ({host}) is not for this; name HOST:PORT of the head node")
+    if colon and port.isdigit():
+        try:
+            socket.create_connection((host.strip("[]"), int(port)), timeout=CONNECT_SECONDS).close()
+        except OSError as error:
+            raise UserError(f"{what}: RAY_ADDRESS: there is no Ray cluster at {host}:{port} ({error})") from error
 
 
 def end_this_actor() -> None:

@@ -12,6 +12,7 @@ import pytest
 from experiment_tools import tiny
 
 from rls3_agents.base import make_agent
+from rls3_gym.cluster import join
 from rls3_gym.envs.scene_env import RLS3SceneEnv
 from rls3_gym.envs.vector_env import RLS3SceneVectorEnv
 from rls3_gym.loop.lanes import Order
@@ -55,6 +56,23 @@ def test_without_ray_and_without_rllib_a_line_says_what_to_install() -> None:
     assert done.stdout == 'workers: ray needs ray: pip install "rls3_gym[ray]"\n', done.stderr
     with pytest.raises(UserError, match=r'agents/rllib/ppo\.yaml: .* pip install "rls3_gym\[rllib\]"'):
         make_agent("rllib/ppo", 0)
+
+
+@pytest.mark.parametrize(
+    ("address", "said"),
+    [
+        ("127.0.0.1:1", "--on ray: RAY_ADDRESS: there is no Ray cluster at 127.0.0.1:1 (.*refused.*)"),
+        ("ray://head:10001", "--on ray: RAY_ADDRESS: Ray Client .* is not for this; name HOST:PORT of the head node"),
+    ],
+)
+def test_an_address_where_there_is_no_cluster_is_told_at_once(
+    address: str, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("ray")
+    monkeypatch.setenv("RAY_ADDRESS", address)
+    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+    with pytest.raises(UserError, match=said):
+        join("--on ray")
 
 
 def test_an_actor_gives_the_news_and_pictures_that_a_worker_gives() -> None:
