@@ -217,6 +217,10 @@ def test_how_far_a_run_is_comes_from_its_rows(tmp_path: Path) -> None:
     path.write_text(json.dumps({**first, "n_generated": 20}) + "\n", encoding="utf-8")  # continued from a checkpoint
     tail.read()
     assert tail.n_generated == 20
+    longer = json.dumps({**first, "n_generated": 25, "evaluate_seconds": 1.25})  # continued, and grown past its end
+    path.write_text(longer + "\n" + json.dumps({**first, "n_generated": 30}) + "\n", encoding="utf-8")
+    tail.read()
+    assert tail.n_generated == 30
 
 
 def test_the_time_left_follows_the_work_done() -> None:

@@ -74,6 +74,7 @@ class RayExecution:
                 return None
             code, changes, log = self._asked.wait()
         except Died as death:
+            self._actor.kill()  # it may only be out of reach
             self._ended = Ending(str(death), lost=True)
             return self._ended
         self._asked = None
@@ -87,7 +88,7 @@ class RayExecution:
         return self._ended
 
     def ask_to_save(self) -> None:
-        self._actor.tell("stop")
+        self._actor.tell_last("stop")
 
     def kill(self) -> None:
         self._actor.kill()

@@ -40,9 +40,10 @@ class Tail:
         """Take up the rows that were written since the last call."""
         try:
             with self.path.open("rb") as file:
-                if self.path.stat().st_size < self._offset:
-                    self._offset = 0  # a continued run drops what lies behind its checkpoint
-                file.seek(self._offset)
+                file.seek(max(self._offset - 1, 0))
+                if self._offset and file.read(1) != b"\n":
+                    self._offset = 0  # a continued run drops what lies behind its checkpoint, and writes on from there
+                    file.seek(0)
                 new = file.read()
         except FileNotFoundError:
             return
