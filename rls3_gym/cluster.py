@@ -16,7 +16,7 @@ import socket
 from contextlib import suppress
 from typing import Any
 
-from rls3_registry.errors import UserError
+from rls3_registry.errors import UserError, first_line
 
 NAMESPACE = "rls3_gym"
 """Of Ray: named actors are found by all programs that use it."""
@@ -45,7 +45,7 @@ class Answer:
         try:
             return self._ray.get(self._reference)
         except (self._ray.exceptions.RayActorError, self._ray.exceptions.ObjectLostError) as error:
-            raise Died(_in_one_line(error)) from error
+            raise Died(_cause(error)) from error
 
 
 class Actor:
@@ -59,7 +59,7 @@ class Actor:
         try:
             return Answer(self._ray, getattr(self._handle, method).remote(*arguments))
         except self._ray.exceptions.RayActorError as error:
-            raise Died(_in_one_line(error)) from error
+            raise Died(_cause(error)) from error
 
     def tell_last(self, method: str, *arguments: Any) -> None:
         """Have a method called whose answer nobody waits for, where the actor is still there."""
@@ -162,7 +162,7 @@ def join(what: str) -> Cluster:
         try:
             ray.init(namespace=NAMESPACE, include_dashboard=False, log_to_driver=False, logging_level="WARNING")
         except (ConnectionError, RuntimeError, ValueError) as error:
-            raise UserError(f"{what}: Ray can't be reached or started: {_in_one_line(error)}") from error
+            raise UserError(f"{what}: Ray can't be reached or started: {first_line(error)}") from error
     _owner = os.getpid()
     _stays.append(cluster)
     return cluster
@@ -187,5 +187,7 @@ def end_this_actor() -> None:
     ray.kill(ray.get_runtime_context().current_actor, no_restart=True)
 
 
-def _in_one_line(error: BaseException) -> str:
-    return " ".join(str(error).split())[:300] or type(error).__name__
+def _cause(error: BaseException) -> str:
+    """What Ray says of a dead actor, in one line; of one that could not be built, why."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+    return lines[-1] if "creation task" in lines[0] else lines[0]

@@ -70,11 +70,10 @@ class SharedVLM:
         self._cluster: Cluster = join("vlm.actor: ray")
         device = {**described.settings, **self._arguments[2]}.get("device", "auto")
         self._gpus = 1 if self._cluster.has_gpus and device != "cpu" else 0
-        self._lease = self._enter()
+        self._lease, found = self._enter()
         atexit.register(self._lease.end)  # runs before Ray's own
         self._end = weakref.finalize(self, _close, self._lease, self._cluster)
         self._end.atexit = False
-        found = self._told
         self.image_size: int = found["image_size"]
         self._digest: str = found["digest"]
         for method in found["optional"]:
@@ -104,27 +103,30 @@ class SharedVLM:
         """A copy holds a lease of its own."""
         return SharedVLM, (self.name, *self._arguments[1:])
 
-    def _enter(self) -> _Lease:
+    def _enter(self) -> tuple[_Lease, dict[str, Any]]:
+        """A lease, and what `VlmActor.enter` tells."""
         content = json.dumps(self._arguments, sort_keys=True, default=str).encode()
         known_as = f"vlm-{Path(self.name).name}-{hashlib.sha256(content).hexdigest()[:12]}"
-        for attempt in range(RESTARTS):
+        said = ""
+        for _ in range(RESTARTS):
+            actor = self._cluster.actor(
+                VlmActor, *self._arguments, name=known_as, gpus=self._gpus, threads=THREADS, restarts=RESTARTS
+            )
+            lease = _Lease(actor)
             try:
-                actor = self._cluster.actor(
-                    VlmActor, *self._arguments, name=known_as, gpus=self._gpus, threads=THREADS, restarts=RESTARTS
-                )
-                lease = _Lease(actor)
                 told = actor.tell("enter", lease.holder).wait()
-            except Died:
-                if attempt + 1 == RESTARTS:
-                    raise
-                continue  # the last one left it just now
+            except Died as death:  # the last one that held it may have left just now
+                lease.end()
+                said = str(death)
+                sleep(ANSWER_SECONDS)
+                continue
             if isinstance(told, Exception):
                 lease.end()
                 self._cluster.leave()
                 raise told
-            self._told: dict[str, Any] = told
-            return lease
-        raise AssertionError("unreachable")
+            return lease, told
+        self._cluster.leave()
+        raise UserError(f"vlm.actor: the VLM's actor can't be started ({said})")
 
 
 class VlmActor:

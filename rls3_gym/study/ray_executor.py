@@ -14,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import yaml
@@ -75,7 +76,7 @@ class RayExecution:
             code, changes, log = self._asked.wait()
         except Died as death:
             self._actor.kill()  # it may only be out of reach
-            self._ended = Ending(str(death), lost=True)
+            self._ended = Ending(f"its process or its machine is gone ({death})", lost=True)
             return self._ended
         self._asked = None
         follow(self._job.directory, changes)
@@ -83,7 +84,8 @@ class RayExecution:
             file.write(log)
         if code is not None:
             self._ended = Ending.of(code)
-            self._actor.tell("clear").wait()
+            with suppress(Died):
+                self._actor.tell("clear").wait()
             self._actor.kill()
         return self._ended
 
