@@ -21,7 +21,7 @@ OFFLINE := SDL_VIDEODRIVER=dummy MPLBACKEND=Agg HF_HUB_OFFLINE=1
 # A test file stays in one process: its fixtures are made once.
 PYTEST = $(OFFLINE) $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
 
-.PHONY: help quickstart install test test-slow test-all lint format docs bench clean
+.PHONY: help quickstart install test test-slow test-all test-rllib lint format docs bench clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -39,6 +39,9 @@ test-slow: $(VENV)/.install  ## the slow tests alone, without lint
 
 test-all: lint  ## lint, then all tests, the slow ones too
 	$(PYTEST) -m "slow or not slow"
+
+test-rllib: build/rllib/.install  ## the agents of RLlib, which pins gymnasium, in an environment of their own
+	$(OFFLINE) build/rllib/bin/python -m pytest -m "slow or not slow" tests/test_rllib_agents.py
 
 lint: $(VENV)/.install  ## ruff, mypy, import-linter
 	$(BIN)/ruff check .
@@ -70,6 +73,11 @@ $(BIN)/python:
 $(VENV)/.quickstart: pyproject.toml requirements/constraints.txt | $(BIN)/python
 	@echo "Installing into $(VENV): a minute or two."
 	$(PIP_INSTALL) -e ".[sb3]"
+	@touch $@
+
+build/rllib/.install: pyproject.toml requirements/rllib.txt
+	$(PYTHON) -m venv build/rllib || { rm -rf build/rllib; exit 2; }
+	build/rllib/bin/python -m pip install --quiet --disable-pip-version-check -c requirements/rllib.txt -e ".[rllib]" pytest
 	@touch $@
 
 $(VENV)/.install: pyproject.toml requirements/constraints.txt | $(BIN)/python

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import reprlib
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 LONGEST = 1_500
 """Characters of a message."""
@@ -32,6 +33,10 @@ class SettingError(UserError):
     def __init__(self, before: str, keys: Sequence[str], after: str, where: str = "") -> None:
         self.before, self.keys, self.after, self.where = before, tuple(keys), after, where
         super().__init__((f"{where}: " if where else "") + before + ".".join(self.keys) + after)
+
+    def __reduce__(self) -> tuple[type[SettingError], tuple[Any, ...]]:
+        """So that it reaches the caller from another process, too."""
+        return SettingError, (self.before, self.keys, self.after, self.where)
 
     def at(self, where: str) -> SettingError:
         """The same error with the file or argument that the mapping was written in."""

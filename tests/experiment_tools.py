@@ -8,6 +8,8 @@ from typing import Any
 
 import yaml
 
+import rls3_registry
+from rls3_agents.base import AGENTS
 from rls3_gym.experiment.config import ExperimentConfig, parse_config
 from rls3_gym.experiment.run import RunResult, resume, start
 
@@ -22,6 +24,11 @@ TINY: dict[str, Any] = {
     "threads": 1,  # runs in this process and in another are compared digit by digit
 }
 SAC: dict[str, Any] = {"name": "sb3/sac", "settings": {"learning_starts": 6, "batch_size": 8, "buffer_size": 64}}
+
+
+def agents_here() -> list[str]:
+    """The registered agents that can be made: RLlib's have an environment of their own (`make test-rllib`)."""
+    return [name for name in rls3_registry.names("agents") if AGENTS.find(name)[1].plugin != "rllib"]
 
 
 def tiny(**changes: Any) -> ExperimentConfig:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pytest
+from experiment_tools import agents_here
 
-import rls3_registry
 from rls3_agents.base import AGENTS
 from rls3_agents.contract import AgentContract
 
@@ -45,4 +45,4 @@ def contract_of(name: str) -> type[AgentContract]:
     return pytest.mark.slow(test) if name in SLOW else test
 
 
-globals().update({test.__name__: test for test in map(contract_of, rls3_registry.names("agents"))})
+globals().update({test.__name__: test for test in map(contract_of, agents_here())})

@@ -17,8 +17,8 @@ import gymnasium
 import pytest
 import typer
 import yaml
+from experiment_tools import agents_here, tiny
 from experiment_tools import run as run_experiment
-from experiment_tools import tiny
 from suite_files import WRITERS
 
 import rls3_registry
@@ -155,7 +155,7 @@ def test_the_readme_lists_every_action_view_with_the_algorithms_that_take_it() -
     assert list(algorithms) == list(VIEWS)
     algorithms["box"] = algorithms["box"].replace("as `preference`", algorithms["preference"])
     takers: dict[str, set[str]] = {view: set() for view in VIEWS}
-    for name in rls3_registry.names("agents"):
+    for name in agents_here():
         for view in make_agent(name, 0).action_views:
             takers[view].add(name)
     for view, said in algorithms.items():

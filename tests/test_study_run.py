@@ -100,11 +100,11 @@ def test_a_new_run_is_started_and_one_with_a_checkpoint_is_resumed(study: StudyC
     job = jobs(study)[0]
     words = ["run", "tiny.yaml", "--set", "threads=1", "--set", "budget={n_generated: 30}", "--set", "agent=random"]
     words += ["--set", "evaluation.sets=[validation]", "--seed", "5", "--out", "out/random-seed5"]
-    assert job.command()[1:] == ["-P", "-m", "rls3_gym", *words]
+    assert job.arguments() == words
     (job.directory / "checkpoints" / ".000000018.partial").mkdir(parents=True)
     assert not job.checkpoint
     (job.directory / "checkpoints" / "000000018").mkdir()
-    assert job.command()[-2:] == ["--resume", "out/random-seed5"]
+    assert job.arguments() == ["run", "--resume", "out/random-seed5"]
 
 
 def test_a_plugin_of_ones_own_is_named_again_for_each_process(study: StudyConfig, tmp_path: Path) -> None:
@@ -112,11 +112,11 @@ def test_a_plugin_of_ones_own_is_named_again_for_each_process(study: StudyConfig
     agent = tmp_path / "mine.yaml"
     agent.write_text("plugin: my_agents:Mine\n", encoding="utf-8")
     own = replace(job, config={**job.config, "agent": {"name": str(agent), "settings": {}}})
-    assert "--plugin" not in own.command()
+    assert "--plugin" not in own.arguments()
     with allowing(["my_agents:Mine"]):
-        assert own.command()[-4:] == ["--out", "out/random-seed5", "--plugin", "my_agents:Mine"]
+        assert own.arguments()[-4:] == ["--out", "out/random-seed5", "--plugin", "my_agents:Mine"]
     (job.directory / "checkpoints" / "000000018").mkdir(parents=True)
-    assert own.command()[-4:] == ["--resume", "out/random-seed5", "--plugin", "my_agents:Mine"]
+    assert own.arguments()[1:] == ["--resume", "out/random-seed5", "--plugin", "my_agents:Mine"]
 
 
 def test_a_complete_run_is_not_repeated_and_kept_in_the_results(study: StudyConfig) -> None:
@@ -223,6 +223,10 @@ def test_how_far_a_run_is_comes_from_its_rows(tmp_path: Path) -> None:
     path.write_text(json.dumps({**first, "n_generated": 20}) + "\n", encoding="utf-8")  # continued from a checkpoint
     tail.read()
     assert tail.n_generated == 20
+    longer = json.dumps({**first, "n_generated": 25, "evaluate_seconds": 1.25})  # continued, and grown past its end
+    path.write_text(longer + "\n" + json.dumps({**first, "n_generated": 30}) + "\n", encoding="utf-8")
+    tail.read()
+    assert tail.n_generated == 30
 
 
 def test_the_time_left_follows_the_work_done() -> None:

@@ -13,7 +13,7 @@ import mkdocs_gen_files
 
 import rls3_gym  # noqa: F401  registers the ids
 import rls3_registry
-from rls3_agents.base import AGENTS, DOORS, OBSERVATIONS, doors_of, make_agent, observations_of
+from rls3_agents.base import AGENTS, DOORS, OBSERVATIONS, SamplerAgent, doors_of, make_agent, observations_of
 from rls3_gym.envs.views import VIEWS
 from rls3_gym.loop.rewards.base import REWARDS
 from rls3_gym.registration import ENV_IDS
@@ -114,27 +114,33 @@ def _short(space: gymnasium.Space[Any]) -> str:
     return str(space)
 
 
+def _made(name: str) -> SamplerAgent | None:
+    """An agent; None for one that needs an environment of its own."""
+    return None if AGENTS.find(name)[1].plugin == "rllib" else make_agent(name, seed=0)
+
+
 def agents() -> None:
     """One page for each agent of the registry."""
     rows = []
     for name in rls3_registry.names("agents"):
-        agent, spec = make_agent(name, seed=0), AGENTS.find(name)[1]
-        views = ", ".join(f"`{view}`" for view in agent.action_views)
+        agent, spec = _made(name), AGENTS.find(name)[1]
+        views = "" if agent is None else ", ".join(f"`{view}`" for view in agent.action_views)
         rows.append((f"[`{name}`]({name}.md)", spec.description, views))
+        apart = f"It needs an environment of its own: [Ray]({'../' * (name.count('/') + 1)}ray.md)."
         yaml = rls3_registry.path_of("agents", name).read_text(encoding="utf-8")
-        module = inspect.getmodule(type(agent))
+        module = None if agent is None else inspect.getmodule(type(agent))
         write(
             f"agents/{name}.md",
             f"# {name}",
             spec.description,
             f"```bash\nrls3 run quickstart --set agent={name}\n```",
-            f"**Action views**, best first: {views}.",
+            f"**Action views**, best first: {views}." if views else apart,
             "## Settings",
             "Its YAML file; another value is `--set agent.settings.KEY=VALUE`.",
             f"```yaml\n{yaml}```",
             "## How it works",
             inspect.cleandoc(module.__doc__ if module and module.__doc__ else ""),
-            inspect.cleandoc(type(agent).__doc__ or ""),
+            inspect.cleandoc("" if agent is None else type(agent).__doc__ or ""),
         )
     write(
         "agents/index.md",

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,8 +19,16 @@ from rls3_registry.trust import allowing
 
 if TYPE_CHECKING:
     from rls3_gym.study.analysis import Comparison
+    from rls3_gym.study.executor import Executor
     from rls3_gym.study.jobs import Job
     from rls3_gym.study.study_tables import Cell
+
+
+class Place(StrEnum):
+    """Where runs are made."""
+
+    HERE = "here"
+    RAY = "ray"
 
 
 def add_to(app: typer.Typer) -> None:
@@ -33,6 +44,10 @@ def study(
     processes: Annotated[int | None, typer.Option(min=1, help="Runs at a time.")] = None,
     out: Annotated[Path | None, typer.Option(help="Folder of the run directories: runs/studies/NAME.")] = None,
     results: Annotated[Path | None, typer.Option(help="Folder of the results: results/NAME.")] = None,
+    on: Annotated[Place, typer.Option(help="Where the runs are made: here, or on the machines of a Ray cluster.")] = (
+        Place.HERE
+    ),
+    gpus: Annotated[float, typer.Option(min=0, help="With --on ray: GPUs that each run keeps for itself.")] = 0,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say which runs are missing.")] = False,
     plugin: Plugins = None,
     as_json: Json = False,
@@ -50,8 +65,10 @@ def study(
         _print_missing(*missing_runs(config, folders, chosen, seeds), as_json)
         return
     console = Console(stderr=True)
-    with allowing(plugin or ()):
-        outcome = run_study(config, folders, console, source, arms=chosen, seeds=seeds, processes=processes)
+    with allowing(plugin or ()), _executor(on, gpus) as executor:
+        outcome = run_study(
+            config, folders, console, source, arms=chosen, seeds=seeds, processes=processes, executor=executor
+        )
     if outcome.comparison is not None and outcome.page is not None:
         if as_json:
             found = {"stopped": outcome.stopped, "page": str(outcome.page), **summary(outcome.comparison)}
@@ -61,7 +78,24 @@ def study(
     if outcome.failure is not None:
         raise outcome.failure
     if outcome.stopped:
-        console.print(f"stopped and saved; continue with: rls3 study {source}", soft_wrap=True, highlight=False)
+        where = "" if on is Place.HERE else f" --on {on}"
+        console.print(f"stopped and saved; continue with: rls3 study {source}{where}", soft_wrap=True, highlight=False)
+
+
+@contextmanager
+def _executor(on: Place, gpus: float) -> Iterator[Executor]:
+    """What carries out the runs; closed at the end."""
+    from rls3_gym.study.executor import LocalExecutor
+
+    executor: Executor = LocalExecutor()
+    if on is Place.RAY:
+        from rls3_gym.study.ray_executor import RayExecutor
+
+        executor = RayExecutor(gpus)
+    try:
+        yield executor
+    finally:
+        executor.close()
 
 
 def compare(

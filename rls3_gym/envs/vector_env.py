@@ -25,7 +25,8 @@ from rls3_gym.envs.settings import (
 from rls3_gym.envs.views import VIEWS, ActionView
 from rls3_gym.loop.learning_loop import LaneStep, LearningLoop
 from rls3_gym.loop.scheduler import Scheduler
-from rls3_gym.loop.worker_lanes import StartMethod
+from rls3_gym.loop.worker_lanes import Workers
+from rls3_gym.loop.worker_processes import StartMethod
 from rls3_gym.scene.arrangement import Arrangement
 from rls3_gym.scene.catalog import load_catalog
 from rls3_gym.vlm.base import VLM
@@ -61,11 +62,13 @@ class RLS3SceneVectorEnv(VectorEnv[Any, Any, NDArray[Any]]):
     |---|---|
     | 0 | in this process, one after the other (default) |
     | n | spread over n processes, started as `worker_start` says: `spawn` (default) or `forkserver` |
+    | `"ray"` | actors in a Ray cluster, one for each lane; see docs/ray.md |
 
-    Pictures come through shared memory, and torch is never loaded in a worker. The same seed gives the same run with
-    any number of workers. A worker that dies is reported with its lanes, in a Gymnasium warning, and another one goes
-    on where they stood: nothing is lost. `close()` ends all workers, and so does the end of the program, whatever its
-    cause. The script that is running is not imported by the workers, so it needs no `if __name__ == "__main__"`.
+    Pictures come through shared memory, from actors in messages, and torch is never loaded in a worker. The same seed
+    gives the same run with any workers. A worker that dies is reported with its lanes, in a Gymnasium warning, and
+    another one goes on where they stood: nothing is lost. `close()` ends all workers, and so does the end of the
+    program, whatever its cause. The script that is running is not imported by the workers, so it needs no `if __name__
+    == "__main__"`.
 
     ## For adapters
     `act(actions)` and `begin(lanes)` step and reset some of the lanes; `taken` is what the last step gave on each.
@@ -88,7 +91,7 @@ class RLS3SceneVectorEnv(VectorEnv[Any, Any, NDArray[Any]]):
         finetune_settings: Mapping[str, Any] | None = None,
         held_out: Collection[str] | None = None,
         render_mode: str | None = None,
-        workers: int = 0,
+        workers: Workers = 0,
         worker_start: StartMethod = "spawn",
         **settings: Any,
     ) -> None:
@@ -97,7 +100,7 @@ class RLS3SceneVectorEnv(VectorEnv[Any, Any, NDArray[Any]]):
         Raises `UserError`, one line, for an argument that is unknown or out of range.
         """
         self.num_envs = _whole("num_envs", num_envs, 1)
-        workers = _whole("workers", workers, 0)
+        workers = workers if workers == "ray" else _whole("workers", workers, 0, ", or 'ray'")
         if worker_start not in START_METHODS:
             raise unknown("start method", str(worker_start), START_METHODS, "worker_start")
         if check_render_mode(render_mode) == "human":
@@ -296,9 +299,9 @@ def batched_infos(infos: Mapping[int, Mapping[str, Any]], lanes: int) -> dict[st
     return batched
 
 
-def _whole(name: str, value: Any, least: int) -> int:
+def _whole(name: str, value: Any, least: int, otherwise: str = "") -> int:
     if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
-        raise UserError(f"{name} should be a whole number, at least {least}, not {value!r}")
+        raise UserError(f"{name} should be a whole number, at least {least}{otherwise}, not {value!r}")
     return int(value)
 
 

@@ -18,7 +18,7 @@ from rls3_agents.base import AGENTS
 from rls3_gym.backends.base import BACKENDS
 from rls3_gym.envs.settings import ActionViewName, EnvironmentSettings
 from rls3_gym.loop.rewards.base import REWARDS
-from rls3_gym.loop.worker_lanes import StartMethod
+from rls3_gym.loop.worker_processes import StartMethod
 from rls3_gym.runs.taught import describe
 from rls3_gym.vlm.base import VLMS
 from rls3_registry.errors import UserError
@@ -45,8 +45,9 @@ class EnvironmentConfig(EnvironmentSettings):
     """Through the `parallel` door: what an agent is paid for."""
     num_envs: Positive = 1
     """Lanes, each with a stage of its own, that teach the one VLM; more than one is `RLS3SceneVectorEnv`."""
-    workers: Annotated[int, Field(ge=0)] = 0
-    """Processes that the stages run in, with several lanes; 0 for the run's own. What comes out is the same."""
+    workers: Annotated[int, Field(ge=0)] | Literal["ray"] = 0
+    """Processes that the stages run in, with several lanes; 0 for the run's own; `ray`: an actor for each lane in a Ray
+    cluster. What comes out is the same."""
     worker_start: StartMethod = "spawn"
     """How Python starts them."""
 
@@ -65,7 +66,7 @@ class EnvironmentConfig(EnvironmentSettings):
 
 
 class VLMConfig(BaseModel):
-    """The VLM that learns."""
+    """The VLM."""
 
     model_config = _STRICT
 
@@ -75,6 +76,8 @@ class VLMConfig(BaseModel):
     """Settings that differ from those of the VLM's own file, such as `pretrained`."""
     finetune: dict[str, Any] = {}
     """Fine-tune settings that differ from those of the VLM's own file."""
+    actor: Literal["ray"] | None = None
+    """`ray`: an actor in a Ray cluster, which all share that ask for the same VLM; with `finetune: false` alone."""
 
 
 class AgentConfig(BaseModel):
@@ -187,6 +190,8 @@ class ExperimentConfig(BaseModel):
     def _ends(self) -> ExperimentConfig:
         if not self.environment.finetune and self.budget.n_generated is None:
             raise ValueError("without fine-tuning there are no rounds: give budget.n_generated")
+        if self.environment.finetune and self.vlm.actor is not None:
+            raise ValueError("vlm.actor is for a VLM that others share: set environment.finetune to false")
         return self
 
     @field_validator("vlm", "agent", mode="before")

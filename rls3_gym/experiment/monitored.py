@@ -14,6 +14,10 @@ from rls3_gym.experiment.monitor import RunMonitor
 if TYPE_CHECKING:
     from rls3_gym.envs.agents_as_lanes import AgentsAsLanes
 
+    _VectorWrapper = VectorWrapper[Any, Any, Any, Any, Any]
+else:
+    _VectorWrapper = VectorWrapper  # takes no parameters before gymnasium 1.3
+
 
 class MonitoredEnv(gymnasium.Wrapper[Any, Any, Any, Any]):
     """One lane."""
@@ -41,7 +45,7 @@ class MonitoredEnv(gymnasium.Wrapper[Any, Any, Any, Any]):
         return result
 
 
-class MonitoredVectorEnv(VectorWrapper[Any, Any, Any, Any, Any]):
+class MonitoredVectorEnv(_VectorWrapper):
     """Many lanes. They end their episodes together, so a life ends on all of them."""
 
     def __init__(self, env: RLS3SceneVectorEnv | AgentsAsLanes, monitor: RunMonitor, under_way: bool) -> None:

@@ -13,7 +13,7 @@ import torch
 
 from rls3_agents.base import SamplerAgent, check_lanes, check_observation, choose_view, make_agent
 from rls3_gym.experiment.callbacks import RunCallback
-from rls3_gym.experiment.config import BudgetConfig, ExperimentConfig, ExperimentSource, with_new_keys
+from rls3_gym.experiment.config import BudgetConfig, ExperimentConfig, ExperimentSource, VLMConfig, with_new_keys
 from rls3_gym.experiment.doors import make_door, watch
 from rls3_gym.experiment.evaluator import Measurer
 from rls3_gym.experiment.interrupt import graceful_stop
@@ -24,6 +24,7 @@ from rls3_gym.runs.directory import RunDirectory, read_text, write_text
 from rls3_gym.runs.taught import find_vlm
 from rls3_gym.scene.arrangement import SLOTS
 from rls3_gym.suites.catalog import OpenSuite
+from rls3_gym.vlm.base import VLM, ClosingVLM
 from rls3_registry.errors import SettingError, UserError
 from rls3_registry.trust import reading
 
@@ -140,7 +141,7 @@ def _build(config: ExperimentConfig) -> _Parts:
     with _section("agent"):
         agent = make_agent(config.agent.name, config.seed, config.agent.settings)
     with _section("vlm"):
-        vlm = find_vlm(config.vlm.name, config.vlm.finetune, settings=config.vlm.settings)
+        vlm = _find_vlm(config.vlm)
     view = choose_view(agent, config.environment.action_view, config.agent.name)
     check_observation(agent, config.environment.observation, config.agent.name)
     lanes = SLOTS if config.environment.door == "parallel" else config.environment.num_envs
@@ -149,6 +150,14 @@ def _build(config: ExperimentConfig) -> _Parts:
     measurer = Measurer(measured.sets, env.loop.backend, measured.items, suites, measured.forgetting)
     measurer.load()
     return _Parts(agent, env, measurer)
+
+
+def _find_vlm(config: VLMConfig) -> VLM:
+    if config.actor is None:
+        return find_vlm(config.name, config.finetune, settings=config.settings)
+    from rls3_gym.runs.shared_vlm import SharedVLM
+
+    return SharedVLM(config.name, config.finetune, config.settings)
 
 
 @contextmanager
@@ -192,6 +201,8 @@ def _carry_out(
     finally:
         monitor.close()
         watched.close()
+        if isinstance(vlm := env.loop.scheduler.vlm, ClosingVLM):
+            vlm.close()
     if not monitor.complete:
         if not monitor.stopped:
             raise UserError(f"agent {config.agent.name!r} ended its training before the budget was spent")

@@ -1,6 +1,6 @@
 """The lanes of a learning loop: what they are made of, and how they are run in this process.
 
-`worker_lanes.py` runs them in processes of their own. What comes out is the same, to the byte.
+`worker_lanes.py` runs them in other processes. What comes out is the same, to the byte.
 """
 
 from __future__ import annotations

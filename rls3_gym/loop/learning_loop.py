@@ -23,7 +23,8 @@ from rls3_gym.loop.lane import Episode, Lane, Offer, SeenLane
 from rls3_gym.loop.lanes import Decoder, LanePlan, Lanes, LocalLanes, Order
 from rls3_gym.loop.rewards.base import DEFAULT_EXTRINSIC, DEFAULT_INFEASIBLE, make_extrinsic, make_intrinsic
 from rls3_gym.loop.scheduler import EpisodeOutcome, Schedule, Scheduler
-from rls3_gym.loop.worker_lanes import StartMethod, WorkerLanes
+from rls3_gym.loop.worker_lanes import WorkerLanes, Workers
+from rls3_gym.loop.worker_processes import ProcessCrew, StartMethod
 from rls3_gym.sample import Sample
 from rls3_gym.scene.arrangement import Arrangement
 from rls3_gym.scene.layouts import family_names
@@ -94,7 +95,7 @@ class LearningLoop:
         held_out: frozenset[str] | None = None,
         offer: Offer | None = None,
         decoder: Decoder | None = None,
-        workers: int = 0,
+        workers: Workers = 0,
         worker_start: StartMethod = "spawn",
     ) -> None:
         """Build the stages, the rewards and the scheduler.
@@ -106,7 +107,8 @@ class LearningLoop:
             held_out: Scene keys that must not train; those of the evaluation sets when left out.
             offer: What the stages offer to choose from at every step.
             decoder: What actions mean; when left out, they are edits already.
-            workers: Processes that the stages run in; 0 for this one. What comes out is the same.
+            workers: Processes that the stages run in; 0 for this one; `ray` for actors in a Ray cluster, one for each
+                lane. What comes out is the same.
             worker_start: How Python starts them.
 
         Raises:
@@ -126,7 +128,7 @@ class LearningLoop:
         watches = settings.early_stopping is not None and settings.finetune
         validation = load_set("validation", self.backend).samples if watches else ()
         self.scheduler = Scheduler(vlm, settings, held_out=self.held_out, validation=validation, guide=self._guide)
-        self._lanes: Lanes = local or WorkerLanes(plan, lanes, workers, worker_start)
+        self._lanes: Lanes = local or _remote(plan, lanes, workers, worker_start)
         for lane in self.lanes:
             lane.cells = self.scheduler.cells
         self._reasons: dict[str, int] = {}
@@ -329,3 +331,11 @@ class LearningLoop:
         """Free the backends and end the workers. Closing twice is fine."""
         self._lanes.close()
         self._backend.close()
+
+
+def _remote(plan: LanePlan, lanes: int, workers: Workers, start: StartMethod) -> WorkerLanes:
+    if workers == "ray":
+        from rls3_gym.loop.worker_actors import ActorCrew
+
+        return WorkerLanes(lanes, ActorCrew(plan, lanes))
+    return WorkerLanes(lanes, ProcessCrew(plan, lanes, workers, start))

@@ -137,7 +137,12 @@ class Scheduler:
             held_out: Scene keys whose samples must not train.
             validation: What early stopping watches, where the schedule asks for it.
             guide: Loads the guide set, where the selection asks for it.
+
+        Raises:
+            UserError: The VLM is to be taught, but others share it.
         """
+        if schedule.finetune and getattr(vlm, "frozen", False):
+            raise UserError("vlm: others share this VLM (vlm.actor), so it can't be taught; set finetune to false")
         self.vlm = vlm
         self.schedule = schedule
         self.held_out = held_out

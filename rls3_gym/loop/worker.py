@@ -1,4 +1,4 @@
-"""A worker process: it runs the stages of some lanes and draws their pictures. No VLM, so no torch, is loaded here."""
+"""A worker: it runs the stages of some lanes and draws their pictures. No VLM, so no torch, is loaded here."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from rls3_gym.scene.arrangement import Arrangement
 from rls3_gym.stage import Outcome
 
 NO_PICTURE = np.zeros((0, 0, 3), np.uint8)
-"""Stands in a message for a picture that is in shared memory."""
+"""Stands in a message for a picture that is in `Pictures`."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Place:
 
 @dataclass(frozen=True)
 class News:
-    """What a worker tells of a lane after each command. Pictures are in shared memory."""
+    """What a worker tells of a lane after each command. Its pictures are in the worker's `Pictures`."""
 
     outcome: Outcome | None
     """Of a step; its sample without a picture."""
@@ -58,14 +58,19 @@ class Command:
 
 
 class Pictures:
-    """Two pictures for each lane in memory that all processes see: of the last sample, and of the scene as it stands.
+    """Two pictures for each lane in some memory: of the last sample, and of the scene as it stands.
 
-    The memory has no name in the file system, so nothing can be left behind.
+    Processes of one machine see the same memory. It has no name in the file system, so nothing can be left behind.
     """
 
     def __init__(self, memory: Any, lanes: int, size: int) -> None:
-        """`memory`: a `multiprocessing.RawArray` of bytes."""
+        """`memory`: `bytes_for(lanes, size)` bytes, such as a `multiprocessing.RawArray` or a `bytearray`."""
         self._pictures = np.frombuffer(memory, np.uint8).reshape(lanes, 2, size, size, 3)
+
+    @staticmethod
+    def bytes_for(lanes: int, size: int) -> int:
+        """Of memory, for so many lanes with pictures of `size` pixels a side."""
+        return lanes * 2 * size**2 * 3
 
     def write(self, lane: int, sample: NDArray[np.uint8] | None, scene: NDArray[np.uint8]) -> None:
         if sample is not None:
@@ -80,7 +85,7 @@ class Pictures:
 
 
 class Worker:
-    """The lanes of one process."""
+    """The lanes of one worker."""
 
     def __init__(self, plan: LanePlan, numbers: Sequence[int], pictures: Pictures) -> None:
         self._plan = plan

@@ -1,23 +1,17 @@
-"""Lanes in worker processes. The main process keeps what is seen of each lane, and where it stands.
+"""Lanes in workers. The main process keeps what is seen of each lane, and where it stands.
 
 So a worker that dies is replaced by one that goes on from there, and an exception, or a Ctrl-C in the middle of a step,
-leaves every lane where it was.
+leaves every lane where it was. What the workers are is left to a `Crew`: processes of this machine
+(`worker_processes.py`), or actors in a Ray cluster (`worker_actors.py`).
 """
 
 from __future__ import annotations
 
-import multiprocessing
 import os
-import sys
 import weakref
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from ctypes import c_uint8
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
-from multiprocessing.connection import Connection
-from multiprocessing.process import BaseProcess
-from types import ModuleType
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import numpy as np
 from gymnasium import logger
@@ -25,17 +19,54 @@ from numpy.typing import NDArray
 
 from rls3_gym.loop.cells import CellRecord
 from rls3_gym.loop.lane import Episode
-from rls3_gym.loop.lanes import LanePlan, Order
-from rls3_gym.loop.worker import Command, News, Pictures, Place, run
+from rls3_gym.loop.lanes import Order
+from rls3_gym.loop.worker import Command, News, Pictures, Place
 from rls3_gym.scene.arrangement import Arrangement
 from rls3_gym.stage import Outcome
 from rls3_registry.errors import UserError
 
-StartMethod = Literal["spawn", "forkserver"]
+Workers = int | Literal["ray"]
+"""Processes to run stages in, 0 for the main one; or an actor for each lane in a Ray cluster."""
 TRIES = 3
 """Workers that may die over the same command before it is given up."""
-END_SECONDS = 5.0
-"""How long a worker may take to end before it is killed."""
+
+
+class Hand(Protocol):
+    """A worker, as the main process has it."""
+
+    @property
+    def pid(self) -> int:
+        """Number of its process, on the machine where that is."""
+
+    def tell(self, command: Command) -> None:
+        """Send a command. One that is dead is found out by `answer`."""
+
+    def answer(self, number: int) -> Any:
+        """The answer to the command with this number, with the lanes' pictures in place; None when it has died."""
+
+    def death(self) -> str:
+        """What became of a dead one."""
+
+    def end(self) -> None:
+        """Have it end."""
+
+    def wait(self) -> None:
+        """Until it has ended, a short while; then kill it."""
+
+
+class Crew(Protocol):
+    """What workers are."""
+
+    count: int
+    """How many there are to be."""
+    pictures: Pictures
+    """Where the lanes' pictures come to."""
+
+    def start(self, numbers: Sequence[int]) -> Hand:
+        """A new worker for some lanes."""
+
+    def dismiss(self) -> None:
+        """Give back what the workers needed, once they have ended."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,25 +115,22 @@ class RemoteLane:
 class WorkerLanes:
     """Lanes spread evenly over worker processes."""
 
-    def __init__(self, plan: LanePlan, count: int, workers: int, start_method: StartMethod) -> None:
+    def __init__(self, count: int, crew: Crew) -> None:
         """Start the workers. `count` lanes; no more workers are started than there are lanes."""
-        self._plan = plan
-        self._context = multiprocessing.get_context(start_method)
-        self._memory = self._context.RawArray(c_uint8, count * 2 * plan.image_size**2 * 3)
-        self._pictures = Pictures(self._memory, count, plan.image_size)
+        self._crew = crew
         self.lanes: Sequence[RemoteLane] = [RemoteLane() for _ in range(count)]
-        workers = min(workers, count)
+        workers = min(crew.count, count)
         self._numbers = [list(range(first, count, workers)) for first in range(workers)]
-        self._team: list[_Process | None] = [None] * workers
+        self._team: list[Hand | None] = [None] * workers
         self._asked = 0
         self._expected: list[tuple[int, Command]] = []
         """Commands whose answers have not been waited for yet, by worker."""
         self._stale = False
         """Whether the workers may be ahead of what is known of them."""
-        self._end = weakref.finalize(self, _end_all, self._team, os.getpid())
+        self._end = weakref.finalize(self, _end_all, self._team, crew, os.getpid())
         try:
             for worker in range(workers):
-                self._team[worker] = self._start(worker)
+                self._team[worker] = crew.start(self._numbers[worker])
         except BaseException:
             self.close()
             raise
@@ -110,7 +138,7 @@ class WorkerLanes:
     @property
     def pids(self) -> list[int]:
         """Process numbers of the workers; lane n is in worker n modulo their number."""
-        return [process.process.pid or 0 for process in self._team if process is not None]
+        return [hand.pid for hand in self._team if hand is not None]
 
     def restart(self, rngs: Sequence[np.random.Generator]) -> None:
         states = [rng.bit_generator.state for rng in rngs]
@@ -160,14 +188,14 @@ class WorkerLanes:
     def _take(self, news: Mapping[int, News], order: Collection[int] = ()) -> dict[int, Outcome]:
         """Note the news of lanes; the outcomes of a step, in the order of the lanes it was asked for."""
         for number, told in news.items():
-            self.lanes[number].take(told, self._pictures.scene(number))
+            self.lanes[number].take(told, self._crew.pictures.scene(number))
         outcomes = {}
         for number in order:
             outcome = news[number].outcome
             assert outcome is not None
             sample = outcome.sample
             if sample is not None:
-                outcome = Outcome(replace(sample, rgb=self._pictures.sample(number)), None, None)
+                outcome = Outcome(replace(sample, rgb=self._crew.pictures.sample(number)), None, None)
             outcomes[number] = outcome
         return outcomes
 
@@ -184,12 +212,9 @@ class WorkerLanes:
                 self._tell(worker, command)
 
     def _tell(self, worker: int, command: Command) -> None:
-        process = self._team[worker]
-        try:
-            if process is not None:
-                process.pipe.send(command)
-        except OSError:
-            pass  # it is dead; `_receive` will find that out
+        hand = self._team[worker]
+        if hand is not None:
+            hand.tell(command)
 
     def _receive(self) -> dict[int, News]:
         """The answers to all that was asked. Raises what a worker raised; no lane has moved then."""
@@ -205,8 +230,8 @@ class WorkerLanes:
     def _answer(self, worker: int, command: Command) -> Any:
         """A worker's answer to a command; one that has died is replaced and told again."""
         for _ in range(TRIES):
-            process = self._team[worker]
-            answer = None if process is None else process.answer(command.number)
+            hand = self._team[worker]
+            answer = None if hand is None else hand.answer(command.number)
             if answer is not None:
                 return answer
             self._replace(worker)
@@ -215,79 +240,27 @@ class WorkerLanes:
 
     def _replace(self, worker: int) -> None:
         """Start a dead worker again, from where its lanes are known to stand."""
-        process = self._team[worker]
-        if process is not None:
-            logger.warn(f"{self._name(worker)} {process.death()}; it is started again where its stages stood")
-        self._team[worker] = process = self._start(worker)
+        hand = self._team[worker]
+        if hand is not None:
+            logger.warn(f"{self._name(worker)} {hand.death()}; it is started again where its stages stood")
+        self._team[worker] = hand = self._crew.start(self._numbers[worker])
         self._asked += 1
         places = {number: self.lanes[number].place for number in self._numbers[worker] if self.lanes[number].place.rng}
-        process.pipe.send(Command(self._asked, "place", places))
+        hand.tell(Command(self._asked, "place", places))
 
     def _name(self, worker: int) -> str:
         numbers = self._numbers[worker]
         return f"the worker of lane{'s' if len(numbers) > 1 else ''} {', '.join(map(str, numbers))}"
 
-    def _start(self, worker: int) -> _Process:
-        return _Process(self._context, (self._plan, self._numbers[worker], self._memory, len(self.lanes)))
 
-
-class _Process:
-    """A worker process and the pipe to it."""
-
-    def __init__(self, context: Any, arguments: tuple[Any, ...]) -> None:
-        self.pipe: Connection
-        self.pipe, other = context.Pipe()
-        self.process: BaseProcess = context.Process(target=run, args=(other, *arguments), daemon=True)
-        with _no_main_module():
-            self.process.start()
-        other.close()  # so that the pipe ends with the process
-
-    def answer(self, number: int) -> Any:
-        """The answer with this number, earlier ones passed over; None when the process has died."""
-        while True:
-            try:
-                found, answer = self.pipe.recv()
-            except (EOFError, OSError):
-                return None
-            if found == number:
-                return answer
-
-    def death(self) -> str:
-        """What became of a dead process."""
-        self.pipe.close()
-        self.process.join(END_SECONDS)
-        if self.process.is_alive():
-            self.process.kill()
-            self.process.join()
-        code = self.process.exitcode
-        return f"was ended by signal {-code}" if code is not None and code < 0 else f"ended with exit code {code}"
-
-
-def _end_all(team: list[_Process | None], owner: int) -> None:
+def _end_all(team: list[Hand | None], crew: Crew, owner: int) -> None:
     """End workers. They hold nothing that needs saving. A fork of the process that owns them leaves them alone."""
     if os.getpid() != owner:
         return
-    for process in team:
-        if process is not None:
-            process.pipe.close()
-            process.process.terminate()
-    for process in team:
-        if process is not None:
-            process.process.join(END_SECONDS)
-            if process.process.is_alive():
-                process.process.kill()
-                process.process.join()
-            process.process.close()
+    hands = [hand for hand in team if hand is not None]
+    for hand in hands:
+        hand.end()
+    for hand in hands:
+        hand.wait()
     team[:] = [None] * len(team)
-
-
-@contextmanager
-def _no_main_module() -> Iterator[None]:
-    """Keep a new process from importing the script that is running: it would load what that does, torch at least, and
-    without an `if __name__ == "__main__"` start it all over again."""
-    main = sys.modules["__main__"]
-    sys.modules["__main__"] = ModuleType("__main__")
-    try:
-        yield
-    finally:
-        sys.modules["__main__"] = main
+    crew.dismiss()

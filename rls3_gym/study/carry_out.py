@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ from rich.console import Console
 
 from rls3_gym.study.analysis import Comparison
 from rls3_gym.study.compare import compare_study
+from rls3_gym.study.executor import Executor, LocalExecutor
 from rls3_gym.study.jobs import Job, check_agents, finished, plan
 from rls3_gym.study.results import write_results
 from rls3_gym.study.runner import StudyRunner
@@ -67,20 +67,23 @@ def run_study(
     arms: Sequence[str] = (),
     seeds: int | None = None,
     processes: int | None = None,
+    executor: Executor | None = None,
 ) -> StudyOutcome:
-    """Make the missing runs and write the results of all that are there. `source` names the study on the command line.
+    """Make the missing runs and write the results of all that are there. `source` names the study on the command line;
+    `executor` carries out the runs, `LocalExecutor` when left out.
 
     Raises `UserError` as `missing_runs` does, and before any run for an agent's setting that is wrong.
     """
     missing, total = missing_runs(study, folders, arms, seeds)
     check_agents(missing)
-    at_a_time = processes or study.processes or os.cpu_count() or 1
+    executor = executor or LocalExecutor()
+    at_a_time = processes or study.processes or executor.slots
     stopped, failure = False, None
     with StudyProgress(console, total, total - len(missing)) as progress:
         if missing:
             progress.note(f"study {study.name}: {len(missing)} of {total} runs to make, {at_a_time} at a time")
         try:
-            stopped = not StudyRunner(missing, at_a_time, progress).run()
+            stopped = not StudyRunner(missing, executor, at_a_time, progress).run()
         except UserError as error:
             failure = error
     everything = plan(study, folders.out, folders.results)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -73,14 +72,19 @@ class Job:
         write_archive(run, self.archive)
         return run
 
-    def command(self) -> list[str]:
-        """What makes the run, or continues it."""
-        start = [sys.executable, "-P", "-m", "rls3_gym", "run"]
+    def arguments(self, directory: Path | None = None, experiment: Path | None = None) -> list[str]:
+        """Arguments of `rls3` that make the run, or continue it.
+
+        Args:
+            directory: Where its run directory is instead, on another machine.
+            experiment: A file that has its configuration there.
+        """
+        where = str(directory or self.directory)
         own = parse_config(self.config, str(self.directory)).own_code()
         if self.checkpoint:
-            return [*start, "--resume", str(self.directory), *(word for code in own for word in ("--plugin", code))]
+            return ["run", "--resume", where, *(word for code in own for word in ("--plugin", code))]
         trusted = [word for code in own if is_allowed(code) for word in ("--plugin", code)]
-        return [*start, *self.words(), "--out", str(self.directory), *trusted]
+        return ["run", *([str(experiment)] if experiment else self.words()), "--out", where, *trusted]
 
     def words(self) -> list[str]:
         """Arguments of `rls3 run` that make the run anywhere."""

@@ -1,11 +1,8 @@
-"""Making the runs of a study that are missing, several at a time, each in a process of its own."""
+"""Making the runs of a study that are missing, several at a time, wherever an executor carries them out."""
 
 from __future__ import annotations
 
 import json
-import os
-import signal
-import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,7 +10,8 @@ from time import monotonic, sleep
 from typing import Any
 
 from rls3_gym.experiment.interrupt import graceful_stop
-from rls3_gym.runs.directory import open_to_append, remove_tree, writing
+from rls3_gym.runs.directory import remove_tree
+from rls3_gym.study.executor import Ending, Execution, Executor
 from rls3_gym.study.jobs import Job
 from rls3_gym.study.run_rows import RunRows
 from rls3_gym.study.study_progress import StudyProgress
@@ -22,6 +20,8 @@ from rls3_registry.errors import UserError, first_line
 POLL_SECONDS = 0.5
 PATIENCE_SECONDS = 10.0
 """How long a run may take to end when it is told to end at once."""
+TRIES = 3
+"""Times that a run may be ended from outside before it is given up."""
 
 
 @dataclass
@@ -40,9 +40,10 @@ class Tail:
         """Take up the rows that were written since the last call."""
         try:
             with self.path.open("rb") as file:
-                if self.path.stat().st_size < self._offset:
-                    self._offset = 0  # a continued run drops what lies behind its checkpoint
-                file.seek(self._offset)
+                file.seek(max(self._offset - 1, 0))
+                if self._offset and file.read(1) != b"\n":
+                    self._offset = 0  # a continued run drops what lies behind its checkpoint, and writes on from there
+                    file.seek(0)
                 new = file.read()
         except FileNotFoundError:
             return
@@ -69,10 +70,10 @@ class Tail:
 
 @dataclass
 class _Running:
-    """A process that makes a run."""
+    """A run under way."""
 
     job: Job
-    process: subprocess.Popen[bytes]
+    execution: Execution
     tail: Tail
     began: float = field(default_factory=monotonic)
     asked: bool = False
@@ -82,12 +83,15 @@ class _Running:
 class StudyRunner:
     """Makes runs until all are made or a stop is asked for."""
 
-    def __init__(self, jobs: Sequence[Job], processes: int, progress: StudyProgress) -> None:
+    def __init__(self, jobs: Sequence[Job], executor: Executor, at_a_time: int, progress: StudyProgress) -> None:
         self._waiting = list(jobs)
-        self._processes = processes
+        self._executor = executor
+        self._at_a_time = at_a_time
         self._progress = progress
         self._running: list[_Running] = []
         self._failed: list[str] = []
+        self._lost: dict[str, int] = {}
+        """By the run's name: how often it was ended from outside."""
         self._stopping = False
         """Set by the first Ctrl-C: nothing new is started, what is under way saves itself."""
 
@@ -110,16 +114,17 @@ class StudyRunner:
 
     def _step(self) -> None:
         """Start what can be started, take in what has ended, show how far the rest is."""
-        while not self._stopping and self._waiting and len(self._running) < self._processes:
+        while not self._stopping and self._waiting and len(self._running) < self._at_a_time:
             self._start(self._waiting.pop(0))
         if self._stopping:
             self._ask_to_save()
         for running in list(self._running):
+            ending = running.execution.poll()
             running.tail.read()
             job = running.job
-            if (code := running.process.poll()) is not None:
+            if ending is not None:
                 self._running.remove(running)
-                self._ended(running, code)
+                self._ended(running, ending)
             else:
                 tail = running.tail
                 self._progress.running(job.name, tail.share(job.config["budget"]), tail.n_generated, tail.accuracy)
@@ -128,28 +133,23 @@ class StudyRunner:
     def _start(self, job: Job) -> None:
         if not job.checkpoint and _is_leftover(job.directory):
             remove_tree(job.directory)
-        with writing(job.log):
-            job.directory.parent.mkdir(parents=True, exist_ok=True)
-        log = open_to_append(job.log)
         tail = Tail(job.directory / "metrics.jsonl")
         tail.read()
-        with log:
-            # A process group of its own: Ctrl-C reaches the study alone, which asks each run once to save and stop.
-            process = subprocess.Popen(
-                job.command(), stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, process_group=0,
-                env={"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", **os.environ},
-            )  # fmt: skip
-        self._running.append(_Running(job, process, tail))
+        self._running.append(_Running(job, self._executor.start(job), tail))
         self._progress.began(job.name, tail.share(job.config["budget"]))
 
-    def _ended(self, running: _Running, code: int) -> None:
+    def _ended(self, running: _Running, ending: Ending) -> None:
         job = running.job
         if run := job.keep():
             self._progress.finished(job.name, monotonic() - running.began, run.evaluations[-1].n_trained, _final(run))
         elif self._stopping:
             self._progress.stopped(job.name, job.checkpoint)
+        elif ending.lost and self._lost.get(job.name, 0) + 1 < TRIES:
+            self._lost[job.name] = self._lost.get(job.name, 0) + 1
+            self._progress.lost(job.name, ending.said, job.checkpoint)
+            self._waiting.insert(0, job)
         else:
-            said = _last_line(job.log) or f"ended with code {code}"
+            said = ending.said if ending.lost else _last_line(job.log) or ending.said
             self._failed.append(f"{job.name} failed: {said}; its log is {job.log}")
             self._progress.failed(job.name, said)
 
@@ -163,16 +163,16 @@ class StudyRunner:
         for running in self._running:
             if not running.asked:
                 running.asked = True
-                _send(running.process, signal.SIGINT)
+                running.execution.ask_to_save()
 
     def _end(self) -> None:
         """After a second Ctrl-C, or an error: leave no process behind. Runs keep their last checkpoints."""
-        for number, patience in ((signal.SIGINT, PATIENCE_SECONDS), (signal.SIGKILL, PATIENCE_SECONDS)):
-            alive = [running.process for running in self._running if running.process.poll() is None]
-            for process in alive:
-                _send(process, number)
-            until = monotonic() + patience
-            while any(process.poll() is None for process in alive) and monotonic() < until:
+        for end in ("ask_to_save", "kill"):
+            alive = [running.execution for running in self._running if running.execution.poll() is None]
+            for execution in alive:
+                getattr(execution, end)()
+            until = monotonic() + PATIENCE_SECONDS
+            while any(execution.poll() is None for execution in alive) and monotonic() < until:
                 sleep(0.05)
 
 
@@ -185,11 +185,7 @@ def _is_leftover(path: Path) -> bool:
     return path.is_dir() and ((path / "config.yaml").is_file() or not any(p.is_file() for p in path.rglob("*")))
 
 
-def _send(process: subprocess.Popen[bytes], number: signal.Signals) -> None:
-    if process.poll() is None:
-        process.send_signal(number)
-
-
 def _last_line(log: Path) -> str:
-    lines = [line for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
+    text = log.read_text(encoding="utf-8", errors="replace") if log.exists() else ""
+    lines = [line for line in text.splitlines() if line.strip()]
     return lines[-1].removeprefix("rls3: ") if lines else ""

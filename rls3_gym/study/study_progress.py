@@ -73,6 +73,11 @@ class StudyProgress:
         self._drop(name)
         self.note(f"{name}: " + ("saved" if saved else "had not come to a checkpoint yet; it will begin again"))
 
+    def lost(self, name: str, said: str, saved: bool) -> None:
+        """A run was ended from outside."""
+        self._drop(name)
+        self.note(f"{name}: {said}; it " + ("goes on from its last checkpoint" if saved else "begins again"))
+
     def failed(self, name: str, said: str) -> None:
         """A run ended with an error."""
         self._drop(name)

@@ -239,6 +239,14 @@ class FolderVLM(Protocol):
         """
 
 
+@runtime_checkable
+class ClosingVLM(Protocol):
+    """A VLM that holds something beyond its memory."""
+
+    def close(self) -> None:
+        """Give it back; the VLM can't be asked any more. Closing twice is fine."""
+
+
 FINETUNE_FILE = "rls3_finetune.yaml"
 """In a model folder: how the model is taught further, as `finetune` of a VLM's YAML. May be missing."""
 SETTINGS_FILE = "rls3_settings.yaml"
