@@ -15,12 +15,13 @@ class UserError(Exception):
     """A mistake the user can fix. Its message names what was wrong and what would be right.
 
     The command line prints it as one line and exits with code 2; no traceback. What comes from a file and does not end
-    is cut short.
+    is cut short, and what would steer a terminal is not in it.
     """
 
     def __init__(self, message: str) -> None:
         line = " ".join(message.split()) if "\n" in message else message
-        super().__init__(line if len(line) <= LONGEST else f"{line[: LONGEST - 200]} [...] {line[-150:]}")
+        line = "".join(character if character.isprintable() else "\ufffd" for character in line[: 2 * LONGEST])
+        super().__init__(line if len(line) <= LONGEST else f"{line[: LONGEST - 200]} [...]")
 
 
 class SettingError(UserError):

@@ -227,6 +227,7 @@ def test_comparing_writes_through_no_link(theirs: Path) -> None:
         ("pairwise_accuracy", 7.5, "pairwise_accuracy: should be less than or equal to 1, not 7.5"),
         ("set", "", "set: "),
         ("set", "x" * 300, "set: "),
+        ("set", "a\x1b[31mb", "set: should have printable characters alone"),
         ("cells", [1, 2], "cells: "),
         ("cells", [10**400] * 26, "cells.0: should be less than or equal to 9007199254740992, not "),
         ("n_steps", 10**4000, "n_steps: should be less than or equal to"),
@@ -356,6 +357,6 @@ def test_pictures_of_a_run_are_read_by_their_plain_names(theirs: Path) -> None:
 def test_names_are_drawn_as_they_are(theirs: Path) -> None:
     """No formula is looked for in them, and numbers beyond reason do not break a plot."""
     log = theirs / "metrics.jsonl"
-    change(log, reasons={"$\\frac{$": 3, "a\nb": 2}, losses={"$x_{$": 1e29, "total_last": -1e29}, set="$y^{$")
+    change(log, reasons={"$\\frac{$": 3, "<b>": 2}, losses={"$x_{$": 1e29, "total_last": -1e29}, set="$y^{$")
     page = write_report(theirs).read_text(encoding="utf-8")
     assert "$\\frac{$" in page and "$y^{$" in page

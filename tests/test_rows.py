@@ -68,6 +68,11 @@ def test_numpy_numbers_and_numbers_that_are_not_finite_become_jsons_own(tmp_path
     assert read.losses == {"total_last": None}
 
 
+def test_what_a_message_takes_from_a_file_does_not_steer_the_terminal() -> None:
+    assert str(UserError("a\x1b[31mb\nc\x07")) == "a\ufffd[31mb c\ufffd"
+    assert len(str(UserError("x" * 10**6))) < 1600
+
+
 def test_rows_cannot_be_changed_and_take_no_key_they_do_not_have() -> None:
     with pytest.raises(ValidationError):
         episode().round = 3  # type: ignore[misc]

@@ -33,7 +33,13 @@ def _are(*names: str) -> AfterValidator:
     return AfterValidator(has_them)
 
 
-Name = Annotated[str, Field(min_length=1, max_length=200)]
+def _printable(name: str) -> str:
+    if not name.isprintable():
+        raise ValueError("should have printable characters alone")
+    return name
+
+
+Name = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(_printable)]
 Text = Annotated[str, Field(max_length=10_000)]
 Count = Annotated[int, Field(ge=0, le=2**53)]
 Share = Annotated[float, Field(ge=0, le=1)]

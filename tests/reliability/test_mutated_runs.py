@@ -130,10 +130,10 @@ def try_out(unfinished: Path, work: Path, n: int, seed: int, capsys: pytest.Capt
     assert not failures, "\n".join(failures)
 
 
-def test_six_runs_with_a_wrong_file_are_read_or_refused(
+def test_three_runs_with_a_wrong_file_are_read_or_refused(
     unfinished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    try_out(unfinished, tmp_path, 6, 1, capsys, every=10)
+    try_out(unfinished, tmp_path, 3, 1, capsys, every=10)
 
 
 @pytest.mark.slow
