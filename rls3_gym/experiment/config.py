@@ -103,6 +103,18 @@ class BudgetConfig(BaseModel):
         return self
 
 
+class CheckpointConfig(BaseModel):
+    """When a run saves itself: before its first step, after each round, and in between at the first point where the
+    agent can be saved and one of these is reached. Changes nothing that the run does."""
+
+    model_config = _STRICT
+
+    every_minutes: Annotated[float, Field(gt=0, le=1440)] = 5.0
+    """Minutes since the checkpoint before."""
+    every_steps: Annotated[int, Field(ge=1, le=10**9)] = 2000
+    """Steps of the environment since the checkpoint before."""
+
+
 class SuiteConfig(BaseModel):
     """A suite of other people's pictures that the VLM is measured on."""
 
@@ -178,14 +190,24 @@ class ExperimentConfig(BaseModel):
     """Folder that holds the run directories, relative to where the command is run."""
     images_per_round: Annotated[int, Field(ge=0)] = 24
     """Sample pictures kept per round. Captions and verdicts are kept of all samples."""
-    threads: Positive | None = None
-    """CPU threads that torch uses; torch's own choice when left out. Another number may change the last digits."""
+    threads: Annotated[int, Field(ge=1, le=1024)] = 1
+    """CPU threads that torch uses. Another number may change the last digits."""
+    checkpoints: CheckpointConfig = CheckpointConfig()
+    no_progress_steps: Annotated[int, Field(ge=1, le=10**9)] = 20_000
+    """Steps, and at least a round's worth, without a valid sample, or without one that is chosen to train, after which
+    the run ends with an error. It warns after a round's worth of them."""
 
     @model_validator(mode="after")
     def _ends(self) -> ExperimentConfig:
         if not self.environment.finetune and self.budget.n_generated is None:
             raise ValueError("without fine-tuning there are no rounds: give budget.n_generated")
         return self
+
+    @field_validator("threads", mode="before")
+    @classmethod
+    def _one_thread(cls, value: Any) -> Any:
+        """Earlier versions wrote down null, and a study gave each of its runs one thread."""
+        return 1 if value is None else value
 
     @field_validator("vlm", "agent", mode="before")
     @classmethod

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,8 +20,9 @@ from rls3_gym.experiment.evaluator import Measurer
 from rls3_gym.experiment.interrupt import graceful_stop
 from rls3_gym.experiment.monitor import RunMonitor
 from rls3_gym.experiment.provenance import command_line, describe_environment
-from rls3_gym.runs.checkpoints import is_final, load_checkpoint, taking_up
-from rls3_gym.runs.directory import RunDirectory, read_text, write_text
+from rls3_gym.runs.checkpoints import has_checkpoint, is_final, load_checkpoint, set_aside, taking_up
+from rls3_gym.runs.directory import LOCK, RunDirectory, WriteError, read_text, write_text
+from rls3_gym.runs.locking import locked
 from rls3_gym.runs.taught import find_vlm
 from rls3_gym.scene.arrangement import SLOTS
 from rls3_gym.suites.catalog import OpenSuite
@@ -64,33 +66,58 @@ def start(
     else:
         agent = config.agent.name.rsplit(":")[-1].replace("/", "-").removesuffix(".yaml")
         directory = RunDirectory.create_next(Path(config.output), f"{config.name}-{agent}-seed{config.seed}")
-    write_text(directory.config, config.to_yaml())
-    write_text(directory.command, command_line(arguments))
-    write_text(directory.environment, describe_environment())
-    return _carry_out(config, directory, parts, None, callbacks)
+    with locked(directory.path, LOCK):
+        directory.check_free()
+        directory.begin(config.to_yaml(), command_line(arguments), describe_environment())
+        return _carry_out(config, directory, parts, None, callbacks)
 
 
 def resume(
     config: ExperimentConfig, path: Path, arguments: Sequence[str], callbacks: Sequence[RunCallback] = ()
 ) -> RunResult:
-    """Continue the run in `path` from its newest checkpoint; rows written after it are dropped and come again.
+    """Continue the run in `path` from its newest checkpoint that is not damaged; rows written after it are dropped and
+    come again. A run that has no checkpoint yet begins again.
 
-    Raises `UserError` when there is nothing to continue, when `config` is not the one the run began with, or when it
-    names a class that is neither registered nor installed and that the user has not named (`rls3_registry.trust`).
+    Raises `UserError` when there is nothing to continue, when another process is at it, when `config` is not the one
+    the run began with, or when it names a class that is neither registered nor installed and that the user has not
+    named (`rls3_registry.trust`).
     """
     directory = RunDirectory.open(path)
-    config = config.resolved()
+    with locked(path, LOCK):
+        return _resume(config.resolved(), directory, arguments, callbacks)
+
+
+def _resume(
+    config: ExperimentConfig, directory: RunDirectory, arguments: Sequence[str], callbacks: Sequence[RunCallback]
+) -> RunResult:
+    path = directory.path
+    if not has_checkpoint(directory.checkpoints):
+        _check_same(config_of(path).resolved().model_dump(mode="json"), config.model_dump(mode="json"), path)
+        with reading(directory.config):
+            parts = _build(config)
+        _note(callbacks, f"{path}: the run was cut off before its first checkpoint; it begins again")
+        directory.sweep()
+        directory.clear()
+        directory.begin(config.to_yaml(), command_line(arguments), describe_environment())
+        return _carry_out(config, directory, parts, None, callbacks)
     checkpoint = load_checkpoint(directory.checkpoints)
-    with taking_up(checkpoint.agent.parent):
+    with taking_up(checkpoint.path):
         _check_same(with_new_keys(checkpoint.state["config"]), config.model_dump(mode="json"), path)
     if is_final(directory.checkpoints):
         raise UserError(f"{path}: the run is complete; there is nothing to continue (`rls3 report` writes its page)")
     with reading(directory.config):
         parts = _build(config)
-    with taking_up(checkpoint.agent.parent):
+    with taking_up(checkpoint.path):
         parts.env.load_state(checkpoint.state["environment"])
         parts.agent.load(checkpoint.agent)
         RunMonitor.check(directory, checkpoint.state["monitor"])
+    directory.sweep()
+    for damaged, fault in checkpoint.damaged:
+        set_aside(damaged)
+        older = checkpoint.path.name
+        _note(
+            callbacks, f"{damaged}: is damaged ({fault}); the run goes on from checkpoint {older} and repeats the rest"
+        )
     write_text(directory.command, read_text(directory.command) + command_line(arguments))
     return _carry_out(config, directory, parts, checkpoint.state["monitor"], callbacks)
 
@@ -115,8 +142,7 @@ class _Parts:
 
 
 def _build(config: ExperimentConfig) -> _Parts:
-    if config.threads is not None:
-        torch.set_num_threads(config.threads)
+    torch.set_num_threads(config.threads)
     measured = config.evaluation
     suites = [OpenSuite(suite.name, Path(suite.data), measured.items) for suite in measured.suites]
     with _section("agent"):
@@ -152,24 +178,21 @@ def _carry_out(
 ) -> RunResult:
     """Let the agent learn; `saved` is the monitor's state in the checkpoint that the parts were loaded from."""
     env, agent = parts.env, parts.agent
-
-    def note(line: str) -> None:
-        for callback in callbacks:
-            callback.note(line)
-
     for callback in callbacks:
         callback.run_begun(directory.path, resumed=saved is not None)
     monitor = RunMonitor(config, directory, env, parts.measurer, callbacks, saved)
     watched = watch(env, monitor, under_way=saved is not None)
 
     def ask() -> None:
-        note("stopping: saving at the next safe point (Ctrl-C again: end now, keep the last checkpoint)")
+        _note(callbacks, "stopping: saving at the next safe point (Ctrl-C again: end now, keep the last checkpoint)")
         monitor.ask_to_stop()
 
     try:
         with graceful_stop(ask):
             agent.learn(cast("gymnasium.Env[Any, Any]", watched), monitor)  # `check_lanes` has seen to the rest
         monitor.finish()
+    except WriteError as error:
+        raise WriteError(f"{error}; {_remedy(directory, monitor.saved_steps)}") from error
     finally:
         monitor.close()
         watched.close()
@@ -179,16 +202,31 @@ def _carry_out(
         return RunResult(directory.path, None)
     from rls3_gym.report.page import write_report  # draws: only a run that is complete needs it
 
-    note("writing the report")
+    _note(callbacks, "writing the report")
     try:
         return RunResult(directory.path, write_report(directory.path))
     except KeyboardInterrupt:
-        note(f"the run is complete, its report is not: rls3 report {directory.path}")
+        _note(callbacks, f"the run is complete, its report is not: rls3 report {directory.path}")
         raise
 
 
+def _note(callbacks: Sequence[RunCallback], line: str) -> None:
+    for callback in callbacks:
+        callback.note(line)
+
+
+def _remedy(directory: RunDirectory, saved_steps: int | None) -> str:
+    """What is left of a run whose files could not be written, and how it goes on."""
+    saved = "nothing is saved yet" if saved_steps is None else f"the run is saved up to step {saved_steps:,}"
+    return f"{saved}; once that is put right, go on with: rls3 run --resume {shlex.quote(str(directory.path))}"
+
+
+_IMMATERIAL = ("checkpoints", "no_progress_steps")
+"""Sections of a configuration that a continued run may change."""
+
+
 def _check_same(begun: Mapping[str, Any], now: Mapping[str, Any], path: Path) -> None:
-    was, is_ = _flat(begun), _flat(now)
+    was, is_ = (_flat({k: v for k, v in config.items() if k not in _IMMATERIAL}) for config in (begun, now))
     for key in [*was, *is_]:
         if was.get(key) != is_.get(key):
             raise UserError(

@@ -1,7 +1,7 @@
-"""The rows of a run's logs: what each holds, and the one place that writes and reads them.
+"""The rows of a run's logs: what each holds, and the one place that reads them.
 
-`metrics.jsonl` holds six classes of rows, named by their key `row`; `samples/samples.jsonl` holds one. JSON has no
-NaN: the mean of nothing (the accuracy of an episode without samples) is null in the file and None here.
+`metrics.jsonl` holds seven classes of rows, named by their key `row`; the samples (`rls3_gym.runs.samples`) have one.
+JSON has no NaN: the mean of nothing (the accuracy of an episode without samples) is null in the file and None here.
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ from typing import Annotated, Any, Literal, NamedTuple, TypeVar
 import numpy as np
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-from rls3_gym.runs.directory import writing
 from rls3_registry.errors import UserError, first_line
 from rls3_registry.validation import check
 
@@ -164,6 +163,17 @@ class LifeRow(Row):
     """By set."""
 
 
+class WarningRow(Row):
+    """Something about the run that a person should know of: it makes no progress."""
+
+    row: Literal["warning"] = "warning"
+    round: int
+    n_generated: int
+    n_trained: int
+    n_steps: int
+    text: str
+
+
 class EndRow(Row):
     """The run is complete: the counts at its end."""
 
@@ -222,13 +232,14 @@ class SampleRow(Row):
     """By slot: share of an object's own pixels that are seen, and how many those are."""
 
 
-MetricsRow = EpisodeRow | FinetuneRow | EvaluationRow | SuiteRow | LifeRow | EndRow
+MetricsRow = EpisodeRow | FinetuneRow | EvaluationRow | SuiteRow | LifeRow | WarningRow | EndRow
 METRICS_ROWS: dict[str, type[MetricsRow]] = {
     "episode": EpisodeRow,
     "finetune": FinetuneRow,
     "evaluation": EvaluationRow,
     "suite": SuiteRow,
     "life": LifeRow,
+    "warning": WarningRow,
     "end": EndRow,
 }
 """The classes of `metrics.jsonl` by the value of their key `row`."""
@@ -256,6 +267,10 @@ class Metrics:
     def lives(self) -> tuple[LifeRow, ...]:
         """Those before the last, which all other rows are about."""
         return self._of(LifeRow)
+
+    @cached_property
+    def warnings(self) -> tuple[WarningRow, ...]:
+        return self._of(WarningRow)
 
     @cached_property
     def evaluations(self) -> dict[str, tuple[EvaluationRow, ...]]:
@@ -287,49 +302,13 @@ class Metrics:
         return {"round": len(self.finetunes), **counted}
 
 
-class JsonLines:
-    """An append-only file of rows that knows its length, so that later rows can be dropped on resume."""
-
-    def __init__(self, path: Path, keep: int = 0) -> None:
-        """Open for appending after the first `keep` bytes; what follows is dropped."""
-        self.path = path
-        self.check(path, keep)
-        with writing(path):
-            self._file = path.open("ab", buffering=0)
-            self._file.truncate(keep)
-        self.position = keep
-
-    @staticmethod
-    def check(path: Path, keep: int) -> None:
-        """Raise `UserError` unless there are `keep` bytes to continue from. Changes nothing."""
-        length = path.stat().st_size if path.is_file() else 0
-        if not 0 <= keep <= length:
-            raise UserError(f"{path}: is shorter than its checkpoint says; it was changed after the run")
-
-    def append(self, row: Row) -> None:
-        """Add one row, whole or not at all. Raises `UserError` when it can't be written."""
-        line = (json.dumps(row.model_dump(), allow_nan=False) + "\n").encode()
-        with writing(self.path):
-            try:
-                rest = memoryview(line)
-                while rest:
-                    rest = rest[self._file.write(rest) :]
-            except OSError:
-                self._file.truncate(self.position)  # a row cut short must not spoil the file
-                raise
-        self.position += len(line)
-
-    def close(self) -> None:
-        self._file.close()
-
-
 def read_metrics(path: Path) -> Metrics:
     """The rows of a `metrics.jsonl`, of a run that is complete or still going.
 
     Raises `UserError` naming file, line and key for a row that is none of these, or when the file can't be read.
     """
     rows: list[MetricsRow] = []
-    for where, content in _lines(path):
+    for where, content in json_lines(path):
         model = METRICS_ROWS.get(str(content.get("row")))
         if model is None:
             raise UserError(f"{where}: row: should be one of {', '.join(METRICS_ROWS)}, not {content.get('row')!r}")
@@ -337,13 +316,7 @@ def read_metrics(path: Path) -> Metrics:
     return Metrics(tuple(rows))
 
 
-def read_samples(path: Path) -> Iterator[SampleRow]:
-    """The rows of a `samples.jsonl`, one at a time: a long run has many. Raises `UserError` like `read_metrics`."""
-    for where, content in _lines(path):
-        yield check(SampleRow, content, where)
-
-
-def _lines(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+def json_lines(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     """Place and content of each line. A last line without its end is of a run that is still writing: left for later."""
     try:
         with path.open(encoding="utf-8", newline="\n") as file:

@@ -22,7 +22,7 @@ from rls3_registry.validation import check
 
 FORMAT = "rls3_gym study run 1"
 SUFFIX = ".json.gz"
-_IMMATERIAL = ("name", "description", "output", "images_per_round")
+_IMMATERIAL = ("name", "description", "output", "images_per_round", "checkpoints", "no_progress_steps")
 """Keys of a configuration that change no number."""
 
 
