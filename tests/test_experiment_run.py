@@ -131,7 +131,20 @@ def test_at_most_two_checkpoints_are_kept(runs: dict[str, Path]) -> None:
 
 def test_nothing_in_a_run_directory_can_run_code_when_read(runs: dict[str, Path]) -> None:
     suffixes = {path.suffix for path in runs["sb3/sac"].rglob("*") if path.is_file()}
-    assert suffixes <= {"", ".lock", ".yaml", ".txt", ".jsonl", ".json", ".html", ".parquet", ".png", ".npz", ".safetensors", ".pt"}
+    assert suffixes <= {
+        "",
+        ".lock",
+        ".yaml",
+        ".txt",
+        ".jsonl",
+        ".json",
+        ".html",
+        ".parquet",
+        ".png",
+        ".npz",
+        ".safetensors",
+        ".pt",
+    }
     for path in runs["sb3/sac"].rglob("*.npz"):
         with np.load(path, allow_pickle=False) as archive:
             assert all(not archive[name].dtype.hasobject for name in archive.files)

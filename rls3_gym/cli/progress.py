@@ -143,11 +143,11 @@ class PhaseProgress(_Live):
 
     def __init__(self, console: Console) -> None:
         columns = (
-            TextColumn("{task.description:<18}"),
+            TextColumn("{task.description:<18}", markup=False),
             BarColumn(bar_width=24),
             TextColumn("{task.completed:,.0f} of {task.total:,.0f}"),
             TimeElapsedColumn(),
-            TextColumn("{task.fields[state]}"),
+            TextColumn("{task.fields[state]}", markup=False),
         )
         super().__init__(Progress(*columns, console=console, disable=not console.is_terminal))
         self._tasks: dict[str, TaskID] = {}
@@ -157,6 +157,6 @@ class PhaseProgress(_Live):
         if phase not in self._tasks:
             self._tasks[phase] = self._progress.add_task(phase, total=total, state="")
             if self._progress.disable:
-                self._progress.console.print(f"{phase}: {total:,}", highlight=False)
+                self._progress.console.print(f"{phase}: {total:,}", highlight=False, markup=False)
         state = "  ".join(f"{name} {value:.3f}" for name, value in (numbers or {}).items())
         self._progress.update(self._tasks[phase], completed=done, total=total, state=state)

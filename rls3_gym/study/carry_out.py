@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
 from rich.console import Console
 
+from rls3_gym.runs.locking import locked
 from rls3_gym.study.analysis import Comparison
 from rls3_gym.study.compare import compare_study
 from rls3_gym.study.jobs import Job, check_agents, finished, plan
@@ -17,6 +19,9 @@ from rls3_gym.study.runner import StudyRunner
 from rls3_gym.study.study_config import StudyConfig
 from rls3_gym.study.study_progress import StudyProgress
 from rls3_registry.errors import UserError
+
+LOCK = "study.lock"
+"""Held in both folders by the process that carries the study out."""
 
 
 @dataclass(frozen=True)
@@ -70,10 +75,27 @@ def run_study(
 ) -> StudyOutcome:
     """Make the missing runs and write the results of all that are there. `source` names the study on the command line.
 
-    Raises `UserError` as `missing_runs` does, and before any run for an agent's setting that is wrong.
+    Raises `UserError` as `missing_runs` does, before any run for an agent's setting that is wrong, and when another
+    process is carrying out a study in one of the folders.
     """
-    missing, total = missing_runs(study, folders, arms, seeds)
-    check_agents(missing)
+    check_agents(missing_runs(study, folders, arms, seeds)[0])
+    with ExitStack() as locks:
+        # Another call of the study would remove what looks like a leftover here, and write the same small files.
+        for folder in {folders.out.resolve(), folders.results.resolve()}:
+            locks.enter_context(locked(folder, LOCK))
+        missing, total = missing_runs(study, folders, arms, seeds)
+        return _carry_out(study, folders, console, source, missing, total, processes)
+
+
+def _carry_out(
+    study: StudyConfig,
+    folders: StudyFolders,
+    console: Console,
+    source: str,
+    missing: list[Job],
+    total: int,
+    processes: int | None,
+) -> StudyOutcome:
     at_a_time = processes or study.processes or os.cpu_count() or 1
     stopped, failure = False, None
     with StudyProgress(console, total, total - len(missing)) as progress:

@@ -73,9 +73,9 @@ class Job:
         return run
 
     def command(self) -> list[str]:
-        """What makes the run, or continues it."""
+        """What makes the run, or continues it: without a checkpoint, it begins again by that."""
         start = [sys.executable, "-m", "rls3_gym", "run"]
-        if self.checkpoint:
+        if self.checkpoint or RunDirectory(self.directory).config.is_file():
             own = parse_config(self.config, str(self.directory)).own_code()
             return [*start, "--resume", str(self.directory), *(word for code in own for word in ("--plugin", code))]
         return [*start, *self.words(), "--out", str(self.directory)]
