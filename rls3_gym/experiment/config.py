@@ -41,9 +41,9 @@ class EnvironmentConfig(EnvironmentSettings):
     policy; for the agents that take several lanes."""
     pay: Literal["per_agent", "shared"] = "per_agent"
     """Through the `parallel` door: what an agent is paid for."""
-    num_envs: Positive = 1
+    num_envs: Annotated[int, Field(ge=1, le=1024)] = 1
     """Lanes, each with a stage of its own, that teach the one VLM; more than one is `RLS3SceneVectorEnv`."""
-    workers: Annotated[int, Field(ge=0)] = 0
+    workers: Annotated[int, Field(ge=0, le=1024)] = 0
     """Processes that the stages run in, with several lanes; 0 for the run's own. What comes out is the same."""
     worker_start: StartMethod = "spawn"
     """How Python starts them."""
@@ -183,12 +183,12 @@ class ExperimentConfig(BaseModel):
     evaluation: EvaluationConfig = EvaluationConfig()
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
     """Fixes everything that is drawn: scenes, agent, the share that trains, the order of training."""
-    lives: Positive = 1
+    lives: Annotated[int, Field(ge=1, le=10_000)] = 1
     """How often the agent meets the VLM as it was at first, keeping what it has learned, with the whole budget each
     time. The last life is the one that counts; of the others the end alone is recorded."""
     output: str = "runs"
     """Folder that holds the run directories, relative to where the command is run."""
-    images_per_round: Annotated[int, Field(ge=0)] = 24
+    images_per_round: Annotated[int, Field(ge=0, le=10_000)] = 24
     """Sample pictures kept per round. Captions and verdicts are kept of all samples."""
     threads: Annotated[int, Field(ge=1, le=1024)] = 1
     """CPU threads that torch uses. Another number may change the last digits."""

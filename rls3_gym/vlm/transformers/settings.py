@@ -38,11 +38,11 @@ class TransformersSettings(Settings):
     and in teaching."""
     prompt: str = "caption en"
     """The prompt of any other caption."""
-    scale: float = Field(10.0, gt=0)
+    scale: float = Field(10.0, gt=0, le=10_000)
     """Logits are this times the mean log-likelihood of a caption's tokens, or times an answer's agreement with it."""
-    max_new_tokens: int = Field(32, ge=1)
+    max_new_tokens: int = Field(32, ge=1, le=4096)
     """Where an answer ends that does not end by itself."""
-    image_size: int | None = Field(None, ge=1)
+    image_size: int | None = Field(None, ge=1, le=4096)
     """Side of the pictures that are rendered for it, pixels; what its own configuration says when left out."""
     image_processor: dict[str, Any] = {}
     """Settings of its image processor that differ from the model's own, e.g. do_image_splitting: false."""
@@ -51,4 +51,4 @@ class TransformersSettings(Settings):
 class TransformersFineTuneSettings(FineTuneSettings):
     """How one round teaches a generative VLM: by the loss of the true caption alone, as in the paper."""
 
-    batch_size: int = Field(32, ge=1)
+    batch_size: int = Field(32, ge=1, le=4096)
