@@ -102,12 +102,8 @@ def write_run(path: Path, n_samples: int, per_round: int) -> RunDirectory:
         if round_ < DISTINCT:
             made.append(list(sample_rows(rng, per_round)))
         first = round_ * per_round + 1
-        parts.append(
-            [
-                row.model_copy(update={"round": round_, "n_generated": first + i})
-                for i, row in enumerate(made[round_ % DISTINCT])
-            ]
-        )
+        again = enumerate(made[round_ % DISTINCT])
+        parts.append([row.model_copy(update={"round": round_, "n_generated": first + i}) for i, row in again])
         counts = {key: value + (key == "round") for key, value in counts.items()}
         metrics.append(
             FinetuneRow(
@@ -169,7 +165,8 @@ def main() -> None:
         f"{found['sample_bytes'] / found['samples']:.0f} bytes each; metrics {found['metrics_bytes'] / 1e6:.1f} MB"
     )
     print(
-        f"report: {found['report_seconds']:.1f} s ({found['report_cpu_seconds']:.1f} s of one core), {found['report_memory'] / 1e6:.0f} MB of memory, "
+        f"report: {found['report_seconds']:.1f} s ({found['report_cpu_seconds']:.1f} s of one core), "
+        f"{found['report_memory'] / 1e6:.0f} MB of memory, "
         f"a page of {found['report_bytes'] / 1e6:.1f} MB"
     )
 
