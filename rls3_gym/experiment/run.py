@@ -114,10 +114,8 @@ def _resume(
     directory.sweep()
     for damaged, fault in checkpoint.damaged:
         set_aside(damaged)
-        older = checkpoint.path.name
-        _note(
-            callbacks, f"{damaged}: is damaged ({fault}); the run goes on from checkpoint {older} and repeats the rest"
-        )
+        goes_on = f"the run goes on from {checkpoint.path.name} and does the rest again"
+        _note(callbacks, f"warning: {damaged} is damaged ({fault}); {goes_on}")
     write_text(directory.command, read_text(directory.command) + command_line(arguments))
     return _carry_out(config, directory, parts, checkpoint.state["monitor"], callbacks)
 

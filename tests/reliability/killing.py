@@ -1,0 +1,149 @@
+"""Runs in forked processes that are killed, and how what they leave is gone on with.
+
+A fork of a process that has made such a run before has all that is slow at first: libraries, rooms, evaluation sets.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from experiment_tools import metrics, sample_rows, tiny
+
+from rls3_gym.experiment.config import ExperimentConfig
+from rls3_gym.experiment.run import resume, start
+from rls3_gym.runs.json_lines import JsonLines
+from rls3_registry.errors import UserError
+
+SMALL = {"learning_starts": 4, "batch_size": 4, "buffer_size": 32}
+AGENTS: dict[str, Any] = {
+    "random": "random",
+    "sb3": {"name": "sb3/sac", "settings": {**SMALL, "net_arch": [8]}},
+    "tianshou": {"name": "tianshou/sac", "settings": {**SMALL, "hidden_sizes": [8]}},
+}
+PATIENCE = 120.0
+"""Seconds after which a process counts as hanging."""
+CHANGES = {"os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.truncate", "os.link", "os.symlink"}
+"""Audit events of Python before the file system is changed; `open` is one where a file is opened to be written."""
+
+
+def short(agent: str) -> ExperimentConfig:
+    """Eight steps, one round."""
+    loop = {"steps_per_episode": 4, "episodes_per_round": 2, "train_fraction": 1.0}
+    return tiny(
+        agent=AGENTS[agent], environment=loop, budget={"rounds": 1}, images_per_round=1,
+        vlm={"name": "tiny", "finetune": {"batch_size": 4, "epochs": 1.0}},
+        evaluation={"sets": ["validation"], "items": 6},
+    )  # fmt: skip
+
+
+def without_report(patch: pytest.MonkeyPatch) -> None:
+    """Plots take longer than the rest, and are written when all else is safe."""
+    patch.setattr("rls3_gym.report.page.write_report", lambda path: path)
+
+
+def forked(work: Callable[[], object], kill_after: float | None = None) -> int:
+    """What `os.waitpid` says of a process that does the work; killed after so many seconds, if any."""
+    said = Path(os.environ.get("TMPDIR", "/tmp")) / f"rls3-forked-{os.getpid()}.txt"
+    process = os.fork()
+    if process == 0:
+        code = 1
+        try:
+            with said.open("w", encoding="utf-8") as file:
+                os.dup2(file.fileno(), 1)
+                os.dup2(file.fileno(), 2)
+            work()
+            code = 0
+        except BaseException:
+            traceback.print_exc()
+            sys.stderr.flush()
+        finally:
+            os._exit(code)
+    began = time.monotonic()
+    while True:
+        found, status = os.waitpid(process, os.WNOHANG)
+        if found:
+            assert status == 0 or os.WIFSIGNALED(status), said.read_text(encoding="utf-8")
+            return status
+        waited = time.monotonic() - began
+        if waited > (PATIENCE if kill_after is None else kill_after):
+            os.kill(process, signal.SIGKILL)
+            assert kill_after is not None, "it hangs: " + said.read_text(encoding="utf-8")
+        time.sleep(0.002)
+
+
+def begin(config: ExperimentConfig, out: Path) -> None:
+    start(config, ["run"], out)
+
+
+def go_on(config: ExperimentConfig, out: Path) -> None:
+    """What a person does after a crash: `--resume`, and where there is no run yet, the same command again."""
+    if not (out / "config.yaml").is_file():
+        begin(config, out)
+        return
+    try:
+        resume(config, out, ["run", "--resume", str(out)])
+    except UserError as error:
+        if "the run is complete" not in str(error):
+            raise
+
+
+def before_every_change(folder: Path, act: Callable[[int], None]) -> None:
+    """From now on in this process, call `act` with 1, 2, ... before each change to the files of a folder."""
+    count = [0]
+    inside, busy = str(folder), [False]
+
+    def change() -> None:
+        count[0] += 1
+        act(count[0])
+
+    def hook(event: str, arguments: tuple[Any, ...]) -> None:
+        if busy[0]:
+            return
+        if event == "open":
+            path, mode, flags = arguments
+            if not str(path).startswith(inside) or not flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT):
+                return
+        elif event not in CHANGES or not any(str(path).startswith(inside) for path in arguments[:2]):
+            return
+        busy[0] = True
+        change()
+        busy[0] = False
+
+    append = JsonLines.append
+
+    def appending(log: JsonLines, row: Any) -> None:
+        change()
+        log._file.write(b'{"row": "cut')  # a row that is half written
+        change()
+        log._file.truncate(log.position)
+        append(log, row)
+
+    JsonLines.append = appending  # type: ignore[method-assign]
+    sys.addaudithook(hook)
+
+
+def kill_at(number: int) -> Callable[[int], None]:
+    def act(count: int) -> None:
+        if count == number:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    return act
+
+
+def outcome(out: Path) -> dict[str, Any]:
+    """All that two equal runs have in common: rows, samples, pictures, and the weights at the end."""
+    return {
+        "metrics": metrics(out),
+        "samples": sample_rows(out),
+        "pictures": {path.name: path.read_bytes() for path in (out / "samples").glob("*.png")},
+        "weights": (out / "checkpoints" / "final" / "tensors.safetensors").read_bytes(),
+        "left over": [str(path) for path in out.rglob("*.partial")],
+    }
