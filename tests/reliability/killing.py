@@ -8,13 +8,13 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import tempfile
 import time
 import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import pytest
 from experiment_tools import metrics, sample_rows, tiny
 
 from rls3_gym.experiment.config import ExperimentConfig
@@ -44,39 +44,53 @@ def short(agent: str) -> ExperimentConfig:
     )  # fmt: skip
 
 
-def without_report(patch: pytest.MonkeyPatch) -> None:
-    """Plots take longer than the rest, and are written when all else is safe."""
-    patch.setattr("rls3_gym.report.page.write_report", lambda path: path)
+class Forked:
+    """A forked process that does some work."""
+
+    def __init__(self, work: Callable[[], object]) -> None:
+        self._said = tempfile.TemporaryFile("w+", encoding="utf-8")  # noqa: SIM115
+        self.process = os.fork()
+        if self.process == 0:
+            code = 1
+            try:
+                for number in (1, 2):
+                    os.dup2(self._said.fileno(), number)
+                work()
+                code = 0
+            except SystemExit as end:
+                code = end.code if isinstance(end.code, int) else 0
+            except BaseException:
+                traceback.print_exc()
+            finally:
+                sys.stdout.flush()
+                sys.stderr.flush()
+                os._exit(code)
+
+    def wait(self, kill_after: float | None = None) -> int:
+        """The exit code, or minus the number of the signal that ended it; killed after so many seconds, if any."""
+        began = time.monotonic()
+        while True:
+            found, status = os.waitpid(self.process, os.WNOHANG)
+            if found:
+                return os.waitstatus_to_exitcode(status)
+            if time.monotonic() - began > (PATIENCE if kill_after is None else kill_after):
+                os.kill(self.process, signal.SIGKILL)
+                assert kill_after is not None, "it hangs: " + self.said
+            time.sleep(0.002)
+
+    @property
+    def said(self) -> str:
+        """What it has written to standard output and standard error."""
+        self._said.seek(0)
+        return self._said.read()
 
 
-def forked(work: Callable[[], object], kill_after: float | None = None) -> int:
-    """What `os.waitpid` says of a process that does the work; killed after so many seconds, if any."""
-    said = Path(os.environ.get("TMPDIR", "/tmp")) / f"rls3-forked-{os.getpid()}.txt"
-    process = os.fork()
-    if process == 0:
-        code = 1
-        try:
-            with said.open("w", encoding="utf-8") as file:
-                os.dup2(file.fileno(), 1)
-                os.dup2(file.fileno(), 2)
-            work()
-            code = 0
-        except BaseException:
-            traceback.print_exc()
-            sys.stderr.flush()
-        finally:
-            os._exit(code)
-    began = time.monotonic()
-    while True:
-        found, status = os.waitpid(process, os.WNOHANG)
-        if found:
-            assert status == 0 or os.WIFSIGNALED(status), said.read_text(encoding="utf-8")
-            return status
-        waited = time.monotonic() - began
-        if waited > (PATIENCE if kill_after is None else kill_after):
-            os.kill(process, signal.SIGKILL)
-            assert kill_after is not None, "it hangs: " + said.read_text(encoding="utf-8")
-        time.sleep(0.002)
+def forked(work: Callable[[], object], kill_after: float | None = None) -> bool:
+    """Do the work in a forked process; says whether it was killed. Anything but success is an error."""
+    child = Forked(work)
+    code = child.wait(kill_after)
+    assert code in (0, -signal.SIGKILL), child.said
+    return code != 0
 
 
 def begin(config: ExperimentConfig, out: Path) -> None:

@@ -1,0 +1,40 @@
+"""The same run comes out whatever the hash seed, the folder, the locale, and the way in which workers are started."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from experiment_tools import TINY, tiny_file
+from killing import outcome
+
+pytestmark = pytest.mark.slow
+CHANGES: dict[str, Any] = {
+    "agent": {"name": "sb3/ppo", "settings": {"n_steps": 8, "batch_size": 4, "n_epochs": 1}},
+    "environment": {**TINY["environment"], "num_envs": 2, "workers": 2},
+    "budget": {"rounds": 1},
+    "evaluation": {"sets": ["validation"], "items": 6},
+}
+
+
+def made(folder: Path, start: str, **variables: str) -> dict[str, Any]:
+    folder.mkdir(parents=True)
+    file = tiny_file(folder, **{**CHANGES, "environment": {**CHANGES["environment"], "worker_start": start}})
+    command = [sys.executable, "-m", "rls3_gym", "run", file.name, "--out", "run"]
+    kept = {key: value for key, value in os.environ.items() if not key.startswith("LC_") and key != "LANG"}
+    done = subprocess.run(command, cwd=folder, env=kept | variables, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return outcome(folder / "run")
+
+
+def test_the_same_bytes_come_out_everywhere(tmp_path: Path) -> None:
+    plain = made(tmp_path / "plain", "spawn", PYTHONHASHSEED="0", LC_ALL="C.UTF-8")
+    odd = made(
+        tmp_path / "o [d] d" / "\u00fc", "fork",
+        PYTHONHASHSEED="12345", LC_ALL="C", PYTHONUTF8="0", PYTHONCOERCECLOCALE="0", HOME="/proc/nowhere",
+    )  # fmt: skip
+    assert odd == plain
