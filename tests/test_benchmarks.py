@@ -22,6 +22,7 @@ IN_SMALL = {
     "benchmarks/env_step.py": ["--episodes", "2"],
     "benchmarks/finetune.py": ["--samples", "64", "--repeats", "1"],
     "benchmarks/checkpoint.py": ["--model", "packaged:tiny", "--train", "visual.trunk.projection.*", "--samples", "20"],
+    "benchmarks/report_size.py": ["--samples", "200", "--per-round", "50"],
     "benchmarks/vlm.py": ["--model", "ViT-S-32-alt", "--items", "4", "--scored", "2", "--batch", "2", "--repeats", "1"],
     "benchmarks/vector_env.py": ["--episodes", "1", "--lanes", "1", "2"],
     "benchmarks/teach.py": ["--seeds", "1", "--budgets", "500", "--processes", "1", "--out", "taught"],
