@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -15,14 +16,17 @@ import pandas as pd
 import pytest
 from experiment_tools import TINY, go_on, metrics, run, sample_rows, tiny
 
+from rls3_gym.cli.app import main
 from rls3_gym.experiment.callbacks import RunCallback
 from rls3_gym.experiment.config import ExperimentConfig
 from rls3_gym.experiment.monitor import RunMonitor
 from rls3_gym.experiment.run import resume, start
 from rls3_gym.loop.learning_loop import LaneStep
 from rls3_gym.runs.checkpoints import load_checkpoint
+from rls3_gym.runs.directory import RunDirectory
 from rls3_gym.runs.locking import locked
 from rls3_gym.runs.rows import EpisodeRow, EvaluationRow
+from rls3_gym.runs.samples import pictured, read_columns
 from rls3_gym.study.carry_out import LOCK as STUDY_LOCK
 from rls3_registry.errors import UserError
 
@@ -274,3 +278,60 @@ def test_a_checkpoint_is_checked_as_sha256sum_does(whole: Path) -> None:
     checkpoint = load_checkpoint(whole / "checkpoints").path
     done = subprocess.run(["sha256sum", "--check", "--quiet", "SHA256SUMS"], cwd=checkpoint, check=False)
     assert done.returncode == 0
+
+
+def test_paths_with_brackets_and_umlauts_work_without_utf_8_and_without_a_home(whole: Path, tmp_path: Path) -> None:
+    out = tmp_path / "r\u00fcn [bold]x[/bold]"
+    shutil.copytree(whole, out)
+    (out / "report.html").unlink(missing_ok=True)
+    kept = {key: value for key, value in os.environ.items() if not key.startswith(("LC_", "LANG", "PYTHON"))}
+    plain = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "HOME": "/proc/nowhere"}
+    for words, end in (
+        (["report", str(out)], f"{out}/report.html\n"),
+        (["report", f"{out} no"], "no such run directory\n"),
+    ):
+        done = subprocess.run(
+            [sys.executable, "-m", "rls3_gym", *words],
+            env=kept | plain,
+            capture_output=True,
+            encoding="utf-8",
+            check=False,
+        )
+        said = done.stdout or done.stderr  # matplotlib says on the second that there is no home
+        assert said.endswith(end) and str(out) in said and "Traceback" not in done.stderr, done.stderr
+
+
+def test_samples_of_earlier_versions_are_read(whole: Path, tmp_path: Path) -> None:
+    old = tmp_path / "old"
+    shutil.copytree(whole, old)
+    shutil.rmtree(old / "samples" / "samples.parquet")
+    lines = "".join(json.dumps(row) + "\n" for row in sample_rows(whole))
+    (old / "samples" / "samples.jsonl").write_text(lines, encoding="utf-8")
+    assert sample_rows(old) == sample_rows(whole)
+    assert [row.file for row in pictured(RunDirectory(old), [1])] == [
+        row.file for row in pictured(RunDirectory(whole), [1])
+    ]
+    (part,) = read_columns(RunDirectory(old), ["round", "caption"])
+    assert part["caption"] == [row["caption"] for row in sample_rows(whole)]
+
+
+@pytest.mark.parametrize(
+    ("change", "key"),
+    [
+        ("vlm.finetune.batch_size=1000000000", "vlm.finetune.batch_size"),
+        ("vlm.finetune.learning_rate=1.0", "vlm.finetune.learning_rate"),
+        ("vlm.finetune.replay_capacity=1000000000", "vlm.finetune.replay_capacity"),
+        ("environment.steps_per_episode=1000000000", "environment.steps_per_episode"),
+        ("environment.num_envs=1000000", "environment.num_envs"),
+        ("images_per_round=1000000000", "images_per_round"),
+        ("agent.settings.n_steps=1000000000", "agent.settings.n_steps"),
+        ("agent.settings.net_arch=[1000000000]", "agent.settings.net_arch"),
+        ("checkpoints.every_minutes=0", "checkpoints.every_minutes"),
+    ],
+)
+def test_a_slip_in_a_setting_does_not_eat_the_machine(
+    change: str, key: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main(["run", "quickstart", "--set", change, "--out", str(tmp_path / "run")])
+    assert f"{key}" in capsys.readouterr().err and not (tmp_path / "run").exists()

@@ -53,8 +53,7 @@ class Forked:
         if self.process == 0:
             code = 1
             try:
-                for number in (1, 2):
-                    os.dup2(self._said.fileno(), number)
+                sys.stdout = sys.stderr = self._said
                 work()
                 code = 0
             except SystemExit as end:
@@ -62,8 +61,7 @@ class Forked:
             except BaseException:
                 traceback.print_exc()
             finally:
-                sys.stdout.flush()
-                sys.stderr.flush()
+                self._said.flush()
                 os._exit(code)
 
     def wait(self, kill_after: float | None = None) -> int:
