@@ -185,8 +185,8 @@ class RunDirectory:
 
     def is_bare(self) -> bool:
         """Whether there is nothing in the folder, or only what a run leaves that was killed before its first file."""
-        names = {path.name for path in self.path.iterdir()}
-        return names <= {LOCK, f"{LOCK}.json", f".{self.config.name}.partial"}
+        names = {path.name for path in self.path.iterdir() if path.suffix != ".partial"}
+        return names <= {LOCK, f"{LOCK}.json"}
 
     def save_image(self, name: str, rgb: NDArray[np.uint8]) -> None:
         """Write one picture under samples/, unless it is there already."""

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from rls3_gym.runs.directory import writing
+from rls3_gym.runs.directory import write_text
 from rls3_registry.errors import UserError
 
 
@@ -35,8 +35,7 @@ def locked(folder: Path, name: str) -> Iterator[None]:
         raise UserError(f"{path}: cannot be locked ({error.strerror or error})") from error
     try:
         mine = {"pid": os.getpid(), "host": platform.node(), "since": f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC"}
-        with writing(holder):
-            holder.write_text(json.dumps(mine), encoding="utf-8")
+        write_text(holder, json.dumps(mine))
         yield
     finally:
         with suppress(OSError):

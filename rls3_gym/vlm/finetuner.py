@@ -22,7 +22,7 @@ from rls3_gym.vlm.ensemble import Ensemble
 from rls3_gym.vlm.finetune_settings import FineTuneSettings
 from rls3_gym.vlm.memory import forget_peak, peak_memory
 from rls3_gym.vlm.optimizer import Towers, in_order, layer_scales, new_optimizer, set_rate
-from rls3_gym.vlm.presence import lost_presence, presence_probe
+from rls3_gym.vlm.presence import PresenceProbe
 from rls3_gym.vlm.snapshot import Snapshot
 from rls3_gym.vlm.trainable import set_trainable, training
 from rls3_registry.errors import SettingError, UserError, unknown
@@ -95,11 +95,11 @@ class Finetuner:
         started = time.perf_counter()
         digest_before = self.digest()
         self._before.take(self._learned())
-        probe = presence_probe(items)
-        before = logits(probe)
+        probe = PresenceProbe.of(items)
+        before = logits(probe.items)
         batches = self.batches(items, rng)
         steps, failure = self._train(batches, rng, losses)
-        failure = failure or _collapse(after := logits(probe)) or lost_presence(before, after)
+        failure = failure or _collapse(after := logits(probe.items)) or probe.lost(before, after)
         if failure:
             self._put_back(self._before)
             self._digest.is_now(digest_before)
