@@ -23,6 +23,7 @@ from rls3_gym.experiment.provenance import command_line, describe_environment
 from rls3_gym.runs.checkpoints import has_checkpoint, is_final, load_checkpoint, set_aside, taking_up
 from rls3_gym.runs.directory import LOCK, RunDirectory, WriteError, read_text, write_text
 from rls3_gym.runs.locking import locked
+from rls3_gym.runs.run_data import has_results
 from rls3_gym.runs.taught import find_vlm
 from rls3_gym.scene.arrangement import SLOTS
 from rls3_gym.suites.catalog import OpenSuite
@@ -93,6 +94,8 @@ def _resume(
     path = directory.path
     if not has_checkpoint(directory.checkpoints):
         _check_same(config_of(path).resolved().model_dump(mode="json"), config.model_dump(mode="json"), path)
+        if has_results(directory.metrics):
+            raise UserError(f"{path}: its checkpoints are gone, but not what it has measured; start it again elsewhere")
         with reading(directory.config):
             parts = _build(config)
         _note(callbacks, f"{path}: the run was cut off before its first checkpoint; it begins again")

@@ -141,6 +141,12 @@ def read_run(path: Path) -> RunData:
     )
 
 
+def has_results(metrics: Path) -> bool:
+    """Whether a run has come to a round or to its end. Raises `UserError` when the file is damaged."""
+    found = read_metrics(metrics) if metrics.is_file() else Metrics(())
+    return bool(found.finetunes) or found.end is not None
+
+
 def summarize(path: Path) -> dict[str, Any]:
     """Counts at the end, and for each set and suite its first and last evaluation. JSON-ready."""
     metrics = read_metrics(RunDirectory.open(path).metrics)
