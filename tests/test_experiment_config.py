@@ -62,7 +62,11 @@ def experiments(draw: st.DrawFn) -> dict[str, Any]:
             },
         ),
         "seed": st.integers(0, 2**31 - 1),
-        "threads": st.one_of(st.none(), counts),
+        "threads": st.one_of(st.none(), st.integers(1, 1024)),
+        "checkpoints": st.fixed_dictionaries(
+            {}, optional={"every_steps": counts, "every_minutes": st.integers(1, 1440)}
+        ),
+        "no_progress_steps": counts,
         "images_per_round": st.integers(0, 1000),
     }
     agent = st.one_of(words, st.fixed_dictionaries({"name": words}, optional={"settings": free_settings}))
