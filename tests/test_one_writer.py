@@ -147,6 +147,7 @@ def test_checkpoints_between_rounds_come_after_so_many_steps_and_change_nothing(
     assert equal(out, whole)
 
 
+@pytest.mark.slow
 def test_checkpoints_between_rounds_come_after_so_many_minutes(
     whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -165,7 +166,13 @@ def test_checkpoints_between_rounds_come_after_so_many_minutes(
     assert equal(out, whole)
 
 
-@pytest.mark.parametrize("name", ["state.json", "agent/agent.json", "SHA256SUMS"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "state.json",
+        *(pytest.param(n, marks=pytest.mark.slow) for n in ("agent/agent.json", "SHA256SUMS", "arrays.npz")),
+    ],
+)
 def test_a_damaged_checkpoint_is_named_and_the_one_before_it_is_used(whole: Path, tmp_path: Path, name: str) -> None:
     out = tmp_path / "run"
     shutil.copytree(whole, out)
@@ -195,8 +202,15 @@ def test_a_run_without_a_checkpoint_says_so_and_begins_again(whole: Path, tmp_pa
     assert equal(tmp_path / "run", whole)
 
 
-@pytest.mark.parametrize("log", ["metrics.jsonl", "samples/samples.parquet/part-000000.parquet"])
-@pytest.mark.parametrize("replaced", [False, True])
+@pytest.mark.parametrize(
+    ("log", "replaced"),
+    [
+        ("metrics.jsonl", False),
+        ("samples/samples.parquet/part-000000.parquet", True),
+        pytest.param("metrics.jsonl", True, marks=pytest.mark.slow),
+        pytest.param("samples/samples.parquet/part-000000.parquet", False, marks=pytest.mark.slow),
+    ],
+)
 def test_a_log_that_is_deleted_or_replaced_is_noticed_at_the_next_write(
     whole: Path, tmp_path: Path, log: str, replaced: bool
 ) -> None:
@@ -224,6 +238,7 @@ def test_the_samples_are_a_table_while_the_run_goes_on(whole: Path, tmp_path: Pa
     assert set(frame["round"]) == {0} and list(frame["n_generated"]) == list(range(1, len(frame) + 1))
 
 
+@pytest.mark.slow
 def test_two_studies_do_not_write_the_same_results(tmp_path: Path) -> None:
     from rich.console import Console
 
@@ -280,6 +295,7 @@ def test_a_checkpoint_is_checked_as_sha256sum_does(whole: Path) -> None:
     assert done.returncode == 0
 
 
+@pytest.mark.slow
 def test_paths_with_brackets_and_umlauts_work_without_utf_8_and_without_a_home(whole: Path, tmp_path: Path) -> None:
     out = tmp_path / "r\u00fcn [bold]x[/bold]"
     shutil.copytree(whole, out)

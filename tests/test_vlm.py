@@ -142,6 +142,7 @@ def test_a_round_that_collapses_the_model_is_taken_back_and_says_so(guide):
     assert equal(vlm.evaluate(guide), before)
 
 
+@pytest.mark.slow
 def test_a_round_that_makes_the_model_blind_to_objects_is_taken_back_and_says_so(guide):
     vlm = load_vlm("tiny", {"learning_rate": 0.1, "epochs": 8, "batch_size": 16})
     before = vlm.evaluate(guide)

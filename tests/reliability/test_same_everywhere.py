@@ -1,16 +1,17 @@
-"""The same run comes out whatever the hash seed, the folder, the locale, and the way in which workers are started."""
+"""The same run comes out whatever the hash seed, the folder, the locale, and how processes are started."""
 
 from __future__ import annotations
 
 import os
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
-from experiment_tools import TINY, tiny_file
-from killing import outcome
+from experiment_tools import TINY, tiny, tiny_file
+from killing import begin, forked, outcome
 
 pytestmark = pytest.mark.slow
 CHANGES: dict[str, Any] = {
@@ -34,7 +35,10 @@ def made(folder: Path, start: str, **variables: str) -> dict[str, Any]:
 def test_the_same_bytes_come_out_everywhere(tmp_path: Path) -> None:
     plain = made(tmp_path / "plain", "spawn", PYTHONHASHSEED="0", LC_ALL="C.UTF-8")
     odd = made(
-        tmp_path / "o [d] d" / "\u00fc", "fork",
+        tmp_path / "o [d] d" / "\u00fc", "forkserver",
         PYTHONHASHSEED="12345", LC_ALL="C", PYTHONUTF8="0", PYTHONCOERCECLOCALE="0", HOME="/proc/nowhere",
     )  # fmt: skip
     assert odd == plain
+    here = tiny(**{**CHANGES, "environment": {**CHANGES["environment"], "workers": 0}})
+    forked(partial(begin, here, tmp_path / "here"))  # all in one forked process
+    assert outcome(tmp_path / "here") == plain
