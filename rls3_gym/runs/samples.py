@@ -44,9 +44,11 @@ class SampleParts:
 
     @staticmethod
     def _kept(folder: Path, state: Mapping[str, Any]) -> list[int]:
-        kept = [_part(folder, number) for number in range(int(state["parts"]))]
-        sizes = [path.stat().st_size if path.is_file() else 0 for path in kept]
-        if sum(sizes) != int(state["bytes"]):
+        n = max(0, int(state["parts"]))
+        kept = _parts(folder)[:n]
+        sizes = [path.stat().st_size for path in kept]
+        there = kept == [_part(folder, number) for number in range(len(kept))]
+        if len(kept) < n or not there or sum(sizes) != int(state["bytes"]):
             raise UserError(f"{folder}: is not what its checkpoint says; it was changed after the run")
         return sizes
 
