@@ -29,7 +29,7 @@ scalars = st.one_of(
 )
 free_settings = st.dictionaries(words, st.one_of(scalars, st.lists(scalars, max_size=3)), max_size=4)
 shares = st.floats(0, 1, exclude_min=True)
-counts = st.integers(1, 10**6)
+counts = st.integers(1, 10**5)
 
 
 @st.composite
