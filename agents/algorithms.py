@@ -27,7 +27,11 @@ VIEWS_BY_SPACE: dict[type[gymnasium.Space[Any]], tuple[str, ...]] = {
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Weight = Annotated[float, Field(ge=0)]
-Layers = Annotated[list[Annotated[int, Field(ge=1)]], Field(min_length=1)]
+Count = Annotated[int, Field(ge=1, le=1_000_000)]
+"""What memory or time is in proportion to."""
+Rate = Annotated[float, Field(gt=0, le=1)]
+"""A learning rate."""
+Layers = Annotated[list[Annotated[int, Field(ge=1, le=16_384)]], Field(min_length=1, max_length=64)]
 BufferSize = Annotated[int, Field(ge=1, le=10_000_000)]
 EntropyPerDim = Annotated[float, Field(lt=0.6931)]
 """Nats per dimension of a Box action. A uniform policy over -1..1 has ln 2 = 0.6931 and can't be exceeded."""

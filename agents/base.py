@@ -34,8 +34,8 @@ class Monitor(Protocol):
         """Tell the experiment that the agent can be saved now.
 
         Call it between environment steps, whenever `agent.save` would write everything that `learn` needs to
-        continue as if it had never been interrupted. An off-policy learner can call it at every step, an on-policy
-        learner between rollouts. The monitor decides whether to save.
+        continue as if it had never been interrupted: for the first time before the first step. An off-policy learner
+        can call it at every step, an on-policy learner between rollouts. The monitor decides whether to save.
 
         Args:
             agent: The agent that is learning, usually `self`.

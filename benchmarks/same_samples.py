@@ -30,6 +30,7 @@ from rls3_gym.evalsets.loader import load_set
 from rls3_gym.evaluation.metrics import accuracy_table
 from rls3_gym.experiment.run import config_of
 from rls3_gym.runs.directory import RunDirectory
+from rls3_gym.runs.samples import read_samples
 from rls3_gym.runs.taught import backend_of, find_vlm
 from rls3_gym.sample import Sample, make_sample
 from rls3_gym.scene.arrangement import Arrangement
@@ -44,11 +45,9 @@ def rounds_of(path: Path, captions: str, most: int | None) -> list[list[Sample]]
     config = config_of(path)
     backend = backend_of(RunDirectory(path))
     rng = np.random.default_rng(config.seed)
-    lines = RunDirectory.open(path).sample_rows.read_text(encoding="utf-8").splitlines()
     grouped: dict[int, list[dict[str, Any]]] = {}
-    for line in lines:
-        row = json.loads(line)
-        grouped.setdefault(row["round"], []).append(row)
+    for row in read_samples(RunDirectory.open(path)):
+        grouped.setdefault(row.round, []).append(row.model_dump())
     longest = max(len(rows) for rows in grouped.values())
     whole = [grouped[number] for number in sorted(grouped) if len(grouped[number]) > longest / 2]
     taught = []

@@ -12,6 +12,9 @@ import rls3_registry
 from rls3_agents.base import AGENTS
 from rls3_gym.experiment.config import ExperimentConfig, parse_config
 from rls3_gym.experiment.run import RunResult, resume, start
+from rls3_gym.runs.directory import RunDirectory
+from rls3_gym.runs.rows import SampleRow
+from rls3_gym.runs.samples import SampleParts, read_samples
 
 TINY: dict[str, Any] = {
     "name": "tiny",
@@ -52,6 +55,20 @@ def go_on(config: ExperimentConfig, out: Path) -> RunResult:
 
 def rows(file: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
+
+
+def sample_rows(run_directory: Path) -> list[dict[str, Any]]:
+    """The rows of the samples, as JSON has them."""
+    found: list[dict[str, Any]] = json.loads(
+        json.dumps([row.model_dump() for row in read_samples(RunDirectory(run_directory))])
+    )
+    return found
+
+
+def write_sample_rows(run_directory: Path, contents: list[dict[str, Any]]) -> None:
+    """Put other samples in place of those that are there."""
+    directory = RunDirectory(run_directory)
+    SampleParts(directory.sample_table).append([SampleRow(**content) for content in contents])
 
 
 def metrics(run_directory: Path, row: str | None = None) -> list[dict[str, Any]]:

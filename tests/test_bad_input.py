@@ -16,6 +16,7 @@ import yaml
 from experiment_tools import TINY, run, tiny, tiny_file
 
 from rls3_gym.cli.app import main
+from rls3_gym.runs.checkpoints import seal
 from rls3_registry import load
 
 RLS3 = [sys.executable, "-m", "rls3_gym"]
@@ -196,34 +197,41 @@ def test_a_run_directory_that_exists_already(complaint: Any, tmp_path: Path, fin
 # Checkpoints
 
 
-@pytest.mark.parametrize("name", ["state.json", "arrays.npz", "tensors.safetensors", "agent/agent.json"])
+def checkpoints(run_directory: Path) -> list[Path]:
+    """Oldest first."""
+    return sorted(path for path in (run_directory / "checkpoints").iterdir() if path.name.isdigit())
+
+
+@pytest.mark.parametrize("name", ["state.json", "arrays.npz", "tensors.safetensors", "agent/agent.json", "SHA256SUMS"])
 @pytest.mark.parametrize("damage", [b"", b"not what it was", None])
-def test_an_unreadable_checkpoint_is_named_and_nothing_is_changed(
+def test_without_a_readable_checkpoint_the_newest_is_named_and_nothing_is_changed(
     complaint: Any, unfinished: Path, name: str, damage: bytes | None
 ) -> None:
-    *_, newest = sorted((unfinished / "checkpoints").iterdir())
-    if damage is None:
-        (newest / name).unlink()
-    else:
-        (newest / name).write_bytes(damage)
+    for checkpoint in checkpoints(unfinished):
+        if damage is None:
+            (checkpoint / name).unlink()
+        else:
+            (checkpoint / name).write_bytes(damage)
     before = contents(unfinished)
     said = complaint("run", "--resume", unfinished)
-    assert str(newest) in said
+    assert str(checkpoints(unfinished)[-1]) in said and "there is no other" in said
     assert contents(unfinished) == before
 
 
 def test_a_foreign_checkpoint_is_refused(complaint: Any, unfinished: Path) -> None:
     from rls3_gym.runs.codec import save_tree
 
-    *_, newest = sorted((unfinished / "checkpoints").iterdir())
-    save_tree({"format": "somebody else's", "weights": [1.0]}, newest)
+    save_tree({"format": "somebody else's", "weights": [1.0]}, checkpoints(unfinished)[-1])
     assert 'is a checkpoint of another format ("somebody else\'s"' in complaint("run", "--resume", unfinished)
 
 
-def test_a_run_that_never_got_to_a_checkpoint(complaint: Any, unfinished: Path) -> None:
+def test_a_run_whose_checkpoints_were_deleted_is_not_begun_again_over_its_rows(
+    complaint: Any, unfinished: Path
+) -> None:
     shutil.rmtree(unfinished / "checkpoints")
-    (unfinished / "checkpoints").mkdir()
-    assert "holds no checkpoint yet" in complaint("run", "--resume", unfinished)
+    before = contents(unfinished)
+    assert "its checkpoints are gone, but not what it has measured" in complaint("run", "--resume", unfinished)
+    assert contents(unfinished) == before
 
 
 @pytest.mark.parametrize(
@@ -254,7 +262,7 @@ def test_resuming_after_an_edit_of_the_config_is_refused(complaint: Any, unfinis
     )
 
 
-@pytest.mark.parametrize("log", ["metrics.jsonl", "samples/samples.jsonl"])
+@pytest.mark.parametrize("log", ["metrics.jsonl", "samples/samples.parquet/part-000000.parquet"])
 @pytest.mark.parametrize("damage", [b"{}\n", None])
 def test_logs_that_do_not_go_with_the_checkpoint_are_refused_and_left_alone(
     complaint: Any, unfinished: Path, log: str, damage: bytes | None
@@ -264,7 +272,7 @@ def test_logs_that_do_not_go_with_the_checkpoint_are_refused_and_left_alone(
         (unfinished / log).write_bytes(damage)
     before = contents(unfinished)
     said = complaint("run", "--resume", unfinished)
-    assert log in said
+    assert log.rsplit("/part")[0] in said
     assert contents(unfinished) == before
 
 
@@ -283,7 +291,7 @@ def test_logs_that_do_not_go_with_the_checkpoint_are_refused_and_left_alone(
 def test_a_checkpoint_without_all_its_parts_is_refused_and_nothing_is_changed(
     complaint: Any, unfinished: Path, keys: tuple[str, ...], value: Any
 ) -> None:
-    *_, newest = sorted((unfinished / "checkpoints").iterdir())
+    *_, newest = checkpoints(unfinished)
     state = json.loads((newest / "state.json").read_text(encoding="utf-8"))
     *outer, last = keys
     node = state
@@ -293,6 +301,7 @@ def test_a_checkpoint_without_all_its_parts_is_refused_and_nothing_is_changed(
     if value == "gone":
         del node[last]
     (newest / "state.json").write_text(json.dumps(state), encoding="utf-8")
+    seal(newest)
     before = contents(unfinished)
     complaint("run", "--resume", unfinished)
     assert contents(unfinished) == before
@@ -402,7 +411,7 @@ def test_a_full_disk_leaves_a_run_directory_that_can_be_read(tmp_path: Path, lim
     assert "Traceback" not in done.stderr
     last = done.stderr.splitlines()[-1]
     assert last.startswith(f"rls3: {out}") and "cannot be written (File too large)" in last
-    for log in (out / "metrics.jsonl", out / "samples" / "samples.jsonl"):
-        assert log.read_bytes() == b"" or log.read_bytes().endswith(b"\n")
+    log = (out / "metrics.jsonl").read_bytes()
+    assert log == b"" or log.endswith(b"\n")
     assert not [path for path in out.rglob("*") if ".partial" in path.name]
     assert (out / "config.yaml").is_file()

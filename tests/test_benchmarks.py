@@ -28,6 +28,7 @@ IN_SMALL = {
     "benchmarks/env_step.py": ["--episodes", "2"],
     "benchmarks/finetune.py": ["--samples", "64", "--repeats", "1"],
     "benchmarks/checkpoint.py": ["--model", "packaged:tiny", "--train", "visual.trunk.projection.*", "--samples", "20"],
+    "benchmarks/report_size.py": ["--samples", "200", "--per-round", "50"],
     "benchmarks/vlm.py": ["--model", "ViT-S-32-alt", "--items", "4", "--scored", "2", "--batch", "2", "--repeats", "1"],
     "benchmarks/other_backend.py": ["--rounds", "1", "--items", "51"],
     "benchmarks/unity_transport.py": ["--steps", "10"],

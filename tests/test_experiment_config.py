@@ -29,7 +29,7 @@ scalars = st.one_of(
 )
 free_settings = st.dictionaries(words, st.one_of(scalars, st.lists(scalars, max_size=3)), max_size=4)
 shares = st.floats(0, 1, exclude_min=True)
-counts = st.integers(1, 10**6)
+counts = st.integers(1, 10**5)
 
 
 @st.composite
@@ -62,7 +62,11 @@ def experiments(draw: st.DrawFn) -> dict[str, Any]:
             },
         ),
         "seed": st.integers(0, 2**31 - 1),
-        "threads": st.one_of(st.none(), counts),
+        "threads": st.one_of(st.none(), st.integers(1, 1024)),
+        "checkpoints": st.fixed_dictionaries(
+            {}, optional={"every_steps": counts, "every_minutes": st.integers(1, 1440)}
+        ),
+        "no_progress_steps": counts,
         "images_per_round": st.integers(0, 1000),
     }
     agent = st.one_of(words, st.fixed_dictionaries({"name": words}, optional={"settings": free_settings}))

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
-from experiment_tools import SAC, TINY, go_on, metrics, rows, run, tiny, tiny_file
+from experiment_tools import SAC, TINY, go_on, metrics, rows, run, sample_rows, tiny, tiny_file
 from PIL import Image
 
 from rls3_gym.envs.scene_env import RLS3SceneEnv
@@ -67,7 +67,7 @@ def test_the_vlm_is_measured_before_the_first_and_after_every_round(runs: dict[s
 @pytest.mark.parametrize("name", AGENTS)
 def test_the_counts_of_the_rows_add_up(runs: dict[str, Path], name: str) -> None:
     episodes, rounds = metrics(runs[name], "episode"), metrics(runs[name], "finetune")
-    samples = rows(runs[name] / "samples" / "samples.jsonl")
+    samples = sample_rows(runs[name])
     assert [row["episode"] for row in episodes] == list(range(1, 10))
     assert [row["round"] for row in episodes] == [0, 0, 0, 1, 1, 1, 2, 2, 2]
     assert episodes[-1]["n_generated"] == len(samples) == sum(sum(row["cells"]) for row in episodes)
@@ -82,7 +82,7 @@ def test_the_counts_of_the_rows_add_up(runs: dict[str, Path], name: str) -> None
 
 def test_every_sample_has_a_row_with_the_verdict_and_some_have_their_picture(runs: dict[str, Path]) -> None:
     folder = runs["random"] / "samples"
-    samples = rows(folder / "samples.jsonl")
+    samples = sample_rows(runs["random"])
     assert [row["n_generated"] for row in samples] == list(range(1, len(samples) + 1))
     for row in samples:
         assert row["correct"] == (row["margin"] > 0)
@@ -116,10 +116,10 @@ def test_a_killed_run_continues_as_if_nothing_had_happened(runs: dict[str, Path]
     for path in (newest, killed / "checkpoints" / "final"):
         shutil.rmtree(path)
     (killed / "report.html").unlink()
-    (killed / "samples" / "samples.jsonl").open("a").write('{"cut')  # it died while writing
+    (killed / "metrics.jsonl").open("a").write('{"cut')  # it died while writing
     go_on(tiny(agent=AGENTS[name]), killed)
     assert metrics(killed) == metrics(runs[name])
-    assert rows(killed / "samples" / "samples.jsonl") == rows(runs[name] / "samples" / "samples.jsonl")
+    assert sample_rows(killed) == sample_rows(runs[name])
     assert find_vlm(str(killed)).digest() == find_vlm(str(runs[name])).digest()
     assert pictures(killed) == pictures(runs[name])
 
@@ -131,7 +131,20 @@ def test_at_most_two_checkpoints_are_kept(runs: dict[str, Path]) -> None:
 
 def test_nothing_in_a_run_directory_can_run_code_when_read(runs: dict[str, Path]) -> None:
     suffixes = {path.suffix for path in runs["sb3/sac"].rglob("*") if path.is_file()}
-    assert suffixes <= {".yaml", ".txt", ".jsonl", ".json", ".html", ".parquet", ".png", ".npz", ".safetensors", ".pt"}
+    assert suffixes <= {
+        "",
+        ".lock",
+        ".yaml",
+        ".txt",
+        ".jsonl",
+        ".json",
+        ".html",
+        ".parquet",
+        ".png",
+        ".npz",
+        ".safetensors",
+        ".pt",
+    }
     for path in runs["sb3/sac"].rglob("*.npz"):
         with np.load(path, allow_pickle=False) as archive:
             assert all(not archive[name].dtype.hasobject for name in archive.files)
@@ -155,7 +168,7 @@ def test_pandas_opens_the_parquet_files_in_one_line_and_finds_what_the_json_line
     runs: dict[str, Path], log: str
 ) -> None:
     frame = pd.read_parquet(runs["sb3/sac"] / f"{log}.parquet")
-    written = rows(runs["sb3/sac"] / f"{log}.jsonl")
+    written = sample_rows(runs["sb3/sac"]) if "samples" in log else rows(runs["sb3/sac"] / f"{log}.jsonl")
     assert len(frame) == len(written) > 0
     for row, (_, record) in zip(written, frame.iterrows(), strict=True):
         cells = flat(row)
@@ -213,7 +226,7 @@ def test_the_wanted_number_of_pictures_is_kept_of_every_round_that_has_so_many_s
     environment = {"steps_per_episode": 16, "episodes_per_round": 4, "train_fraction": 1.0, "finetune": finetune}
     config = tiny(environment=environment, budget={"n_generated": 90}, images_per_round=8, agent="stratified")
     directory = run(config, tmp_path / "run").directory
-    samples = rows(directory / "samples" / "samples.jsonl")
+    samples = sample_rows(directory)
     episodes = metrics(directory, "episode")
     # A run that teaches nothing is like one round as long as its samples are few.
     ends = [row["n_generated"] for row in episodes if row["episode"] % 4 == 0] if finetune else [len(samples)]
@@ -231,7 +244,7 @@ def test_a_run_without_fine_tuning_writes_its_samples_as_it_goes(
     monkeypatch.setattr("rls3_gym.experiment.recorder.ROWS_WITHOUT_ROUNDS", 10)
     environment = {"steps_per_episode": 6, "finetune": False}
     config = tiny(environment=environment, budget={"n_generated": 30}, images_per_round=2, agent="stratified")
-    samples = rows(run(config, tmp_path / "run").directory / "samples" / "samples.jsonl")
+    samples = sample_rows(run(config, tmp_path / "run").directory)
     assert len(samples) >= 30
     assert sum(row["file"] is not None for row in samples) >= 4  # two of each lot
 
@@ -252,7 +265,7 @@ def test_the_summary_compares_the_first_and_the_last_evaluation(runs: dict[str, 
 
 def test_a_budget_of_samples_is_kept_within_an_episode(tmp_path: Path) -> None:
     directory = run(tiny(budget={"n_generated": 7}), tmp_path / "run").directory
-    generated = [row["n_generated"] for row in rows(directory / "samples" / "samples.jsonl")]
+    generated = [row["n_generated"] for row in sample_rows(directory)]
     assert generated == list(range(1, len(generated) + 1))
     assert 7 <= len(generated) <= 7 + 6
 
@@ -297,7 +310,7 @@ def test_ctrl_c_saves_exits_cleanly_and_the_run_goes_on(tmp_path: Path) -> None:
     whole = metrics(uninterrupted)
     assert len(before) < len(whole)
     assert metrics(out) == whole
-    assert rows(out / "samples" / "samples.jsonl") == rows(uninterrupted / "samples" / "samples.jsonl")
+    assert sample_rows(out) == sample_rows(uninterrupted)
     assert pictures(out) == pictures(uninterrupted)
     commands = (out / "command.txt").read_text(encoding="utf-8").splitlines()
     assert len(commands) == 2 and commands[1] == f"rls3 run --resume {out}"
@@ -325,7 +338,7 @@ main()
 
 def test_the_counts_of_the_summary_are_those_at_the_end(tmp_path: Path) -> None:
     directory = run(tiny(budget={"n_generated": 8}), tmp_path / "run").directory
-    assert summarize(directory)["n_generated"] == len(rows(directory / "samples" / "samples.jsonl")) == 8
+    assert summarize(directory)["n_generated"] == len(sample_rows(directory)) == 8
 
 
 def test_the_second_ctrl_c_ends_at_once() -> None:

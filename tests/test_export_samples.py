@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import json
 import re
 import shutil
 import signal
@@ -18,7 +17,7 @@ import pandas as pd
 import pytest
 import yaml
 from env_parts import tiny_vlm
-from experiment_tools import metrics, rows
+from experiment_tools import metrics, rows, sample_rows, write_sample_rows
 from PIL import Image
 from test_cli import rls3
 
@@ -53,10 +52,6 @@ def files(folder: Path) -> dict[str, str]:
     """Hashes of all files by name."""
     found = (path for path in folder.rglob("*") if path.is_file())
     return {path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest() for path in found}
-
-
-def sample_rows(run_directory: Path) -> list[Record]:
-    return rows(run_directory / "samples" / "samples.jsonl")
 
 
 def test_every_valid_sample_is_there_with_all_that_is_known_of_it(taught_run: Path, exported: dict[str, Path]) -> None:
@@ -247,8 +242,7 @@ def changed(run_directory: Path, copy: Path, **values: Any) -> Path:
     """A copy of a run with other values in its first sample."""
     shutil.copytree(run_directory, copy)
     first, *rest = sample_rows(copy)
-    lines = [json.dumps(row) + "\n" for row in ({**first, **values}, *rest)]
-    (copy / "samples" / "samples.jsonl").write_text("".join(lines), encoding="utf-8")
+    write_sample_rows(copy, [{**first, **values}, *rest])
     return copy
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from experiment_tools import TINY, run, tiny
+from experiment_tools import TINY, run, sample_rows, tiny
 from PIL import Image
 
 from rls3_gym.cli import contact_sheet
@@ -79,8 +79,7 @@ def test_the_page_says_what_was_run_and_what_came_of_it(run_directory: Path) -> 
         assert row["vlm_digest"] in page.text
         assert f"{100 * row['pairwise_accuracy']:.1f} %" in page.text
     assert f"{rows[-1]['n_generated']:,}" in page.text
-    samples = [json.loads(line) for line in (run_directory / "samples" / "samples.jsonl").read_text().splitlines()]
-    shown = [row for row in samples if row["file"]]
+    shown = [row for row in sample_rows(run_directory) if row["file"]]
     assert shown and all(row["caption"] in page.text for row in shown)
     assert all(row["hardest_negative"] in page.text for row in shown if row["correct"] is not None)
 
@@ -88,7 +87,7 @@ def test_the_page_says_what_was_run_and_what_came_of_it(run_directory: Path) -> 
 def test_a_run_without_a_finished_round_still_has_a_page(copy: Path) -> None:
     first = (copy / "metrics.jsonl").read_text().splitlines()[0]
     (copy / "metrics.jsonl").write_text(first + "\n")
-    (copy / "samples" / "samples.jsonl").write_text("")
+    shutil.rmtree(copy / "samples" / "samples.parquet")
     assert "No round of fine-tuning is finished yet" in Page(write_report(copy)).text
     (copy / "metrics.jsonl").write_text("")
     assert "Nothing has been measured yet" in Page(write_report(copy)).text

@@ -14,8 +14,9 @@ from rls3_gym.experiment.budget import Budget
 from rls3_gym.experiment.config import BudgetConfig
 from rls3_gym.experiment.recorder import PictureChoice
 from rls3_gym.runs.codec import load_tree, save_tree
+from rls3_gym.runs.json_lines import JsonLines
 from rls3_gym.runs.row_values import TERM_NAMES
-from rls3_gym.runs.rows import EndRow, EpisodeRow, FinetuneRow, JsonLines, Row, read_metrics
+from rls3_gym.runs.rows import EndRow, EpisodeRow, FinetuneRow, Row, read_metrics
 from rls3_registry.errors import UserError
 
 CELLS = (2, *[0] * 25)
@@ -85,7 +86,7 @@ def test_rows_cannot_be_changed_and_take_no_key_they_do_not_have() -> None:
     [
         (
             '{"row": "epoch"}',
-            r"line 2: row: should be one of episode, agent, finetune, evaluation, suite, life, end, not 'epoch'",
+            "line 2: row: should be one of episode, agent, finetune, evaluation, suite, life, warning, end, not",
         ),
         ('{"round": 1}', r"line 2: row: should be one of .*, not None"),
         ('{"row": "end", "round": 1.5, "n_generated": 2, "n_trained": 2, "n_steps": 3}', "line 2: round: should be a"),

@@ -18,6 +18,7 @@ from test_cli import rls3
 from rls3_gym.envs.scene_env import RLS3SceneEnv
 from rls3_gym.experiment.config import ExperimentConfig
 from rls3_gym.experiment.run import config_of, resume
+from rls3_gym.runs.checkpoints import seal
 from rls3_gym.runs.taught import find_backend, find_vlm
 from rls3_gym.vlm.open_clip.adapter import OpenClipVLM
 from rls3_registry.errors import UserError
@@ -64,6 +65,7 @@ def hostile(run_directory: Path, copy: Path, **sections: Any) -> Path:
     (copy / "config.yaml").write_text(yaml.safe_dump(content), encoding="utf-8")
     for state in (copy / "checkpoints").glob("*/state.json"):
         state.write_text(json.dumps(json.loads(state.read_text()) | {"config": content}), encoding="utf-8")
+        seal(state.parent)
     (copy / "evil.py").write_text(EVIL, encoding="utf-8")
     (copy / "evil.yaml").write_text("plugin: evil:Evil\n", encoding="utf-8")
     return copy

@@ -145,6 +145,16 @@ def test_a_round_that_collapses_the_model_is_taken_back_and_says_so(guide):
     assert equal(vlm.evaluate(guide), before)
 
 
+@pytest.mark.slow
+def test_a_round_that_makes_the_model_blind_to_objects_is_taken_back_and_says_so(guide):
+    vlm = load_vlm("tiny", {"learning_rate": 0.1, "epochs": 8, "batch_size": 16})
+    before = vlm.evaluate(guide)
+    report = vlm.finetune(guide, np.random.default_rng(0))
+    assert report.rolled_back is not None and "no longer sees which objects are there" in report.rolled_back
+    assert report.digest_after == report.digest_before
+    assert equal(vlm.evaluate(guide), before)
+
+
 def test_bf16_learns_too(guide):
     vlm = load_vlm("tiny", {"precision": "bf16"})
     before = vlm.evaluate(guide).loss.mean()

@@ -37,10 +37,10 @@ LOW, HIGH = np.array([-1.7, -0.8, -1.4]), np.array([1.7, 0.8, 1.4])
 class AlpGmmSettings(Settings):
     """Settings of ALP-GMM."""
 
-    fit_every: int = Field(ge=10)  # tasks between two fits, and the rows that a fit looks at
-    most_components: int = Field(ge=2)
+    fit_every: int = Field(ge=10, le=100_000)  # tasks between two fits, and the rows that a fit looks at
+    most_components: int = Field(ge=2, le=1000)
     random_share: float = Field(gt=0, le=1)  # chance of a uniform task
-    memory: int = Field(ge=10)  # earlier tasks that the nearest one is looked for among
+    memory: int = Field(ge=10, le=10_000_000)  # earlier tasks that the nearest one is looked for among
 
 
 class AlpGmm:

@@ -28,7 +28,7 @@ Float = NDArray[np.float64]
 class CemSettings(Settings):
     """Settings of the cross-entropy method."""
 
-    population: int = Field(ge=2)  # candidates, of one episode each, before the distribution changes
+    population: int = Field(ge=2, le=100_000)  # candidates, of one episode each, before the distribution changes
     elite: int = Field(ge=1)  # the best of them, which it changes to
     spread: float = Field(gt=0)  # standard deviation of the first candidates
     noise: float = Field(ge=0)  # variance added after the first population; it fades linearly ...

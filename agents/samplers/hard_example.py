@@ -25,7 +25,7 @@ from rls3_registry.validation import Settings, check
 class HardExampleSettings(Settings):
     """Settings of the hard-example sampler."""
 
-    candidates: int = Field(ge=2)  # proposals that are rendered and scored at every step
+    candidates: int = Field(ge=2, le=10_000)  # proposals that are rendered and scored at every step
 
 
 class HardExampleAgent(ScriptedAgent):

@@ -83,6 +83,7 @@ class ScriptedAgent:
         if env.has_wrapper_attr("action_masks"):
             self.masks = env.get_wrapper_attr("action_masks")
         self.loop = getattr(env.unwrapped, "loop", None)
+        monitor.safe_point(self)
         while not monitor.done:
             self.observation, _, terminated, truncated, info = env.step(self.choose(env.action_space))
             self.on_step(info)

@@ -33,7 +33,7 @@ def _deck() -> list[int]:
 class StratifiedSettings(Settings):
     """Settings of the stratified sampler."""
 
-    retries: int = Field(ge=0)  # times a card is dealt again after an infeasible attempt before it is given up
+    retries: int = Field(ge=0, le=10_000)  # how often a card is dealt again after an infeasible attempt
 
 
 class StratifiedAgent(ScriptedAgent):

@@ -20,9 +20,11 @@ from rls3_agents.algorithms import (
     Algorithm,
     AlgorithmSettings,
     BufferSize,
+    Count,
     EntropyPerDim,
     Fraction,
     Layers,
+    Rate,
     Weight,
     steps_per_lane,
     target_entropy,
@@ -41,7 +43,7 @@ SoftUpdate = Annotated[float, Field(gt=0, le=1)]
 class Sb3Settings(AlgorithmSettings):
     """What every algorithm has."""
 
-    learning_rate: PositiveFloat
+    learning_rate: Rate
     gamma: Fraction  # 0 where every step is paid for its own sample; near 1 for a reward at the episode's end
     net_arch: Layers  # hidden layers of the actor and of the critic
 
@@ -49,7 +51,8 @@ class Sb3Settings(AlgorithmSettings):
 class OnPolicySettings(Sb3Settings):
     """Learners from fresh rollouts."""
 
-    n_steps: Annotated[int, Field(ge=2)]  # environment steps per rollout, over all lanes (SB3 counts those of one)
+    # Environment steps per rollout, over all lanes (SB3 counts those of one).
+    n_steps: Annotated[int, Field(ge=2, le=1_000_000)]
     gae_lambda: Fraction
     ent_coef: Weight
     vf_coef: Weight
@@ -63,8 +66,8 @@ class A2cSettings(OnPolicySettings):
 class MaskablePpoSettings(OnPolicySettings):
     """PPO that never takes a numbered action which the environment says is infeasible."""
 
-    batch_size: Annotated[int, Field(ge=2)]
-    n_epochs: PositiveInt
+    batch_size: Annotated[int, Field(ge=2, le=1_000_000)]
+    n_epochs: Count
     clip_range: Annotated[float, Field(gt=0, lt=1)]
 
 
@@ -83,9 +86,9 @@ class OffPolicySettings(Sb3Settings):
 
     buffer_size: BufferSize  # transitions kept
     learning_starts: Annotated[int, Field(ge=0)]  # uniform actions before the first gradient step
-    batch_size: PositiveInt
-    train_freq: PositiveInt  # environment steps between updates
-    gradient_steps: PositiveInt  # gradient steps per update
+    batch_size: Count
+    train_freq: Count  # environment steps between updates
+    gradient_steps: Count  # gradient steps per update
 
 
 class EntropySettings(OffPolicySettings):
@@ -101,12 +104,12 @@ class SacSettings(EntropySettings):
 
 
 class CrossQSettings(EntropySettings):
-    policy_delay: PositiveInt
+    policy_delay: Count
 
 
 class Td3Settings(OffPolicySettings):
     tau: SoftUpdate
-    policy_delay: PositiveInt
+    policy_delay: Count
     action_noise: Weight  # ours: standard deviation of the Gaussian noise on the actions
 
 

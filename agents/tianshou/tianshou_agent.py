@@ -49,6 +49,7 @@ class TianshouAgent(LibraryAgent[OnPolicySettings | OffPolicySettings, Algorithm
         if self._observation is None:
             self._observation, _ = env.reset()
         with self.generators:
+            monitor.safe_point(self)
             while not monitor.done:
                 if isinstance(env, VectorEnv):
                     self._step_all(env)

@@ -30,9 +30,11 @@ from rls3_agents.algorithms import (
     Algorithm,
     AlgorithmSettings,
     BufferSize,
+    Count,
     EntropyPerDim,
     Fraction,
     Layers,
+    Rate,
     Weight,
     target_entropy,
 )
@@ -44,17 +46,17 @@ IMPOSSIBLE = -1e9
 class TianshouSettings(AlgorithmSettings):
     """What every algorithm has."""
 
-    lr: PositiveFloat
+    lr: Rate
     gamma: Fraction  # 0 where every step is paid for its own sample; near 1 for a reward at the episode's end
     hidden_sizes: Layers
-    batch_size: Annotated[int, Field(ge=2)]
+    batch_size: Annotated[int, Field(ge=2, le=1_000_000)]
 
 
 class OnPolicySettings(TianshouSettings):
     """Learners from fresh rollouts."""
 
-    rollout_steps: Annotated[int, Field(ge=2)]  # environment steps per update, over all lanes
-    repeat: PositiveInt  # passes over the rollout
+    rollout_steps: Annotated[int, Field(ge=2, le=1_000_000)]  # environment steps per update, over all lanes
+    repeat: Count  # passes over the rollout
     gae_lambda: Fraction
     ent_coef: Weight
     vf_coef: Weight
@@ -71,7 +73,7 @@ class OffPolicySettings(TianshouSettings):
 
     buffer_size: BufferSize  # transitions kept
     learning_starts: PositiveInt  # uniform actions before the first gradient step
-    gradient_steps: PositiveInt  # after every environment step
+    gradient_steps: Count  # after every environment step
 
 
 class SacSettings(OffPolicySettings):
@@ -81,9 +83,9 @@ class SacSettings(OffPolicySettings):
 
 
 class RedqSettings(SacSettings):
-    ensemble_size: PositiveInt  # critics
-    subset_size: PositiveInt  # critics drawn for each target value
-    actor_delay: PositiveInt  # gradient steps of the critics per one of the actor
+    ensemble_size: Annotated[int, Field(ge=1, le=256)]  # critics
+    subset_size: Annotated[int, Field(ge=1, le=256)]  # critics drawn for each target value
+    actor_delay: Count  # gradient steps of the critics per one of the actor
 
     @model_validator(mode="after")
     def _check_subset(self) -> Self:

@@ -13,11 +13,10 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 
 import rls3_registry
 from rls3_gym.cli import export_commands, study_commands, tables
-from rls3_gym.cli.options import Json, Plugins
+from rls3_gym.cli.options import Json, Plugins, plain_console
 from rls3_registry.errors import SettingError, UserError, unknown
 from rls3_registry.trust import allowing, reading
 
@@ -56,7 +55,7 @@ def list_(
     if as_json:
         _print_json(found if section is None else found[section])
         return
-    console = _console()
+    console = plain_console()
     for name, rows in found.items():
         console.print(tables.listing(name, rows))
 
@@ -101,7 +100,7 @@ def run(
     trusting = reading(source.path) if is_run(source.path.parent) else nullcontext()
     curves = [*([TensorBoardCurves()] if tensorboard else []), *([WandbCurves(config)] if wandb else [])]
     try:
-        with allowing(plugin or ()), trusting, RunProgress(_console(stderr=True), config) as progress:
+        with allowing(plugin or ()), trusting, RunProgress(plain_console(stderr=True), config) as progress:
             if resume is None:
                 result = running.start(config, context.obj, out, [progress, *curves])
             else:
@@ -126,9 +125,9 @@ def run(
     if as_json:
         _print_json(summary)
     elif result.stopped:
-        _console().print(f"stopped and saved; continue with: {again}", soft_wrap=True)
+        plain_console().print(f"stopped and saved; continue with: {again}", soft_wrap=True)
     else:
-        tables.print_summary(_console(), summary)
+        tables.print_summary(plain_console(), summary)
 
 
 @app.command()
@@ -180,7 +179,7 @@ def evaluate(
     if as_json:
         _print_json(result)
     else:
-        tables.print_evaluation(_console(), result)
+        tables.print_evaluation(plain_console(), result)
 
 
 def _evaluate_suite(vlm: str, suite: str, data: Path, items: int | None, as_json: bool) -> None:
@@ -193,7 +192,7 @@ def _evaluate_suite(vlm: str, suite: str, data: Path, items: int | None, as_json
     if as_json:
         _print_json(result)
     else:
-        tables.print_suite(_console(), result)
+        tables.print_suite(plain_console(), result)
 
 
 @app.command()
@@ -246,7 +245,7 @@ def pretrain(
         "threads": threads,
         "seed": seed,
     }
-    with PhaseProgress(_console(stderr=True)) as progress:
+    with PhaseProgress(plain_console(stderr=True)) as progress:
         settings = {key: value for key, value in given.items() if value is not None}
         path = make_weights(vlm, out, settings, progress.show)
     _print_path(path, as_json)
@@ -263,7 +262,7 @@ def testsets(
     from rls3_gym.evalsets.specs import SETS_FOLDER
 
     folder = out or SETS_FOLDER
-    with PhaseProgress(_console(stderr=True)) as progress:
+    with PhaseProgress(plain_console(stderr=True)) as progress:
         build_sets(folder, progress.show)
     _print_path(folder, as_json)
 
@@ -299,11 +298,6 @@ def _drop_output() -> None:
     """Send what standard output still holds nowhere: it can't be written, and Python would fail over it at exit."""
     with suppress(OSError, ValueError):  # a standard output that is no file
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
-def _console(stderr: bool = False) -> Console:
-    """A console that prints names and paths as they are, brackets and colons included."""
-    return Console(stderr=stderr, markup=False, emoji=False, highlight=False)
 
 
 def _fail(message: str, code: int) -> None:

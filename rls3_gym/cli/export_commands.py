@@ -7,9 +7,8 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
-from rich.console import Console
 
-from rls3_gym.cli.options import Json, Plugins
+from rls3_gym.cli.options import Json, Plugins, plain_console
 from rls3_registry.errors import UserError
 from rls3_registry.trust import allowing
 
@@ -50,7 +49,7 @@ def export(
     check_format(format_)
     check_empty(out)
     upload = _upload(push, yes, "dataset")
-    with allowing(plugin or ()), PhaseProgress(Console(stderr=True)) as progress:
+    with allowing(plugin or ()), PhaseProgress(plain_console(stderr=True)) as progress:
 
         def show(done: int, total: int) -> None:
             progress.show("samples", done, total)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from time import monotonic
 from types import TracebackType
@@ -13,7 +14,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedCo
 
 from rls3_gym.experiment.callbacks import RunCallback
 from rls3_gym.experiment.config import ExperimentConfig
-from rls3_gym.runs.rows import EndRow, EpisodeRow, EvaluationRow, FinetuneRow, LifeRow, SuiteRow
+from rls3_gym.runs.rows import EndRow, EpisodeRow, EvaluationRow, FinetuneRow, LifeRow, SuiteRow, WarningRow
 
 
 class _Live:
@@ -103,13 +104,17 @@ class RunProgress(_Live, RunCallback):
             f"the VLM begins anew  {self.time_left()}".rstrip()
         )
 
+    def warned(self, row: WarningRow) -> None:
+        self.note(f"warning: {row.text}")
+
     def run_ended(self, row: EndRow, early_stopped: bool) -> None:
         if early_stopped:
             self.note("early stopping: the validation score no longer rises")
 
     def note(self, line: str) -> None:
-        """A lasting line above the live one."""
-        self._progress.console.print(line, highlight=False, soft_wrap=True, markup=False, emoji=False)
+        """A lasting line above the live one. A terminal that has gone away does not stop the run."""
+        with suppress(OSError):
+            self._progress.console.print(line, highlight=False, soft_wrap=True, markup=False, emoji=False)
 
     def time_left(self) -> str:
         """What the rest of the budget takes at the rate so far; "" when that is not known yet, or nothing is left."""
@@ -138,11 +143,11 @@ class PhaseProgress(_Live):
 
     def __init__(self, console: Console) -> None:
         columns = (
-            TextColumn("{task.description:<18}"),
+            TextColumn("{task.description:<18}", markup=False),
             BarColumn(bar_width=24),
             TextColumn("{task.completed:,.0f} of {task.total:,.0f}"),
             TimeElapsedColumn(),
-            TextColumn("{task.fields[state]}"),
+            TextColumn("{task.fields[state]}", markup=False),
         )
         super().__init__(Progress(*columns, console=console, disable=not console.is_terminal))
         self._tasks: dict[str, TaskID] = {}
@@ -152,6 +157,6 @@ class PhaseProgress(_Live):
         if phase not in self._tasks:
             self._tasks[phase] = self._progress.add_task(phase, total=total, state="")
             if self._progress.disable:
-                self._progress.console.print(f"{phase}: {total:,}", highlight=False)
+                self._progress.console.print(f"{phase}: {total:,}", highlight=False, markup=False)
         state = "  ".join(f"{name} {value:.3f}" for name, value in (numbers or {}).items())
         self._progress.update(self._tasks[phase], completed=done, total=total, state=state)

@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from rls3_gym.cli.options import Json, Plugins
+from rls3_gym.cli.options import Json, Plugins, plain_console
 from rls3_registry.trust import allowing
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ def study(
     if dry_run:
         _print_missing(*missing_runs(config, folders, chosen, seeds), as_json)
         return
-    console = Console(stderr=True)
+    console = plain_console(stderr=True)
     with allowing(plugin or ()), _executor(on, gpus) as executor:
         outcome = run_study(
             config, folders, console, source, arms=chosen, seeds=seeds, processes=processes, executor=executor
@@ -74,7 +74,7 @@ def study(
             found = {"stopped": outcome.stopped, "page": str(outcome.page), **summary(outcome.comparison)}
             print(json.dumps(found, indent=2, allow_nan=False))
         else:
-            print_comparison(Console(), outcome.comparison, outcome.page)
+            print_comparison(plain_console(), outcome.comparison, outcome.page)
     if outcome.failure is not None:
         raise outcome.failure
     if outcome.stopped:
@@ -115,7 +115,7 @@ def compare(
     if as_json:
         print(json.dumps({"page": str(page), **summary(comparison)}, indent=2, allow_nan=False))
     else:
-        print_comparison(Console(), comparison, page)
+        print_comparison(plain_console(), comparison, page)
 
 
 def print_comparison(console: Console, comparison: Comparison, page: Path) -> None:
@@ -153,7 +153,7 @@ def _print_missing(missing: list[Job], total: int, as_json: bool) -> None:
         ]
         print(json.dumps(rows, indent=2))
         return
-    console = Console()
+    console = plain_console()
     for job in missing:
         console.print(f"{job.name}: {'goes on' if job.checkpoint else 'new'}", highlight=False)
     console.print(f"{len(missing)} of {total} runs are missing", highlight=False)

@@ -5,7 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 
 from rls3_gym.loop.learning_loop import LaneStep
-from rls3_gym.runs.rows import AgentRow, EndRow, EpisodeRow, EvaluationRow, FinetuneRow, LifeRow, SuiteRow
+from rls3_gym.runs.rows import (
+    AgentRow,
+    EndRow,
+    EpisodeRow,
+    EvaluationRow,
+    FinetuneRow,
+    LifeRow,
+    SuiteRow,
+    WarningRow,
+)
 
 
 class RunCallback:
@@ -41,6 +50,9 @@ class RunCallback:
 
     def life_ended(self, row: LifeRow) -> None:
         """The VLM begins anew, and all counts with it; the agent keeps what it has learned."""
+
+    def warned(self, row: WarningRow) -> None:
+        """The run makes no progress."""
 
     def run_ended(self, row: EndRow, early_stopped: bool) -> None:
         """The run is complete."""

@@ -43,9 +43,9 @@ class EnvironmentConfig(EnvironmentSettings):
     policy; for the agents that take several lanes."""
     pay: Literal["per_agent", "shared"] = "per_agent"
     """Through the `parallel` door: what an agent is paid for."""
-    num_envs: Positive = 1
+    num_envs: Annotated[int, Field(ge=1, le=1024)] = 1
     """Lanes, each with a stage of its own, that teach the one VLM; more than one is `RLS3SceneVectorEnv`."""
-    workers: Annotated[int, Field(ge=0)] | Literal["ray"] = 0
+    workers: Annotated[int, Field(ge=0, le=1024)] | Literal["ray"] = 0
     """Processes that the stages run in, with several lanes; 0 for the run's own; `ray`: an actor for each lane in a Ray
     cluster. What comes out is the same."""
     worker_start: StartMethod = "spawn"
@@ -106,6 +106,18 @@ class BudgetConfig(BaseModel):
         if self.n_generated is None and self.rounds is None:
             raise ValueError("needs n_generated (valid samples), rounds (fine-tunings), or both")
         return self
+
+
+class CheckpointConfig(BaseModel):
+    """When a run saves itself: before its first step, after each round, and in between at the first point where the
+    agent can be saved and one of these is reached. Changes nothing that the run does."""
+
+    model_config = _STRICT
+
+    every_minutes: Annotated[float, Field(gt=0, le=1440)] = 5.0
+    """Minutes since the checkpoint before."""
+    every_steps: Annotated[int, Field(ge=1, le=10**9)] = 2000
+    """Steps of the environment since the checkpoint before."""
 
 
 class SuiteConfig(BaseModel):
@@ -176,15 +188,19 @@ class ExperimentConfig(BaseModel):
     evaluation: EvaluationConfig = EvaluationConfig()
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
     """Fixes everything that is drawn: scenes, agent, the share that trains, the order of training."""
-    lives: Positive = 1
+    lives: Annotated[int, Field(ge=1, le=10_000)] = 1
     """How often the agent meets the VLM as it was at first, keeping what it has learned, with the whole budget each
     time. The last life is the one that counts; of the others the end alone is recorded."""
     output: str = "runs"
     """Folder that holds the run directories, relative to where the command is run."""
-    images_per_round: Annotated[int, Field(ge=0)] = 24
+    images_per_round: Annotated[int, Field(ge=0, le=10_000)] = 24
     """Sample pictures kept per round. Captions and verdicts are kept of all samples."""
-    threads: Positive | None = None
-    """CPU threads that torch uses; torch's own choice when left out. Another number may change the last digits."""
+    threads: Annotated[int, Field(ge=1, le=1024)] = 1
+    """CPU threads that torch uses. Another number may change the last digits."""
+    checkpoints: CheckpointConfig = CheckpointConfig()
+    no_progress_steps: Annotated[int, Field(ge=1, le=10**9)] = 20_000
+    """Steps, and at least a round's worth, without a valid sample, or without one that is chosen to train, after which
+    the run ends with an error. It warns after a round's worth of them."""
 
     @model_validator(mode="after")
     def _ends(self) -> ExperimentConfig:
@@ -193,6 +209,12 @@ class ExperimentConfig(BaseModel):
         if self.environment.finetune and self.vlm.actor is not None:
             raise ValueError("vlm.actor is for a VLM that others share: set environment.finetune to false")
         return self
+
+    @field_validator("threads", mode="before")
+    @classmethod
+    def _one_thread(cls, value: Any) -> Any:
+        """Earlier versions wrote down null, and a study gave each of its runs one thread."""
+        return 1 if value is None else value
 
     @field_validator("vlm", "agent", mode="before")
     @classmethod

@@ -1,4 +1,4 @@
-"""Ctrl-C: the first asks the run to save and stop, the second ends it at once."""
+"""Ctrl-C, SIGTERM, a closed terminal: the first asks the run to save and stop, the second ends it at once."""
 
 from __future__ import annotations
 
@@ -8,14 +8,15 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
 
 
 @contextmanager
 def graceful_stop(ask: Callable[[], None]) -> Iterator[None]:
-    """Within, the first SIGINT or SIGTERM calls `ask`; the next raises `KeyboardInterrupt`.
+    """Within, the first SIGINT, SIGTERM or SIGHUP calls `ask`; the next raises `KeyboardInterrupt`.
 
-    Signals reach the main thread only; in another thread nothing is changed.
+    SIGHUP stays ignored where it was, as under `nohup`. Signals reach the main thread only; in another thread nothing
+    is changed.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -29,7 +30,8 @@ def graceful_stop(ask: Callable[[], None]) -> Iterator[None]:
         asked = True
         ask()
 
-    before = {number: signal.signal(number, handle) for number in _SIGNALS}
+    heeded = [n for n in _SIGNALS if n is signal.SIGINT or signal.getsignal(n) is not signal.SIG_IGN]
+    before = {number: signal.signal(number, handle) for number in heeded}
     try:
         yield
     finally:

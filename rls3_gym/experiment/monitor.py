@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from time import perf_counter
 from typing import Any, Protocol
 
@@ -15,11 +16,12 @@ from rls3_gym.experiment.callbacks import RunCallback
 from rls3_gym.experiment.config import ExperimentConfig
 from rls3_gym.experiment.evaluator import Evaluator, Measurer
 from rls3_gym.experiment.recorder import EpisodeTally, Recorder
+from rls3_gym.experiment.stall import Stall
 from rls3_gym.loop.learning_loop import LaneStep
 from rls3_gym.loop.scheduler import Scheduler
 from rls3_gym.runs.checkpoints import save_checkpoint, save_final_vlm
 from rls3_gym.runs.directory import RunDirectory
-from rls3_gym.runs.rows import EndRow, FinetuneRow, LifeRow, SuiteRow
+from rls3_gym.runs.rows import EndRow, FinetuneRow, LifeRow, SuiteRow, WarningRow
 from rls3_gym.vlm.base import VLM, WeightsVLM
 
 
@@ -34,6 +36,15 @@ class ExperimentEnv(Protocol):
         """Everything that decides what happens next."""
 
 
+@dataclass(frozen=True)
+class _Saved:
+    """How far the run was at a checkpoint, and when that was."""
+
+    round: int
+    steps: int
+    at: float
+
+
 class RunMonitor:
     """What `SamplerAgent.learn` is handed as its monitor."""
 
@@ -45,8 +56,9 @@ class RunMonitor:
         measurer: Measurer,
         callbacks: Sequence[RunCallback] = (),
         state: Mapping[str, Any] | None = None,
+        clock: Callable[[], float] = perf_counter,
     ) -> None:
-        """`state` is what `state()` gave when the checkpoint to continue from was written."""
+        """`state` is what `state()` gave when the checkpoint to continue from was written; `clock` gives seconds."""
         part: Mapping[str, Any] = {} if state is None else state
         self._config = config
         self._directory = directory
@@ -63,16 +75,21 @@ class RunMonitor:
         """By lane: counts over the episode that is going on."""
         self._said = AgentValues(part.get("said"))
         self._others = tuple(callbacks)
-        self._started = perf_counter()
+        self._clock = clock
+        self._started = clock()
         self._stop_asked = False
         self._stopped = False
-        self._saved_round = self._budget.counts["round"]
+        self._stall = Stall(config, part.get("stall"))
+        self._saved: _Saved | None = None
+        if state is not None:
+            self._saved = _Saved(self._budget.counts["round"], self._steps, self._started)
 
     @staticmethod
     def check(directory: RunDirectory, state: Mapping[str, Any]) -> None:
         """Raise `UserError`, or what a state of another form makes Python raise, unless the run in a directory can go
         on from the `state` of a monitor. Changes nothing."""
-        missing = {"life", "steps_before", "budget", "measured", "tallies", "recorder", "said"} ^ state.keys()
+        known = {"life", "steps_before", "budget", "measured", "tallies", "recorder", "said", "stall"}
+        missing = known ^ state.keys()
         if missing:
             raise KeyError(*sorted(missing))
         Recorder.check(directory, state["recorder"])
@@ -85,19 +102,37 @@ class RunMonitor:
         return self._stopped or self.complete
 
     def safe_point(self, agent: SamplerAgent) -> None:
-        """Save a checkpoint if a round has ended since the last one, or if a stop was asked for."""
+        """Save a checkpoint if it is time to (`CheckpointConfig`), or if a stop was asked for."""
         asked = self._stop_asked  # read once: a signal may come at any time
-        if self._budget.counts["round"] > self._saved_round or (asked and not self._stopped):
+        if self._save_due or (asked and not self._stopped):
             config = self._config.model_dump(mode="json")
             state = {"config": config, "environment": self._env.state(), "monitor": self.state()}
-            steps = self._steps_before + self._budget.counts["n_steps"]
-            save_checkpoint(self._directory.checkpoints, steps, state, agent.save)
-            self._saved_round = self._budget.counts["round"]
+            self._recorder.sync()
+            save_checkpoint(self._directory.checkpoints, self._steps, state, agent.save)
+            self._saved = _Saved(self._budget.counts["round"], self._steps, self._clock())
         self._stopped = asked
 
     def log(self, values: Mapping[str, float]) -> None:
         """Keep what the agent says about its training for the row at the end of the episode."""
         self._said.add(values)
+
+    @property
+    def saved_steps(self) -> int | None:
+        """Steps at the newest checkpoint; None as long as there is none."""
+        return None if self._saved is None else self._saved.steps
+
+    @property
+    def _save_due(self) -> bool:
+        saved, every = self._saved, self._config.checkpoints
+        if saved is None or self._budget.counts["round"] > saved.round:
+            return True
+        waited = self._clock() - saved.at
+        return self._steps - saved.steps >= every.every_steps or waited >= 60 * every.every_minutes
+
+    @property
+    def _steps(self) -> int:
+        """In all lives."""
+        return self._steps_before + self._budget.counts["n_steps"]
 
     # What the run asks
 
@@ -147,7 +182,9 @@ class RunMonitor:
             callback.life_ended(ended)
         self._steps_before += self._budget.counts["n_steps"]
         self._budget = Budget(self._config.budget)
-        self._saved_round = 0
+        if self._saved is not None:
+            self._saved = replace(self._saved, round=0)
+        self._stall = Stall(self._config)
         self._said = AgentValues()
         self.life += 1
         return True
@@ -172,7 +209,7 @@ class RunMonitor:
         for callback in self._callbacks:
             callback.stepped(step, round_)
         if step.ended:
-            episode = tally.row(info, round_, perf_counter() - self._started)
+            episode = tally.row(info, round_, self._clock() - self._started)
             self._tallies.pop(step.lane)
             for callback in self._callbacks:
                 callback.episode_ended(episode)
@@ -184,6 +221,7 @@ class RunMonitor:
             for callback in self._callbacks:
                 callback.round_ended(_finetune_row(self._budget.counts, report.as_dict()))
             self._measure_if_due()
+        self._look_for_progress()
 
     def state(self) -> dict[str, Any]:
         """What a continued run needs: what is spent and written, and the current episode."""
@@ -195,6 +233,7 @@ class RunMonitor:
             "tallies": {str(lane): tally.as_dict() for lane, tally in self._tallies.items()},
             "recorder": self._recorder.state(),
             "said": self._said.state(),
+            "stall": self._stall.state(),
         }
 
     @property
@@ -218,6 +257,15 @@ class RunMonitor:
                         callback.suite_scored(row)
                     else:
                         callback.evaluated(row)
+
+    def _look_for_progress(self) -> None:
+        counts = self._budget.counts
+        text = self._stall.after(counts, len(self._env.scheduler.batch))
+        if text is not None:
+            warning = WarningRow.model_validate({**counts, "text": text})
+            for callback in self._callbacks:
+                callback.warned(warning)
+        self._stall.give_up(counts)
 
 
 def _finetune_row(counts: Mapping[str, int], report: Mapping[str, Any]) -> FinetuneRow:

@@ -14,17 +14,20 @@ from rls3_gym.experiment.callbacks import RunCallback
 from rls3_gym.experiment.config import ExperimentConfig
 from rls3_gym.loop.learning_loop import LaneStep
 from rls3_gym.runs.directory import RunDirectory
+from rls3_gym.runs.json_lines import JsonLines
+from rls3_gym.runs.parquet import write_metrics_table
 from rls3_gym.runs.rows import (
     AgentRow,
     EndRow,
     EpisodeRow,
     EvaluationRow,
     FinetuneRow,
-    JsonLines,
     LifeRow,
     SampleRow,
     SuiteRow,
+    WarningRow,
 )
+from rls3_gym.runs.samples import SampleParts
 from rls3_gym.scene.relations import RELATIONS, Term
 
 _VERDICT = ("hardest_negative", "correct", "margin")
@@ -87,7 +90,7 @@ class Recorder(RunCallback):
         self._config = config
         self._directory = directory
         self._metrics = JsonLines(directory.metrics, 0 if state is None else state["metrics"])
-        self._samples = JsonLines(directory.sample_rows, 0 if state is None else state["samples"])
+        self._samples = SampleParts(directory.sample_table, None if state is None else state["samples"])
         self._round: list[dict[str, Any]] = [] if state is None else list(state["round"])
         """Sample rows of the current round, not yet written."""
         self._open: dict[int, list[int]] = {}
@@ -104,22 +107,25 @@ class Recorder(RunCallback):
         if missing:
             raise KeyError(*sorted(missing))
         JsonLines.check(directory.metrics, int(state["metrics"]))
-        JsonLines.check(directory.sample_rows, int(state["samples"]))
+        SampleParts.check(directory.sample_table, state["samples"])
 
     def state(self) -> dict[str, Any]:
         """What a continued run needs: the lengths of the logs, and what is not written yet."""
         return {
             "metrics": self._metrics.position,
-            "samples": self._samples.position,
+            "samples": self._samples.state(),
             "round": self._round,
             "open": {str(lane): places for lane, places in self._open.items()},
             "pictures": self._pictures.state(),
         }
 
     def close(self) -> None:
-        """Close the logs. Samples of a round that is not over are in the checkpoint, or come again after it."""
+        """Close the log. Samples of a round that is not over are in the checkpoint, or come again after it."""
         self._metrics.close()
-        self._samples.close()
+
+    def sync(self) -> None:
+        """Wait until all that was written is on the disk itself."""
+        self._metrics.sync()
 
     def episode_begun(self, lane: int) -> None:
         self._open.pop(lane, None)  # of an episode that was dropped: these samples stay without a verdict
@@ -162,12 +168,13 @@ class Recorder(RunCallback):
     def life_ended(self, row: LifeRow) -> None:
         self._metrics.append(row)
 
-    def run_ended(self, row: EndRow, early_stopped: bool) -> None:
-        from rls3_gym.runs.parquet import write_tables  # pyarrow: only a run that is complete needs it
+    def warned(self, row: WarningRow) -> None:
+        self._metrics.append(row)
 
+    def run_ended(self, row: EndRow, early_stopped: bool) -> None:
         self._write_samples(unfinished=True)
         self._metrics.append(row)
-        write_tables(self._directory)
+        write_metrics_table(self._directory)
 
     def _write_samples(self, unfinished: bool = False) -> None:
         """Write the rows of the round, and the pictures chosen from it. Those of episodes that other lanes have not
@@ -178,9 +185,7 @@ class Recorder(RunCallback):
             file = f"{_content_hash(rgb)}.png"
             self._directory.save_image(file, rgb)
             self._round[place]["file"] = file
-        for place, content in enumerate(self._round):
-            if place not in to:
-                self._samples.append(SampleRow(**content))
+        self._samples.append([SampleRow(**row) for place, row in enumerate(self._round) if place not in to])
         self._pictures = self._pictures.moved(to)
         self._open = {lane: [to[place] for place in places] for lane, places in self._open.items() if waiting}
         self._round = [self._round[place] for place in waiting]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,8 +20,10 @@ from rls3_gym.experiment.evaluator import Measurer
 from rls3_gym.experiment.interrupt import graceful_stop
 from rls3_gym.experiment.monitor import RunMonitor
 from rls3_gym.experiment.provenance import command_line, describe_environment
-from rls3_gym.runs.checkpoints import has_checkpoint, is_final, load_checkpoint, reopen, taking_up
-from rls3_gym.runs.directory import RunDirectory, read_text, write_text
+from rls3_gym.runs.checkpoints import has_checkpoint, is_final, load_checkpoint, reopen, set_aside, taking_up
+from rls3_gym.runs.directory import LOCK, RunDirectory, WriteError, read_text, write_text
+from rls3_gym.runs.locking import locked
+from rls3_gym.runs.run_data import has_results
 from rls3_gym.runs.taught import find_vlm
 from rls3_gym.scene.arrangement import SLOTS
 from rls3_gym.suites.catalog import OpenSuite
@@ -68,50 +71,69 @@ def start(
     else:
         agent = config.agent.name.rsplit(":")[-1].replace("/", "-").removesuffix(".yaml")
         directory = RunDirectory.create_next(Path(config.output), f"{config.name}-{agent}-seed{config.seed}")
-    write_text(directory.config, config.to_yaml())
-    write_text(directory.command, command_line(arguments))
-    write_text(directory.environment, describe_environment())
-    return _carry_out(config, directory, parts, None, callbacks)
+    with locked(directory.path, LOCK):
+        directory.check_free()
+        directory.begin(config.to_yaml(), command_line(arguments), describe_environment())
+        return _carry_out(config, directory, parts, None, callbacks)
 
 
 def resume(
     config: ExperimentConfig, path: Path, arguments: Sequence[str], callbacks: Sequence[RunCallback] = ()
 ) -> RunResult:
-    """Continue the run in `path` from its newest checkpoint; rows written after it are dropped and come again.
+    """Continue the run in `path` from its newest checkpoint that is not damaged; rows written after it are dropped and
+    come again. A run that has no checkpoint yet begins again.
 
     A larger budget in `config` extends the run, a complete one too. What it leaves is what a run with that budget from
     the start would have left: at a checkpoint nothing depends on how far the run will go.
 
-    Raises `UserError` when there is nothing to continue, when `config` is not the one the run began with, or when it
-    names a class that is neither registered nor installed and that the user has not named (`rls3_registry.trust`).
+    Raises `UserError` when there is nothing to continue, when another process is at it, when `config` is not the one
+    the run began with, or when it names a class that is neither registered nor installed and that the user has not
+    named (`rls3_registry.trust`).
     """
     directory = RunDirectory.open(path)
-    config, written = config.resolved(), config_of(path).resolved()
-    final = is_final(directory.checkpoints)
-    # A run of a single round may be complete without a checkpoint. It is extended from its beginning.
-    checkpoint = None if final and not has_checkpoint(directory.checkpoints) else load_checkpoint(directory.checkpoints)
+    with locked(path, LOCK):
+        return _resume(config.resolved(), directory, arguments, callbacks)
+
+
+def _resume(
+    config: ExperimentConfig, directory: RunDirectory, arguments: Sequence[str], callbacks: Sequence[RunCallback]
+) -> RunResult:
+    path, written = directory.path, config_of(directory.path).resolved()
     _check_same(written.model_dump(mode="json"), config.model_dump(mode="json"), path)
-    if checkpoint is not None:
-        with taking_up(checkpoint.agent.parent):
-            _check_same(with_new_keys(checkpoint.state["config"]), config.model_dump(mode="json"), path)
-    if final and config.budget == written.budget:
+    if not has_checkpoint(directory.checkpoints):
+        if has_results(directory.metrics):
+            raise UserError(f"{path}: its checkpoints are gone, but not what it has measured; start it again elsewhere")
+        with reading(directory.config):
+            parts = _build(config)
+        _note(callbacks, f"{path}: the run was cut off before its first checkpoint; it begins again")
+        directory.sweep()
+        directory.clear()
+        directory.begin(config.to_yaml(), command_line(arguments), describe_environment())
+        return _carry_out(config, directory, parts, None, callbacks)
+    checkpoint = load_checkpoint(directory.checkpoints)
+    with taking_up(checkpoint.path):
+        _check_same(with_new_keys(checkpoint.state["config"]), config.model_dump(mode="json"), path)
+    if is_final(directory.checkpoints) and config.budget == written.budget:
         raise UserError(
             f"{path}: the run is complete; there is nothing to continue (`rls3 report` writes its page, and a larger "
             "budget extends it: --set budget.rounds=...)"
         )
     with reading(directory.config):
         parts = _build(config)
-    if checkpoint is not None:
-        with taking_up(checkpoint.agent.parent):
-            parts.env.load_state(checkpoint.state["environment"])
-            parts.agent.load(checkpoint.agent)
-            RunMonitor.check(directory, checkpoint.state["monitor"])
+    with taking_up(checkpoint.path):
+        parts.env.load_state(checkpoint.state["environment"])
+        parts.agent.load(checkpoint.agent)
+        RunMonitor.check(directory, checkpoint.state["monitor"])
+    directory.sweep()
+    for damaged, fault in checkpoint.damaged:
+        set_aside(damaged)
+        goes_on = f"the run goes on from {checkpoint.path.name} and does the rest again"
+        _note(callbacks, f"warning: {damaged} is damaged ({fault}); {goes_on}")
     if config.budget != written.budget:
         reopen(directory)
         write_text(directory.config, config.to_yaml())
     write_text(directory.command, read_text(directory.command) + command_line(arguments))
-    saved = None if checkpoint is None else checkpoint.state["monitor"]
-    return _carry_out(config, directory, parts, saved, callbacks)
+    return _carry_out(config, directory, parts, checkpoint.state["monitor"], callbacks)
 
 
 def config_of(path: Path) -> ExperimentConfig:
@@ -134,8 +156,7 @@ class _Parts:
 
 
 def _build(config: ExperimentConfig) -> _Parts:
-    if config.threads is not None:
-        torch.set_num_threads(config.threads)
+    torch.set_num_threads(config.threads)
     measured = config.evaluation
     suites = [OpenSuite(suite.name, Path(suite.data), measured.items) for suite in measured.suites]
     with _section("agent"):
@@ -180,24 +201,21 @@ def _carry_out(
 ) -> RunResult:
     """Let the agent learn; `saved` is the monitor's state in the checkpoint that the parts were loaded from."""
     env, agent = parts.env, parts.agent
-
-    def note(line: str) -> None:
-        for callback in callbacks:
-            callback.note(line)
-
     for callback in callbacks:
         callback.run_begun(directory.path, resumed=saved is not None)
     monitor = RunMonitor(config, directory, env, parts.measurer, callbacks, saved)
     watched = watch(env, monitor, under_way=saved is not None)
 
     def ask() -> None:
-        note("stopping: saving at the next safe point (Ctrl-C again: end now, keep the last checkpoint)")
+        _note(callbacks, "stopping: saving at the next safe point (Ctrl-C again: end now, keep the last checkpoint)")
         monitor.ask_to_stop()
 
     try:
         with graceful_stop(ask):
             agent.learn(cast("gymnasium.Env[Any, Any]", watched), monitor)  # `check_lanes` has seen to the rest
         monitor.finish()
+    except WriteError as error:
+        raise WriteError(f"{error}; {_remedy(directory, monitor.saved_steps)}") from error
     finally:
         monitor.close()
         watched.close()
@@ -209,17 +227,32 @@ def _carry_out(
         return RunResult(directory.path, None)
     from rls3_gym.report.page import write_report  # draws: only a run that is complete needs it
 
-    note("writing the report")
+    _note(callbacks, "writing the report")
     try:
         return RunResult(directory.path, write_report(directory.path))
     except KeyboardInterrupt:
-        note(f"the run is complete, its report is not: rls3 report {directory.path}")
+        _note(callbacks, f"the run is complete, its report is not: rls3 report {directory.path}")
         raise
+
+
+def _note(callbacks: Sequence[RunCallback], line: str) -> None:
+    for callback in callbacks:
+        callback.note(line)
+
+
+def _remedy(directory: RunDirectory, saved_steps: int | None) -> str:
+    """What is left of a run whose files could not be written, and how it goes on."""
+    saved = "nothing is saved yet" if saved_steps is None else f"the run is saved up to step {saved_steps:,}"
+    return f"{saved}; once that is put right, go on with: rls3 run --resume {shlex.quote(str(directory.path))}"
+
+
+_IMMATERIAL = ("checkpoints", "no_progress_steps")
+"""Sections of a configuration that a continued run may change."""
 
 
 def _check_same(begun: Mapping[str, Any], now: Mapping[str, Any], path: Path) -> None:
     """Raise `UserError` unless the settings are those the run began with, but for a larger budget."""
-    was, is_ = _flat(begun), _flat(now)
+    was, is_ = (_flat({k: v for k, v in config.items() if k not in _IMMATERIAL}) for config in (begun, now))
     for key in [*was, *is_]:
         before, after = was.get(key), is_.get(key)
         if before == after:

@@ -110,6 +110,6 @@ def _arrangement(facts: RunFacts, row: SampleRow) -> Arrangement:
             if not 0 <= slot < len(arrangement.objects):
                 raise ValueError(f"no slot {slot}")
     except (UserError, KeyError, TypeError, ValueError) as error:
-        where = f"{facts.directory.sample_rows}: sample {row.n_generated}"
+        where = f"{facts.directory.samples}: sample {row.n_generated}"
         raise UserError(f"{where}: does not describe a scene ({first_line(error)})") from error
     return arrangement

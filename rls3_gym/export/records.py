@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from rls3_gym.runs.directory import RunDirectory, read_text
-from rls3_gym.runs.rows import Metrics, SampleRow, read_metrics, read_samples
+from rls3_gym.runs.rows import Metrics, SampleRow, read_metrics
+from rls3_gym.runs.samples import has_samples, read_samples
 from rls3_gym.runs.taught import written_config
 from rls3_gym.scene.arrangement import Arrangement
 from rls3_gym.scene.captions import describe, negatives
@@ -44,7 +45,7 @@ class Selection:
     def rows(self, run: RunDirectory) -> Iterator[SampleRow]:
         """The samples, in the order in which they were made."""
         taken = 0
-        for row in read_samples(run.sample_rows):
+        for row in read_samples(run):
             if taken == self.limit:
                 return
             if row.round >= self.first and (self.end is None or row.round < self.end):
@@ -74,7 +75,9 @@ class RunFacts:
     def read(cls, path: Path) -> RunFacts:
         """Raises `UserError` for a folder that is not a run directory, or when its files are damaged."""
         run = RunDirectory(path)
-        run.check_has(run.config, run.metrics, run.sample_rows)
+        run.check_has(run.config, run.metrics)
+        if not has_samples(run):
+            run.check_has(run.sample_table)
         config, metrics = written_config(run), read_metrics(run.metrics)
         known = dict(line.split(" ", 1) for line in read_text(run.environment).splitlines() if " " in line)
         commit = f" ({known['commit']})" if "commit" in known else ""
@@ -102,7 +105,7 @@ class RunFacts:
         is_so = relation(offset)
         if describe(kind_a, is_so, kind_b) != row.caption:
             raise UserError(
-                f"{self.directory.sample_rows}: sample {row.n_generated}: the scene does not bear out {row.caption!r}"
+                f"{self.directory.samples}: sample {row.n_generated}: the scene does not bear out {row.caption!r}"
             )
         false = negatives(kind_a, kind_b, offset)
         return {

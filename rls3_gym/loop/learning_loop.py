@@ -47,7 +47,7 @@ class LoopSettings(Schedule):
     proposals: int = Field(16, ge=2, le=64)
     """Edits to choose from at every step, in the action views that choose among proposals. With 16, every relation cell
     that is wanted is there most of the time; see docs/results.md."""
-    steps_per_scene: int | None = Field(None, ge=1)
+    steps_per_scene: int | None = Field(None, ge=1, le=1_000_000)
     """Steps until the next scene within the episode. When left out: 10 in the action views that choose from what is on
     offer, where nearly every step gives a sample, and the whole episode in the others."""
     families: Annotated[tuple[str, ...], Field(min_length=1, strict=False)] | None = None

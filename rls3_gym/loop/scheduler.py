@@ -34,11 +34,11 @@ class Schedule(Settings):
 
     model_config = ConfigDict(strict=True, use_attribute_docstrings=True)
 
-    steps_per_episode: int = Field(32, ge=1)
+    steps_per_episode: int = Field(32, ge=1, le=100_000)
     """Steps of an episode (the paper's T)."""
-    episodes_per_round: int | None = Field(None, ge=1)
+    episodes_per_round: int | None = Field(None, ge=1, le=100_000)
     """Episodes of a round (the paper's E): how many until the VLM is fine-tuned. Give this or `samples_per_round`."""
-    samples_per_round: int | None = Field(None, ge=1)
+    samples_per_round: int | None = Field(None, ge=1, le=1_000_000)
     """Samples of a round: it ends with the episode that brings the batch to so many. Samplers that make few valid
     samples an episode and those that make many then teach in equal rounds. 500 when `episodes_per_round` is not given
     either."""

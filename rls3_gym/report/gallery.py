@@ -10,6 +10,7 @@ from typing import TypeVar
 from rls3_gym.runs.directory import RunDirectory
 from rls3_gym.runs.rows import SampleRow
 from rls3_gym.runs.run_data import RunData
+from rls3_gym.runs.samples import pictured, pictured_rounds
 
 SHOTS = 12
 """Pictures of a round; more would make the page heavy."""
@@ -47,13 +48,14 @@ class ShotGroup:
 
 def shots_by_round(run: RunData) -> list[ShotGroup]:
     """Up to `SHOTS` kept pictures of up to `ROUNDS` rounds, in order."""
-    kept: dict[int, list[SampleRow]] = {}
-    for row in run.pictured:
-        kept.setdefault(row.round, []).append(row)
     directory = RunDirectory(run.path)
+    shown = _spread(pictured_rounds(directory), ROUNDS)
+    kept: dict[int, list[SampleRow]] = {number: [] for number in shown}
+    for row in pictured(directory, shown):
+        kept[row.round].append(row)
     finished = len(run.metrics.finetunes)
     groups = []
-    for number in _spread(sorted(kept), ROUNDS):
+    for number in shown:
         rows = _spread(kept[number], SHOTS)
         right = sum(bool(row.correct) for row in rows)
         round_ = f"Round {number + 1}" if number < finished or not finished else f"After round {finished}"

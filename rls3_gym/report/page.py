@@ -146,6 +146,7 @@ def _notes(run: RunData) -> list[str]:
             f"The last {left_over.steps:,} steps ({left_over.valid:,} samples) are of a round that was not finished; "
             "the plots by round leave them out."
         )
+    notes += [f"At step {row.n_steps:,}: {row.text}." for row in run.metrics.warnings[-5:]]
     undone = [row for row in run.metrics.finetunes if row.rolled_back]
     return notes + [f"Round {r.round}: the weights from before it were restored ({r.rolled_back})." for r in undone]
 

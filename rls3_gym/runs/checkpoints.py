@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -12,13 +13,17 @@ from typing import Any
 from safetensors import SafetensorError
 
 from rls3_gym.runs.codec import load_tree, save_tree
-from rls3_gym.runs.directory import RunDirectory, remove_tree, replacing_folder, writing
+from rls3_gym.runs.directory import RunDirectory, remove_tree, replacing_folder, sync, writing
 from rls3_gym.runs.rows import read_metrics
 from rls3_registry.errors import UserError, first_line
 
-FORMAT = "rls3_gym checkpoint 2"
+FORMAT = "rls3_gym checkpoint 3"
+WITHOUT_SUMS = "rls3_gym checkpoint 2"
+"""Of earlier versions; the weights of the VLM are read from it, but a run can't be continued from it."""
 KEPT = 2
 FINAL = "final"
+SUMS = "SHA256SUMS"
+"""Checksums of all other files of a checkpoint, as `sha256sum --check` reads them."""
 _DAMAGED = (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile, SafetensorError)
 
 
@@ -26,8 +31,14 @@ _DAMAGED = (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFi
 class Checkpoint:
     """What a run continues from; `agent` is the folder that `SamplerAgent.load` reads."""
 
+    path: Path
     state: dict[str, Any]
-    agent: Path
+    damaged: tuple[tuple[Path, str], ...] = ()
+    """Newer ones that can't be used, and why."""
+
+    @property
+    def agent(self) -> Path:
+        return self.path / "agent"
 
 
 @contextmanager
@@ -41,12 +52,18 @@ def taking_up(checkpoint: Path) -> Iterator[None]:
 
 
 def save_checkpoint(folder: Path, step: int, state: dict[str, Any], save_agent: Callable[[Path], None]) -> None:
-    """Write `folder/<step>` and drop all but the newest two. Raises `UserError` when it can't be written."""
+    """Write `folder/<step>` and drop all but the newest two. Raises `UserError` when it can't be written.
 
-    with replacing_folder(folder / f"{step:09d}") as partial:
+    A checkpoint is never replaced, so that there is none at no time: a second one at a step gets the next number.
+    """
+    newest = max((int(path.name) for path in _all(folder)), default=-1)
+    with replacing_folder(folder / f"{max(step, newest + 1):09d}") as partial:
         (partial / "agent").mkdir()
         save_agent(partial / "agent")
         save_tree({"format": FORMAT, **state}, partial)
+        seal(partial)
+        for path in (*partial.rglob("*"), partial):
+            sync(path)
     for old in _all(folder)[:-KEPT]:
         remove_tree(old)
 
@@ -55,6 +72,35 @@ def save_final_vlm(folder: Path, state: Mapping[str, Any]) -> None:
     """Write the VLM as the run left it to `folder/final`; `state` is what its `load_state` takes."""
     with replacing_folder(folder / FINAL) as partial:
         save_tree({"format": FORMAT, "vlm": state}, partial)
+        seal(partial)
+        for path in (*partial.rglob("*"), partial):
+            sync(path)
+
+
+def seal(checkpoint: Path) -> None:
+    """Write the checksums of a checkpoint's files."""
+    lines = [f"{digest}  {name}\n" for name, digest in _sums(checkpoint).items()]
+    (checkpoint / SUMS).write_text("".join(lines), encoding="utf-8")
+
+
+def _sums(checkpoint: Path) -> dict[str, str]:
+    found = {}
+    for path in sorted(checkpoint.rglob("*")):
+        if path.is_file() and path != checkpoint / SUMS:
+            with path.open("rb") as file:
+                found[path.relative_to(checkpoint).as_posix()] = hashlib.file_digest(file, "sha256").hexdigest()
+    return found
+
+
+def _check_sums(checkpoint: Path) -> None:
+    """Raise `ValueError` or `OSError` unless the files are those that were written."""
+    lines = (checkpoint / SUMS).read_text(encoding="utf-8").splitlines()
+    written = {name: digest for digest, _, name in (line.partition("  ") for line in lines)}
+    found = _sums(checkpoint)
+    for name in sorted(written.keys() | found.keys()):
+        if written.get(name) != found.get(name):
+            fault = "is missing" if name not in found else "has another checksum than when it was written"
+            raise ValueError(f"{name} {fault}")
 
 
 def is_final(folder: Path) -> bool:
@@ -70,7 +116,7 @@ def has_checkpoint(folder: Path) -> bool:
 def reopen(run: RunDirectory) -> None:
     """Take back what only a complete run has, for one that goes on: it isn't complete until its new end."""
     remove_tree(run.checkpoints / FINAL)
-    for path in (run.metrics_table, run.sample_table, run.report):
+    for path in (run.metrics_table, run.report):
         with writing(path):
             path.unlink(missing_ok=True)
 
@@ -90,7 +136,10 @@ def load_vlm_state(run: RunDirectory, round_: int | None = None) -> Mapping[str,
         return _state_after(run, round_)
     if is_final(folder):
         return _final_vlm(folder)
-    return _vlm_of(folder, load_checkpoint(folder).state)
+    newest = _all(folder)[-1:]
+    if not newest:
+        raise UserError(f"{folder}: holds no checkpoint yet")
+    return _vlm_of(folder, _read(newest[0]))
 
 
 def _state_after(run: RunDirectory, round_: int) -> Mapping[str, Any]:
@@ -102,7 +151,7 @@ def _state_after(run: RunDirectory, round_: int) -> Mapping[str, Any]:
         kept.append(end.round)
     life = None
     for path in reversed(_all(run.checkpoints)):
-        state = _read(path, "")
+        state = _read(path)
         with taking_up(path):
             monitor = state["monitor"]
             at, life = int(monitor["budget"]["counts"]["round"]), monitor["life"] if life is None else life
@@ -117,7 +166,7 @@ def _state_after(run: RunDirectory, round_: int) -> Mapping[str, Any]:
 
 def _final_vlm(folder: Path) -> Mapping[str, Any]:
     with taking_up(folder / FINAL):
-        return dict(_read(folder / FINAL, "")["vlm"])
+        return dict(_read(folder / FINAL)["vlm"])
 
 
 def _vlm_of(folder: Path, state: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -129,28 +178,55 @@ def _vlm_of(folder: Path, state: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def load_checkpoint(folder: Path) -> Checkpoint:
-    """The newest checkpoint. Raises `UserError` when there is none, or when it is damaged or not one of ours."""
-    found = _all(folder)
-    if not found:
-        raise UserError(
-            f"{folder}: holds no checkpoint yet (one is written after each round); remove the run and start it again"
-        )
-    newest = found[-1]
-    older = f"; delete it to continue from {found[-2].name}" if len(found) > 1 else ""
-    return Checkpoint(_read(newest, older), newest / "agent")
+    """The newest checkpoint that is not damaged. Raises `UserError` when there is none, or when it is not of this
+    version."""
+    damaged: list[tuple[Path, str]] = []
+    for path in reversed(_all(folder)):
+        try:
+            state = _load(path)
+        except _DAMAGED as error:
+            damaged.append((path, first_line(error)))
+            continue
+        if state["format"] != FORMAT:
+            raise _other_format(path, state["format"])
+        return Checkpoint(path, state, tuple(damaged))
+    if damaged:
+        path, fault = damaged[0]
+        raise UserError(f"{path}: is not a readable checkpoint ({fault}), and there is no other; start the run again")
+    raise UserError(f"{folder}: holds no checkpoint yet")
 
 
-def _read(path: Path, remedy: str) -> dict[str, Any]:
+def set_aside(checkpoint: Path) -> None:
+    """Rename a damaged checkpoint, so that it is neither read nor counted any more."""
+    with writing(checkpoint):
+        checkpoint.rename(checkpoint.with_name(f"{checkpoint.name}.damaged"))
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """A checkpoint of this version or the one before. Raises `UserError`."""
     try:
-        state = load_tree(path)
-        form = state["format"] if isinstance(state, dict) else None
+        state = _load(path)
     except _DAMAGED as error:
-        raise UserError(f"{path}: is not a readable checkpoint ({first_line(error)}){remedy}") from error
-    if form != FORMAT:
-        raise UserError(f"{path}: is a checkpoint of another format ({form!r}, not {FORMAT!r}){remedy}")
+        raise UserError(f"{path}: is not a readable checkpoint ({first_line(error)})") from error
+    if state["format"] not in (FORMAT, WITHOUT_SUMS):
+        raise _other_format(path, state["format"])
+    return state
+
+
+def _load(path: Path) -> dict[str, Any]:
+    """What was saved, of whatever format. Raises one of `_DAMAGED`."""
+    state = load_tree(path)
+    if not isinstance(state, dict) or "format" not in state:
+        raise ValueError("it does not say what it is")
+    if state["format"] == FORMAT:
+        _check_sums(path)
     return dict(state)
+
+
+def _other_format(path: Path, found: object) -> UserError:
+    return UserError(f"{path}: is a checkpoint of another format ({found!r}, not {FORMAT!r}); start the run again")
 
 
 def _all(folder: Path) -> list[Path]:
     """All complete checkpoints, oldest first."""
-    return sorted(path for path in folder.iterdir() if path.is_dir() and path.name.isdigit())
+    return sorted((p for p in folder.iterdir() if p.is_dir() and p.name.isdigit()), key=lambda path: int(path.name))

@@ -31,6 +31,12 @@ MOST_PIXELS = 2**24
 """Of a kept picture: a small file may claim to be a picture that fills all memory."""
 PICTURE_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,99}\.png")
 """What a picture under `samples/` can be called."""
+LOCK = "run.lock"
+"""Held by the process that writes: see `rls3_gym.runs.locking`."""
+
+
+class WriteError(UserError):
+    """Something can't be written: the disk is full, or it is not allowed."""
 
 
 @contextmanager
@@ -39,7 +45,18 @@ def writing(what: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise UserError(f"{what}: cannot be written ({error.strerror or error}); nothing before it is lost") from error
+        raise WriteError(f"{what}: cannot be written ({error.strerror or error})") from error
+
+
+def sync(path: Path) -> None:
+    """Wait until a file, or the names in a folder, are on the disk itself."""
+    if os.name == "nt" and path.is_dir():
+        return  # can't be opened there, and needs no such call
+    number = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(number)
+    finally:
+        os.close(number)
 
 
 @contextmanager
@@ -55,7 +72,9 @@ def replacing(path: Path) -> Iterator[Path]:
         os.close(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | reading.NO_FOLLOW, 0o666))
         try:
             yield temporary
+            sync(temporary)
             os.replace(temporary, path)
+            sync(path.parent)
         finally:
             temporary.unlink(missing_ok=True)
 
@@ -74,6 +93,7 @@ def replacing_folder(path: Path) -> Iterator[Path]:
             yield partial
             remove_tree(path)
             os.replace(partial, path)
+            sync(path.parent)
         except BaseException:
             remove_tree(partial)
             raise
@@ -115,35 +135,67 @@ class RunDirectory:
         self.metrics = path / "metrics.jsonl"
         self.metrics_table = path / "metrics.parquet"
         self.samples = path / "samples"
-        self.sample_rows = self.samples / "samples.jsonl"
         self.sample_table = self.samples / "samples.parquet"
+        """A folder of parts, one a round: see `rls3_gym.runs.samples`."""
+        self.sample_lines = self.samples / "samples.jsonl"
+        """What runs of earlier versions have instead."""
         self.checkpoints = path / "checkpoints"
         self.report = path / "report.html"
 
     @classmethod
     def create(cls, path: Path) -> RunDirectory:
-        """Make an empty run directory. Raises `UserError` when there is something at `path` already."""
+        """Make the folder of a new run. Raises `UserError` when there is something in it already."""
         run = cls(path)
         run.check_free()
         with writing(path):
-            run.samples.mkdir(parents=True)
-            run.checkpoints.mkdir()
+            path.mkdir(parents=True, exist_ok=True)
         return run
 
     @classmethod
     def create_next(cls, folder: Path, name: str) -> RunDirectory:
         """Make `folder/name-1`, or the first number after it that is free."""
-        number = 1
-        while (folder / f"{name}-{number}").exists():
-            number += 1
-        return cls.create(folder / f"{name}-{number}")
+        with writing(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            number = 1
+            while True:
+                try:
+                    (folder / f"{name}-{number}").mkdir()
+                    return cls(folder / f"{name}-{number}")
+                except FileExistsError:
+                    number += 1
 
     @classmethod
     def open(cls, path: Path) -> RunDirectory:
         """An existing run directory. Raises `UserError` saying what it lacks."""
         run = cls(path)
-        run.check_has(run.config, run.metrics, run.samples, run.checkpoints)
+        run.check_has(run.config)
         return run
+
+    def begin(self, config: str, command: str, environment: str) -> None:
+        """Write what a run begins with; the configuration comes first: with it, the folder is a run directory."""
+        write_text(self.config, config)
+        write_text(self.command, command)
+        write_text(self.environment, environment)
+        with writing(self.path):
+            self.samples.mkdir(exist_ok=True)
+            self.checkpoints.mkdir(exist_ok=True)
+
+    def clear(self) -> None:
+        """Remove what a run has written before its first checkpoint."""
+        for folder in (self.samples, self.checkpoints):
+            remove_tree(folder)
+        with writing(self.path):
+            for path in (self.metrics, self.metrics_table, self.report):
+                path.unlink(missing_ok=True)
+
+    def sweep(self) -> None:
+        """Remove what a process that was killed has left half written."""
+        for folder in (self.path, self.samples, self.sample_table, self.checkpoints):
+            for path in folder.glob(".*.partial"):
+                if path.is_dir():
+                    remove_tree(path)
+                else:
+                    path.unlink(missing_ok=True)
 
     def check_has(self, *parts: Path) -> None:
         """Raise `UserError` unless these parts of the run are there."""
@@ -158,19 +210,23 @@ class RunDirectory:
         """Raise `UserError` for a part of the run that is no file or folder of its own. Pictures are looked at when
         they are read: there may be many."""
         _check_plain(self.samples, self.checkpoints, self.config, self.command, self.environment)
-        _check_plain(self.metrics, self.metrics_table, self.sample_rows, self.sample_table)
+        _check_plain(self.metrics, self.metrics_table, self.sample_lines, self.sample_table)
+        _check_plain(self.path / LOCK, self.path / f"{LOCK}.json", *self.sample_table.glob("*"))
         for folder, folders, files in os.walk(self.checkpoints):
             _check_plain(*(Path(folder, name) for name in (*folders, *files)))
 
     def check_free(self) -> None:
         """Raise `UserError` when there is something at the path already."""
         with writing(self.path):
-            taken = self.path.exists() and (not self.path.is_dir() or any(self.path.iterdir()))
+            taken = self.path.exists() and (not self.path.is_dir() or not self.is_bare())
         if taken:
-            remedy = "name another folder with --out, or continue it with --resume"
-            if not (self.checkpoints.is_dir() and any(self.checkpoints.iterdir())):
-                remedy = "name another folder with --out, or remove it"
-            raise UserError(f"{self.path}: exists already; {remedy}")
+            other = "continue it with --resume" if self.config.is_file() else "remove it"
+            raise UserError(f"{self.path}: exists already; name another folder with --out, or {other}")
+
+    def is_bare(self) -> bool:
+        """Whether there is nothing in the folder, or only what a run leaves that was killed before its first file."""
+        names = {path.name for path in self.path.iterdir() if path.suffix != ".partial"}
+        return names <= {LOCK, f"{LOCK}.json"}
 
     def read_picture(self, name: str) -> bytes | None:
         """The PNG file of a kept picture; None when it is gone.

@@ -1,7 +1,7 @@
-"""The logs of a complete run as Parquet: `pandas.read_parquet(run / "metrics.parquet")` opens one in a line.
+"""Rows as Parquet tables: `pandas.read_parquet(run / "metrics.parquet")` opens the metrics of a complete run in a line.
 
-One table row for each row of the JSON lines. What a row holds by name becomes columns of its own (`terms.left`); a list
-stays a list. A cell is null where its row has no such key or holds null.
+One table row for each row. What a row holds by name becomes columns of its own (`terms.left`); a list stays a list. A
+cell is null where its row has no such key or holds null.
 """
 
 from __future__ import annotations
@@ -16,18 +16,17 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from rls3_gym.runs.directory import RunDirectory, replacing
-from rls3_gym.runs.rows import METRICS_ROWS, Row, SampleRow, read_metrics, read_samples
+from rls3_gym.runs.rows import METRICS_ROWS, Row, SampleRow, read_metrics
 
 BATCH = 10_000
 """Rows held in memory at once."""
 _SIMPLE: dict[Any, pa.DataType] = {bool: pa.bool_(), int: pa.int64(), float: pa.float64(), str: pa.string()}
 
 
-def write_tables(run: RunDirectory) -> None:
-    """Write `metrics.parquet` and `samples/samples.parquet`; raises `UserError` when they can't be written."""
-    metrics = [_flat(row) for row in read_metrics(run.metrics).rows]
+def write_metrics_table(run: RunDirectory) -> None:
+    """Write `metrics.parquet`; raises `UserError` when it can't be written."""
+    metrics = [flat(row) for row in read_metrics(run.metrics).rows]
     _write(run.metrics_table, _schema(list(METRICS_ROWS.values()), metrics), metrics)
-    _write(run.sample_table, _schema([SampleRow], ()), map(_flat, read_samples(run.sample_rows)))
 
 
 def _write(path: Path, schema: pa.Schema, rows: Iterable[Mapping[str, Any]]) -> None:
@@ -37,7 +36,7 @@ def _write(path: Path, schema: pa.Schema, rows: Iterable[Mapping[str, Any]]) -> 
             sink.write_table(pa.Table.from_pylist(batch, schema))
 
 
-def _flat(row: Row) -> dict[str, Any]:
+def flat(row: Row) -> dict[str, Any]:
     """A row's values by column."""
     return dict(_cells(row))
 
@@ -81,3 +80,7 @@ def _type(annotation: Any) -> pa.DataType:
     if hasattr(annotation, "_fields"):  # a NamedTuple
         return pa.struct([(key, _type(of)) for key, of in get_type_hints(annotation).items()])
     return _SIMPLE[annotation]
+
+
+SAMPLE_SCHEMA = _schema([SampleRow], ())
+"""Of the parts of `samples/samples.parquet`."""

@@ -1,12 +1,11 @@
-"""The rows of a run's logs: what each holds, and the one place that writes and reads them.
+"""The rows of a run's logs: what each holds, and the one place that reads them.
 
-`metrics.jsonl` holds seven classes of rows, named by their key `row`; `samples/samples.jsonl` holds one. JSON has no
-NaN: the mean of nothing (the accuracy of an episode without samples) is null in the file and None here.
+`metrics.jsonl` holds eight classes of rows, named by their key `row`; the samples (`rls3_gym.runs.samples`) have one.
+JSON has no NaN: the mean of nothing (the accuracy of an episode without samples) is null in the file and None here.
 """
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,7 +15,6 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from rls3_gym.runs.directory import open_to_append, writing
 from rls3_gym.runs.row_values import (
     MOST_NAMES,
     ByComplexity,
@@ -197,6 +195,17 @@ class LifeRow(Row):
     """By set."""
 
 
+class WarningRow(Row):
+    """Something about the run that a person should know of: it makes no progress."""
+
+    row: Literal["warning"] = "warning"
+    round: int
+    n_generated: int
+    n_trained: int
+    n_steps: int
+    text: str
+
+
 class EndRow(Row):
     """The run is complete: the counts at its end."""
 
@@ -238,7 +247,7 @@ class SampleRow(Row):
     """By slot: share of an object's own pixels that are seen, and how many those are."""
 
 
-MetricsRow = EpisodeRow | AgentRow | FinetuneRow | EvaluationRow | SuiteRow | LifeRow | EndRow
+MetricsRow = EpisodeRow | AgentRow | FinetuneRow | EvaluationRow | SuiteRow | LifeRow | WarningRow | EndRow
 METRICS_ROWS: dict[str, type[MetricsRow]] = {
     "episode": EpisodeRow,
     "agent": AgentRow,
@@ -246,6 +255,7 @@ METRICS_ROWS: dict[str, type[MetricsRow]] = {
     "evaluation": EvaluationRow,
     "suite": SuiteRow,
     "life": LifeRow,
+    "warning": WarningRow,
     "end": EndRow,
 }
 """The classes of `metrics.jsonl` by the value of their key `row`."""
@@ -281,6 +291,10 @@ class Metrics:
         return self._of(LifeRow)
 
     @cached_property
+    def warnings(self) -> tuple[WarningRow, ...]:
+        return self._of(WarningRow)
+
+    @cached_property
     def evaluations(self) -> dict[str, tuple[EvaluationRow, ...]]:
         """By set, in the order of the experiment's configuration."""
         found = self._of(EvaluationRow)
@@ -310,42 +324,6 @@ class Metrics:
         return {"round": len(self.finetunes), **counted}
 
 
-class JsonLines:
-    """An append-only file of rows that knows its length, so that later rows can be dropped on resume."""
-
-    def __init__(self, path: Path, keep: int = 0) -> None:
-        """Open for appending after the first `keep` bytes; what follows is dropped."""
-        self.path = path
-        self.check(path, keep)
-        with writing(path):
-            self._file = open_to_append(path)
-            self._file.truncate(keep)
-        self.position = keep
-
-    @staticmethod
-    def check(path: Path, keep: int) -> None:
-        """Raise `UserError` unless there are `keep` bytes to continue from. Changes nothing."""
-        length = path.stat().st_size if path.is_file() else 0
-        if not 0 <= keep <= length:
-            raise UserError(f"{path}: is shorter than its checkpoint says; it was changed after the run")
-
-    def append(self, row: Row) -> None:
-        """Add one row, whole or not at all. Raises `UserError` when it can't be written."""
-        line = (json.dumps(row.model_dump(), allow_nan=False) + "\n").encode()
-        with writing(self.path):
-            try:
-                rest = memoryview(line)
-                while rest:
-                    rest = rest[self._file.write(rest) :]
-            except OSError:
-                self._file.truncate(self.position)  # a row cut short must not spoil the file
-                raise
-        self.position += len(line)
-
-    def close(self) -> None:
-        self._file.close()
-
-
 def read_metrics(path: Path) -> Metrics:
     """The rows of a `metrics.jsonl`, of a run that is complete or still going.
 
@@ -353,7 +331,7 @@ def read_metrics(path: Path) -> Metrics:
     """
     rows: list[MetricsRow] = []
     names = _Names()
-    for where, content in _lines(path):
+    for where, content in json_lines(path):
         model = METRICS_ROWS.get(str(content.get("row"))[:20])
         if model is None:
             shown = repr(content.get("row"))[:80]
@@ -380,13 +358,7 @@ class _Names:
                     raise UserError(f"{where}: {key}: is one of more than {MOST_NAMES} names in this file")
 
 
-def read_samples(path: Path) -> Iterator[SampleRow]:
-    """The rows of a `samples.jsonl`, one at a time: a long run has many. Raises `UserError` like `read_metrics`."""
-    for where, content in _lines(path):
-        yield check(SampleRow, content, where)
-
-
-def _lines(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+def json_lines(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     """Place and content of each line. A last line without its end is of a run that is still writing: left for later."""
     try:
         with os.fdopen(open_file(path, follow=False), "rb") as file:

@@ -1,4 +1,4 @@
-"""A run directory as a report needs it: settings, metrics, the samples with a picture, and their sums."""
+"""A run directory as a report needs it: settings, metrics, and their sums."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import numpy as np
 import rls3_registry
 from rls3_gym.runs.directory import RunDirectory, read_text
 from rls3_gym.runs.row_values import COMPLEXITIES, TERM_NAMES
-from rls3_gym.runs.rows import EpisodeRow, EvaluationRow, Metrics, SampleRow, SuiteRow, read_metrics, read_samples
+from rls3_gym.runs.rows import EpisodeRow, EvaluationRow, Metrics, SuiteRow, read_metrics
 
 _FACTS = {"round", "n", "pairwise_accuracy", "strict_accuracy", "by_term", "by_complexity", "worst_term", "answers"}
 _SUITE_FACTS = {"round", "n", "items_hash", "value", "low", "high", "blind", "chance", "n_by_measure", "details"}
@@ -68,8 +68,6 @@ class RunData:
     command: str
     environment: str
     metrics: Metrics
-    pictured: tuple[SampleRow, ...]
-    """The samples whose picture is kept."""
 
     @cached_property
     def rounds(self) -> list[RoundSummary]:
@@ -132,15 +130,19 @@ def read_run(path: Path) -> RunData:
     """Read a run directory, finished or not. Raises `UserError` for another folder, or when its files are damaged."""
     run = RunDirectory(path)
     run.check_has(run.config, run.metrics)
-    samples = read_samples(run.sample_rows) if run.sample_rows.is_file() else ()
     return RunData(
         path=path,
         config=rls3_registry.load_file(run.config),
         command=read_text(run.command).strip(),
         environment=read_text(run.environment).strip(),
         metrics=read_metrics(run.metrics),
-        pictured=tuple(row for row in samples if row.file is not None),
     )
+
+
+def has_results(metrics: Path) -> bool:
+    """Whether a run has come to a round or to its end. Raises `UserError` when the file is damaged."""
+    found = read_metrics(metrics) if metrics.is_file() else Metrics(())
+    return bool(found.finetunes) or found.end is not None
 
 
 def summarize(path: Path) -> dict[str, Any]:

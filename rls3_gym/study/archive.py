@@ -25,7 +25,7 @@ FORMAT = "rls3_gym study run 1"
 SUFFIX = ".json.gz"
 MOST = 2**26
 """Bytes of such a file, and of what it holds."""
-_IMMATERIAL = ("name", "description", "output", "images_per_round")
+_IMMATERIAL = ("name", "description", "output", "images_per_round", "checkpoints", "no_progress_steps")
 """Keys of a configuration that change no number."""
 
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
 from rich.console import Console
 
+from rls3_gym.runs.locking import locked
 from rls3_gym.study.analysis import Comparison
 from rls3_gym.study.compare import compare_study
 from rls3_gym.study.executor import Executor, LocalExecutor
@@ -17,6 +19,9 @@ from rls3_gym.study.runner import StudyRunner
 from rls3_gym.study.study_config import StudyConfig
 from rls3_gym.study.study_progress import StudyProgress
 from rls3_registry.errors import UserError
+
+LOCK = "study.lock"
+"""Held in both folders by the process that carries the study out."""
 
 
 @dataclass(frozen=True)
@@ -72,11 +77,28 @@ def run_study(
     """Make the missing runs and write the results of all that are there. `source` names the study on the command line;
     `executor` carries out the runs, `LocalExecutor` when left out.
 
-    Raises `UserError` as `missing_runs` does, and before any run for an agent's setting that is wrong.
+    Raises `UserError` as `missing_runs` does, before any run for an agent's setting that is wrong, and when another
+    process is carrying out a study in one of the folders.
     """
-    missing, total = missing_runs(study, folders, arms, seeds)
-    check_agents(missing)
-    executor = executor or LocalExecutor()
+    check_agents(missing_runs(study, folders, arms, seeds)[0])
+    with ExitStack() as locks:
+        # Another call of the study would remove what looks like a leftover here, and write the same small files.
+        for folder in {folders.out.resolve(), folders.results.resolve()}:
+            locks.enter_context(locked(folder, LOCK))
+        missing, total = missing_runs(study, folders, arms, seeds)
+        return _carry_out(study, folders, console, source, missing, total, processes, executor or LocalExecutor())
+
+
+def _carry_out(
+    study: StudyConfig,
+    folders: StudyFolders,
+    console: Console,
+    source: str,
+    missing: list[Job],
+    total: int,
+    processes: int | None,
+    executor: Executor,
+) -> StudyOutcome:
     at_a_time = processes or study.processes or executor.slots
     stopped, failure = False, None
     with StudyProgress(console, total, total - len(missing)) as progress:

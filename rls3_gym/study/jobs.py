@@ -45,6 +45,11 @@ class Job:
         """Whether there is a checkpoint to go on from."""
         return any(path.name.isdigit() for path in (self.directory / "checkpoints").glob("*"))
 
+    @property
+    def begun(self) -> bool:
+        """Whether there is a run directory to go on with; without a checkpoint it begins again by that."""
+        return self.checkpoint or RunDirectory(self.directory).config.is_file()
+
     def done(self) -> bool:
         """Whether the run was made: it is in the results folder, or its run directory is complete. Changes nothing.
 
@@ -81,7 +86,7 @@ class Job:
         """
         where = str(directory or self.directory)
         own = parse_config(self.config, str(self.directory)).own_code()
-        if self.checkpoint:
+        if self.begun:
             return ["run", "--resume", where, *(word for code in own for word in ("--plugin", code))]
         trusted = [word for code in own if is_allowed(code) for word in ("--plugin", code)]
         return ["run", *([str(experiment)] if experiment else self.words()), "--out", where, *trusted]

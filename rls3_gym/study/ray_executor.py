@@ -44,7 +44,7 @@ class RayExecutor:
 
     def start(self, job: Job) -> RayExecution:
         files = {EXPERIMENT.as_posix(): yaml.safe_dump(job.config, allow_unicode=True).encode()}
-        if job.checkpoint:
+        if job.begun:
             files |= {(RUN / name).as_posix(): content for name, content in read_tree(job.directory).items()}
         environment = {"RAY_ADDRESS": self._cluster.address}
         if folders := os.environ.get(rls3_registry.VARIABLE):

@@ -33,8 +33,9 @@ from rls3_gym.runs.row_values import (
     Text,
 )
 from rls3_gym.runs.rows import read_metrics
+from rls3_gym.runs.samples import read_columns
 from rls3_gym.study.statistics import entropy
-from rls3_registry.errors import UserError, first_line
+from rls3_registry.errors import UserError
 from rls3_registry.validation import check
 
 _FROZEN = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
@@ -180,7 +181,7 @@ def read_run(path: Path) -> RunRows:
     try:
         evaluations = tuple(_evaluation(row) for row in rows if _sort(row) == "evaluation")
         suites = tuple(_suite(row) for row in rows if _sort(row) == "suite")
-        rounds = tuple(_rounds(rows, _variety(directory.sample_rows)))
+        rounds = tuple(_rounds(rows, _variety(directory)))
         counted = [int(row["n_generated"]) for row in rows]
     except (KeyError, TypeError, ValueError) as error:
         raise UserError(f"{directory.metrics}: is not of this release ({type(error).__name__}: {error})") from error
@@ -271,35 +272,14 @@ def _mean(values: Sequence[float | None], steps: np.ndarray[Any, Any]) -> float:
     return float(np.average(known, weights=steps)) if steps.sum() else 0.0
 
 
-def _variety(path: Path) -> dict[int, tuple[int, float]]:
-    """By round: near-duplicates and entropy over captions of all samples until its end.
-
-    Arrow reads a long run's samples ten times faster than rows taken one by one.
-    """
-    if not path.is_file() or path.stat().st_size == 0:
-        return {}
-    import pyarrow as pa  # of the extra that also brings rliable: without it nothing here can be imported
-    from pyarrow import json as json_rows
-
-    needed = pa.schema(
-        {
-            "round": pa.int64(),
-            "caption": pa.string(),
-            "family": pa.string(),
-            "layout": pa.int64(),
-            "offset": pa.list_(pa.float64()),
-        }
-    )
-    options = json_rows.ParseOptions(explicit_schema=needed, unexpected_field_behavior="ignore")
-    try:
-        samples = json_rows.read_json(path, parse_options=options).to_pydict()
-    except (pa.ArrowException, OSError) as error:
-        raise UserError(f"{path}: is not a file of samples ({first_line(error)})") from error
+def _variety(run: RunDirectory) -> dict[int, tuple[int, float]]:
+    """By round: near-duplicates and entropy over captions of all samples until its end."""
     found: dict[int, tuple[int, float]] = {}
     seen: set[tuple[Any, ...]] = set()
     captions: Counter[str] = Counter()
     near = 0
-    rows = zip(*(samples[name] for name in needed.names), strict=True)
+    parts = read_columns(run, ("round", "caption", "family", "layout", "offset"))
+    rows = (row for part in parts for row in zip(*part.values(), strict=True))
     for number, grouped in groupby(rows, key=lambda row: int(row[0])):
         for _, caption, family, layout, offset in grouped:
             key = (family, layout, caption, *(round(x / _NEAR) for x in offset))

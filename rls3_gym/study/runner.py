@@ -10,7 +10,6 @@ from time import monotonic, sleep
 from typing import Any
 
 from rls3_gym.experiment.interrupt import graceful_stop
-from rls3_gym.runs.directory import remove_tree
 from rls3_gym.study.executor import Ending, Execution, Executor
 from rls3_gym.study.jobs import Job
 from rls3_gym.study.run_rows import RunRows
@@ -131,8 +130,6 @@ class StudyRunner:
         self._progress.refresh()
 
     def _start(self, job: Job) -> None:
-        if not job.checkpoint and _is_leftover(job.directory):
-            remove_tree(job.directory)
         tail = Tail(job.directory / "metrics.jsonl")
         tail.read()
         self._running.append(_Running(job, self._executor.start(job), tail))
@@ -178,11 +175,6 @@ class StudyRunner:
 
 def _final(run: RunRows) -> dict[str, float | None]:
     return {name: run.curve(name)[-1].pairwise for name in run.sets}
-
-
-def _is_leftover(path: Path) -> bool:
-    """Whether a folder is there and is what a run leaves that was cut off before its first checkpoint."""
-    return path.is_dir() and ((path / "config.yaml").is_file() or not any(p.is_file() for p in path.rglob("*")))
 
 
 def _last_line(log: Path) -> str:

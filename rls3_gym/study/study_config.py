@@ -31,7 +31,7 @@ class SeedsConfig(BaseModel):
     model_config = _STRICT
 
     first: Annotated[int, Field(ge=0)] = 0
-    count: Positive = 5
+    count: Annotated[int, Field(ge=1, le=10_000)] = 5
 
 
 class BudgetsConfig(BaseModel):
@@ -58,7 +58,7 @@ class ArmConfig(BaseModel):
 
     changes: tuple[str, ...] = ()
     """`a.b=c`, carried out in this order."""
-    seeds: Positive | None = None
+    seeds: Annotated[int, Field(ge=1, le=10_000)] | None = None
     """Number of seeds of this arm; the study's when left out."""
 
 
@@ -83,7 +83,7 @@ class StudyConfig(BaseModel):
     """Held-out sets on which the VLM is measured."""
     baselines: ArmNames = ()
     """Arms that every other arm is compared with, seed by seed."""
-    processes: Positive | None = None
+    processes: Annotated[int, Field(ge=1, le=1024)] | None = None
     """Runs at a time; one for each CPU core when left out."""
     noise_floor: Annotated[float, Field(ge=0)] | None = None
     """Standard deviation of accuracy over shuffles of the same data, 0..1: how much a difference must be to mean

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from time import monotonic
 from types import TracebackType
 from typing import Self
@@ -18,7 +19,8 @@ class StudyProgress:
 
     def __init__(self, console: Console, total: int, done: int) -> None:
         """`total` runs make the study, `done` of them were made before."""
-        columns = (TextColumn("{task.description}"), BarColumn(bar_width=24), TextColumn("{task.fields[state]}"))
+        plain = partial(TextColumn, markup=False)
+        columns = (plain("{task.description}"), BarColumn(bar_width=24), plain("{task.fields[state]}"))
         live = console.is_terminal
         self._progress = Progress(*columns, TimeElapsedColumn(), console=console, disable=not live, transient=True)
         self._whole = self._progress.add_task("study", total=total, completed=done, state="")
@@ -92,7 +94,7 @@ class StudyProgress:
 
     def note(self, line: str) -> None:
         """A lasting line above the live ones."""
-        self._progress.console.print(line, highlight=False, soft_wrap=True)
+        self._progress.console.print(line, highlight=False, soft_wrap=True, markup=False, emoji=False)
 
     def _left(self) -> str:
         left = self.seconds_left

@@ -23,15 +23,15 @@ T = TypeVar("T")
 class ContrastiveSettings(FineTuneSettings):
     """How one round teaches a contrastive VLM."""
 
-    batch_size: int = Field(64, ge=2)
+    batch_size: int = Field(64, ge=2, le=65_536)
     loss: Literal["dual", "negclip"] = "dual"
     """`dual`: the paper's; its parts are `contrastive` and `hard_negative`. `negclip`: the hard negatives are further
     captions of the batch's contrastive loss. Of a model with a logit bias (SigLIP) the contrastive loss is sigmoid."""
     single_opposite_share: float = Field(0.6, ge=0, le=1)
     """Chance that an item's hard negative of a step turns one term; otherwise any of its negatives."""
-    max_logit_scale: float = Field(60.0, gt=0)
+    max_logit_scale: float = Field(60.0, gt=0, le=10_000)
     """CLIP was trained with at most 100, SigLIP without a limit (about 120)."""
-    cached_chunk: int | None = Field(None, ge=1)
+    cached_chunk: int | None = Field(None, ge=1, le=65_536)
     """Gradient caching (GradCache, arXiv 2101.06983): pictures or captions embedded at once. The loss is of the whole
     batch, and so are its gradients, while activations are held for one chunk; costs a second forward pass."""
 

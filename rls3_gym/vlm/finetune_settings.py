@@ -24,8 +24,8 @@ class LoraSettings(Settings):
     """Low-rank adapters (LoRA, arXiv 2106.09685) that train in place of the weights; needs peft. See
     `rls3_gym.vlm.lora`."""
 
-    rank: int = Field(8, ge=1)
-    alpha: float = Field(16.0, gt=0)
+    rank: int = Field(8, ge=1, le=4096)
+    alpha: float = Field(16.0, gt=0, le=65_536)
     """What an adapter adds is scaled by alpha / rank."""
     dropout: float = Field(0.0, ge=0, lt=1)
     """Of an adapter's input, while training."""
@@ -37,20 +37,20 @@ class LoraSettings(Settings):
 class FineTuneSettings(Settings):
     """How one round teaches a VLM. An adapter that needs more derives its own. Defaults suit the packaged model."""
 
-    learning_rate: float = Field(1e-3, gt=0, le=1)
+    learning_rate: float = Field(1e-3, gt=0, le=0.1)
     epochs: float = Field(4.0, gt=0, le=1000)
     """Passes over the round's items; with replay, steps are counted as if without it."""
-    batch_size: int = Field(64, ge=1)
+    batch_size: int = Field(64, ge=1, le=65_536)
     """Items of an optimizer step."""
     accumulation_steps: int = Field(1, ge=1)
     """Parts that a batch is cut into, to save memory; their gradients are added. A loss that compares the items of a
     batch with each other (a contrastive one) then compares within a part alone: it has fewer negatives."""
-    weight_decay: float = Field(0.02, ge=0)
-    clip_norm: float = Field(1.0, gt=0)
+    weight_decay: float = Field(0.02, ge=0, le=1e6)
+    clip_norm: float = Field(1.0, gt=0, le=1e9)
     """Largest gradient norm."""
-    warmup_steps: int = Field(10, ge=0)
+    warmup_steps: int = Field(10, ge=0, le=10**9)
     """Steps of linear warm-up at the start of each round."""
-    loss_weights: dict[str, Annotated[float, Field(ge=0)]] = {}
+    loss_weights: dict[str, Annotated[float, Field(ge=0, le=1e6)]] = {}
     """Weights of the adapter's losses by their names; 1 where left out."""
     layer_decay: float = Field(1.0, gt=0, le=1)
     """The learning rate of a layer is multiplied by this once for each layer above it in its tower; 1: all alike."""
@@ -59,7 +59,7 @@ class FineTuneSettings(Settings):
     2109.01903). 1: the taught ones alone. Takes twice the memory of what trains."""
     replay: float = Field(0.5, ge=0, lt=1)
     """Share of each batch drawn from earlier rounds. The paper clears its batch: 0."""
-    replay_capacity: int = Field(8192, ge=1)
+    replay_capacity: int = Field(8192, ge=1, le=1_000_000)
     """Most recent trained items kept for replay."""
     train: tuple[str, ...] = ("*",)
     """Patterns (shell style) of the parameters that train; all others are frozen."""

@@ -22,6 +22,7 @@ from rls3_gym.vlm.ensemble import Ensemble
 from rls3_gym.vlm.finetune_settings import FineTuneSettings
 from rls3_gym.vlm.memory import forget_peak, peak_memory
 from rls3_gym.vlm.optimizer import Towers, in_order, layer_scales, new_optimizer, set_rate
+from rls3_gym.vlm.presence import PresenceProbe
 from rls3_gym.vlm.snapshot import Snapshot
 from rls3_gym.vlm.trainable import set_trainable, training
 from rls3_gym.vlm.weights_check import check_finite
@@ -35,8 +36,6 @@ Logits = Callable[[Sequence[CaptionItem]], Float]
 Path = tuple[str, ...]
 """`("weights", name)` or `("optimizer", name, moment)`."""
 
-_PROBE = 4
-"""Items of a round that are scored after it, each with one negative, to check that its scores still differ."""
 _COLLAPSED = 1e-3
 """Standard deviation of logits below which a model counts as collapsed."""
 
@@ -86,7 +85,8 @@ class Finetuner:
     def teach(
         self, items: Sequence[CaptionItem], rng: np.random.Generator, losses: Losses, logits: Logits
     ) -> FineTuneReport:
-        """One round on `items`. On a non-finite loss or a collapse the weights from before it are restored.
+        """One round on `items`. On a non-finite loss, a collapse, or where the model no longer sees
+        which objects there are, the weights from before it are restored.
 
         Raises `ValueError` when there are no items.
         """
@@ -96,10 +96,11 @@ class Finetuner:
         started = time.perf_counter()
         digest_before = self.digest()
         self._before.take(self._learned())
+        probe = PresenceProbe.of(items)
+        before = logits(probe.items)
         batches = self.batches(items, rng)
         steps, failure = self._train(batches, rng, losses)
-        probe = [CaptionItem(item.rgb, item.caption, item.negatives[:1]) for item in items[:_PROBE]]
-        failure = failure or _collapse(logits(probe))
+        failure = failure or _collapse(after := logits(probe.items)) or probe.lost(before, after)
         if failure:
             self._put_back(self._before)
             self._digest.is_now(digest_before)

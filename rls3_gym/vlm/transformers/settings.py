@@ -40,7 +40,7 @@ class TransformersSettings(Settings):
     and in teaching."""
     prompt: str = "caption en"
     """The prompt of any other caption."""
-    scale: float = Field(10.0, gt=0)
+    scale: float = Field(10.0, gt=0, le=10_000)
     """Logits are this times the mean log-likelihood of a caption's tokens, or times an answer's agreement with it."""
     max_new_tokens: int = Field(32, ge=1, le=4096)
     """Where an answer ends that does not end by itself."""
@@ -53,4 +53,4 @@ class TransformersSettings(Settings):
 class TransformersFineTuneSettings(FineTuneSettings):
     """How one round teaches a generative VLM: by the loss of the true caption alone, as in the paper."""
 
-    batch_size: int = Field(32, ge=1)
+    batch_size: int = Field(32, ge=1, le=4096)

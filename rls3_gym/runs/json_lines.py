@@ -1,0 +1,63 @@
+"""The log of a run that is going on: rows are appended, each whole or not at all."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+from rls3_gym.runs.directory import WriteError, open_to_append, writing
+from rls3_gym.runs.rows import Row
+from rls3_registry.errors import UserError
+
+
+class JsonLines:
+    """An append-only file of rows that knows its length, so that later rows can be dropped on resume."""
+
+    def __init__(self, path: Path, keep: int = 0) -> None:
+        """Open for appending after the first `keep` bytes; what follows is dropped."""
+        self.path = path
+        self.check(path, keep)
+        with writing(path):
+            self._file = open_to_append(path)
+            self._file.truncate(keep)
+        self.position = keep
+
+    @staticmethod
+    def check(path: Path, keep: int) -> None:
+        """Raise `UserError` unless there are `keep` bytes to continue from. Changes nothing."""
+        length = path.stat().st_size if path.is_file() else 0
+        if not 0 <= keep <= length:
+            raise UserError(f"{path}: is shorter than its checkpoint says; it was changed after the run")
+
+    def append(self, row: Row) -> None:
+        """Add one row, whole or not at all. Raises `UserError` when it can't be written, or when the file was deleted
+        or replaced since it was opened."""
+        line = (json.dumps(row.model_dump(), allow_nan=False) + "\n").encode()
+        self._check_in_place()
+        with writing(self.path):
+            try:
+                rest = memoryview(line)
+                while rest:
+                    rest = rest[self._file.write(rest) :]
+            except OSError:
+                self._file.truncate(self.position)  # a row cut short must not spoil the file
+                raise
+        self.position += len(line)
+
+    def sync(self) -> None:
+        """Wait until what was appended is on the disk itself."""
+        with writing(self.path):
+            os.fsync(self._file.fileno())
+
+    def close(self) -> None:
+        self._file.close()
+
+    def _check_in_place(self) -> None:
+        mine = os.fstat(self._file.fileno())
+        try:
+            there = os.stat(self.path)
+        except FileNotFoundError:
+            raise WriteError(f"{self.path}: was deleted while the run was writing to it") from None
+        if not os.path.samestat(mine, there) or there.st_size != self.position:
+            raise WriteError(f"{self.path}: was replaced or changed while the run was writing to it")
