@@ -15,6 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from rls3_gym.cli.options import Json
+from rls3_registry.errors import UserError
 
 if TYPE_CHECKING:
     from rls3_gym.study.analysis import Comparison
@@ -90,6 +91,8 @@ def _executor(on: Place, gpus: float) -> Iterator[Executor]:
         from rls3_gym.study.ray_executor import RayExecutor
 
         executor = RayExecutor(gpus)
+    elif gpus:
+        raise UserError("--gpus goes with --on ray")
     try:
         yield executor
     finally:
