@@ -15,8 +15,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
-from experiment_tools import rows
+from experiment_tools import rows, sample_rows
 from test_cli import rls3
 
 from rls3_gym.report.gallery import shots_by_round
@@ -24,8 +26,9 @@ from rls3_gym.report.page import write_report
 from rls3_gym.runs.codec import load_tree
 from rls3_gym.runs.directory import RunDirectory, open_to_append, remove_tree, replacing, replacing_folder, write_text
 from rls3_gym.runs.row_values import TERM_NAMES
-from rls3_gym.runs.rows import read_metrics, read_samples
+from rls3_gym.runs.rows import read_metrics
 from rls3_gym.runs.run_data import read_run as read_data
+from rls3_gym.runs.samples import read_samples
 from rls3_gym.runs.taught import find_vlm
 from rls3_gym.study.archive import read_archive
 from rls3_gym.study.run_rows import read_run
@@ -52,6 +55,15 @@ def change(log: Path, **values: Any) -> None:
     log.write_text("".join(json.dumps(row) + "\n" for row in changed), encoding="utf-8")
 
 
+def as_lines(run: Path) -> Path:
+    """Put the samples in the form of earlier versions, JSON lines; returns their file."""
+    log = run / "samples" / "samples.jsonl"
+    lines = [json.dumps(row) + "\n" for row in sample_rows(run)]
+    shutil.rmtree(run / "samples" / "samples.parquet")
+    log.write_text("".join(lines), encoding="utf-8")
+    return log
+
+
 def png(width: int, height: int) -> bytes:
     """A picture of one color, of any size, in few bytes."""
 
@@ -70,7 +82,10 @@ def png(width: int, height: int) -> bytes:
     "name", ["../../secret.txt", "/etc/passwd", "../secret.png", ".hidden.png", "a/b.png", "a\0.png"]
 )
 def test_a_report_shows_no_file_from_elsewhere(theirs: Path, name: str) -> None:
-    change(theirs / "samples" / "samples.jsonl", file=name)
+    part = theirs / "samples" / "samples.parquet" / "part-000000.parquet"
+    table = pq.read_table(part)
+    at = table.column_names.index("file")
+    pq.write_table(table.set_column(at, "file", pa.array([name] * len(table), pa.string())), part)
     with pytest.raises(UserError, match="is not the name of a picture in there"):
         shots_by_round(read_data(theirs))
 
@@ -108,11 +123,12 @@ def test_a_picture_that_is_gone_is_left_out(theirs: Path) -> None:
 
 @pytest.mark.parametrize(
     "part",
-    ["config.yaml", "command.txt", "environment.txt", "metrics.jsonl", "samples", "samples/samples.jsonl",
-     "checkpoints", "checkpoints/final", "checkpoints/final/state.json"],
+    ["config.yaml", "command.txt", "environment.txt", "metrics.jsonl", "samples",
+     "samples/samples.parquet", "samples/samples.parquet/part-000000.parquet", "run.lock", "checkpoints", "checkpoints/final", "checkpoints/final/state.json"],
 )  # fmt: skip
 def test_a_part_that_is_a_link_is_refused_by_every_reader(theirs: Path, part: str) -> None:
     path, elsewhere = theirs / part, theirs.parent / "elsewhere"
+    path.touch()  # the lock, where it is gone
     shutil.move(path, elsewhere)
     path.symlink_to(elsewhere)
     for read in (write_report, read_run, lambda run: find_vlm(str(run))):
@@ -120,11 +136,24 @@ def test_a_part_that_is_a_link_is_refused_by_every_reader(theirs: Path, part: st
             read(theirs)
 
 
-@pytest.mark.parametrize("part", ["config.yaml", "environment.txt", "metrics.jsonl", "samples/samples.jsonl"])
+@pytest.mark.parametrize(
+    "part", ["config.yaml", "environment.txt", "metrics.jsonl", "samples/samples.parquet/part-000000.parquet"]
+)
 def test_a_part_that_is_a_pipe_is_not_waited_for(theirs: Path, part: str) -> None:
     (theirs / part).unlink()
     os.mkfifo(theirs / part)
     with pytest.raises(UserError, match=re.escape(f"{theirs / part}: is a pipe or a device")):
+        write_report(theirs)
+
+
+def test_samples_that_unpack_to_more_than_a_round_are_not_read(theirs: Path) -> None:
+    part = theirs / "samples" / "samples.parquet" / "part-000000.parquet"
+    row = pq.read_table(part).slice(0, 1)
+    with pq.ParquetWriter(part, row.schema, compression="zstd") as file:
+        for _ in range(70):
+            file.write_table(row.take([0] * 2**16))
+    assert part.stat().st_size < 2**22
+    with pytest.raises(UserError, match=r"part-000000.parquet: is not a file of samples \(4,587,520 rows"):
         write_report(theirs)
 
 
@@ -260,14 +289,15 @@ def test_a_row_that_can_not_be_is_named_by_file_line_and_key(theirs: Path, key: 
     ],
 )
 def test_a_line_that_is_no_row_is_named(tmp_path: Path, line: str, said: str) -> None:
-    log = tmp_path / "metrics.jsonl"
-    log.write_text(line + "\n", encoding="utf-8")
-    for read in (read_metrics, lambda path: list(read_samples(path))):
+    run = RunDirectory(tmp_path)
+    run.samples.mkdir()
+    for log, read in (run.metrics, read_metrics), (run.sample_lines, lambda _: list(read_samples(run))):
+        log.write_text(line + "\n", encoding="utf-8")
         with pytest.raises(UserError) as caught:
             read(log)
         message = str(caught.value)
         assert message.startswith(f"{log}: line 1") and "\n" not in message and len(message) < 1600
-        if read is read_metrics:
+        if log == run.metrics:
             assert message.startswith(f"{log}: {said}")
 
 
@@ -288,10 +318,9 @@ def test_two_thousand_sets_are_too_many_and_it_is_said_at_once(theirs: Path) -> 
     ],
 )  # fmt: skip
 def test_a_sample_that_can_not_be_is_named(theirs: Path, key: str, value: Any) -> None:
-    log = theirs / "samples" / "samples.jsonl"
-    change(log, **{key: value})
+    change(as_lines(theirs), **{key: value})
     with pytest.raises(UserError, match=rf"samples.jsonl: line 1: {key}"):
-        list(read_samples(log))
+        list(read_samples(RunDirectory(theirs)))
 
 
 # Checkpoints and small files of a study

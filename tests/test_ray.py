@@ -13,7 +13,8 @@ from time import monotonic, sleep
 from typing import Any
 
 import pytest
-from experiment_tools import metrics, run, tiny
+import yaml
+from experiment_tools import TINY, metrics, run, tiny
 from gymnasium.utils.env_checker import data_equivalence
 from test_study_run import write_study
 from test_vector_env import STEPS, make_vec, trace
@@ -22,6 +23,7 @@ from test_vector_workers import alive, pids, wait_until_gone
 pytest.importorskip("ray")
 pytestmark = pytest.mark.slow
 
+VLM_ON_RAY = {"vlm": {"name": "tiny", "actor": "ray"}}
 FROZEN: dict[str, Any] = {
     "environment": {"finetune": False, "steps_per_episode": 6},
     "budget": {"n_generated": 12},
@@ -148,11 +150,11 @@ def test_a_run_with_a_shared_vlm_is_the_same_run_even_when_its_actor_is_killed(c
     from rls3_gym.runs.shared_vlm import SharedVLM
 
     run(tiny(**FROZEN), tmp_path / "own")
-    run(tiny(**FROZEN, vlm={"name": "tiny", "actor": "ray"}), tmp_path / "first")
+    run(tiny(**FROZEN, **VLM_ON_RAY), tmp_path / "first")
     held = SharedVLM("tiny")
     pid = held._lease.actor.tell("pid").wait()
     os.kill(pid, signal.SIGKILL)
-    run(tiny(**FROZEN, vlm={"name": "tiny", "actor": "ray"}), tmp_path / "second")
+    run(tiny(**FROZEN, **VLM_ON_RAY), tmp_path / "second")
     held.close()
     own = metrics(tmp_path / "own")
     assert metrics(tmp_path / "first") == own and metrics(tmp_path / "second") == own
@@ -198,6 +200,20 @@ def test_a_node_that_dies_costs_a_run_what_it_did_since_its_last_checkpoint(clus
         sleep(0.1)
     assert before and not scratch_folders() & before
     assert "goes on from its last checkpoint" in said
+
+
+def test_runs_on_ray_may_have_their_stages_and_their_vlm_there_too(cluster: Any, tmp_path: Path) -> None:
+    agent = {"name": "sb3/ppo", "settings": {"n_steps": 12, "batch_size": 6}}
+    environment = {**FROZEN["environment"], "num_envs": 2}
+    run(tiny(agent=agent, environment=environment, budget=FROZEN["budget"]), tmp_path / "here")
+    content = {**TINY, "agent": agent, "environment": {**environment, "workers": "ray"}, **VLM_ON_RAY}
+    (tmp_path / "tiny.yaml").write_text(yaml.safe_dump({**content, "budget": FROZEN["budget"]}), encoding="utf-8")
+    mini = {"experiment": "tiny.yaml", "arms": {"ppo": {}}, "seeds": {"count": 1}, "at": {"n_generated": [6]}}
+    (tmp_path / "mini.yaml").write_text(yaml.safe_dump({**mini, "sets": ["validation"]}), encoding="utf-8")
+    there = study(tmp_path, "--on", "ray", "--out", "there")
+    _, said = there.communicate(timeout=400)
+    assert there.returncode == 0, said
+    assert metrics(tmp_path / "there" / "ppo-seed0") == metrics(tmp_path / "here")
 
 
 def scratch_folders() -> set[Path]:

@@ -33,6 +33,8 @@ def test_stages_on_ray_take_several_lanes_and_a_vlm_on_ray_a_frozen_environment(
         tiny(vlm={"name": "tiny", "actor": "ray"})
     with pytest.raises(UserError, match="workers should be a whole number, at least 0, or 'ray', not 'rai'"):
         RLS3SceneVectorEnv(2, workers="rai")  # type: ignore[arg-type]
+    with pytest.raises(UserError, match="worker_start goes with a number of workers"):
+        RLS3SceneVectorEnv(2, workers="ray", worker_start="forkserver")
 
 
 def test_a_vlm_that_others_share_is_not_taught() -> None:

@@ -14,7 +14,7 @@ from time import monotonic, sleep
 
 import pytest
 from rich.console import Console
-from test_study_run import FOLDERS, jobs, pretend, study
+from test_study_run import FOLDERS, command, jobs, pretend, study
 
 from rls3_gym.study.executor import Ending, Execution
 from rls3_gym.study.jobs import Job
@@ -176,3 +176,8 @@ def test_where_runs_are_made_is_one_of_the_places_there_are() -> None:
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 2 and "moon" in done.stderr and "ray" in done.stderr
+
+
+def test_gpus_are_for_runs_on_a_cluster(study: StudyConfig, capsys: pytest.CaptureFixture[str]) -> None:
+    assert command("study", "mini.yaml", "--gpus", "1") == 2
+    assert capsys.readouterr().err == "rls3: --gpus goes with --on ray\n"

@@ -14,8 +14,13 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+<<<<<<< HEAD
 from rls3_gym.cli.options import Json, Plugins, plain_console
 from rls3_registry.trust import allowing
+=======
+from rls3_gym.cli.options import Json
+from rls3_registry.errors import UserError
+>>>>>>> ray
 
 if TYPE_CHECKING:
     from rls3_gym.study.analysis import Comparison
@@ -92,6 +97,8 @@ def _executor(on: Place, gpus: float) -> Iterator[Executor]:
         from rls3_gym.study.ray_executor import RayExecutor
 
         executor = RayExecutor(gpus)
+    elif gpus:
+        raise UserError("--gpus goes with --on ray")
     try:
         yield executor
     finally:

@@ -103,6 +103,8 @@ class RLS3SceneVectorEnv(VectorEnv[Any, Any, NDArray[Any]]):
         workers = workers if workers == "ray" else _whole("workers", workers, 0, ", or 'ray'")
         if worker_start not in START_METHODS:
             raise unknown("start method", str(worker_start), START_METHODS, "worker_start")
+        if workers == "ray" and worker_start != START_METHODS[0]:
+            raise UserError("worker_start goes with a number of workers: Ray starts its own processes")
         if check_render_mode(render_mode) == "human":
             raise UserError("render_mode: a vector environment has 'rgb_array' only")
         self.settings = environment_settings(settings)

@@ -229,4 +229,4 @@ def _other_format(path: Path, found: object) -> UserError:
 
 def _all(folder: Path) -> list[Path]:
     """All complete checkpoints, oldest first."""
-    return sorted((p for p in folder.iterdir() if p.is_dir() and p.name.isdigit()), key=lambda path: int(path.name))
+    return sorted((p for p in folder.glob("*") if p.is_dir() and p.name.isdigit()), key=lambda path: int(path.name))
