@@ -123,8 +123,9 @@ def test_a_picture_that_is_gone_is_left_out(theirs: Path) -> None:
 
 @pytest.mark.parametrize(
     "part",
-    ["config.yaml", "command.txt", "environment.txt", "metrics.jsonl", "samples",
-     "samples/samples.parquet", "samples/samples.parquet/part-000000.parquet", "run.lock", "checkpoints", "checkpoints/final", "checkpoints/final/state.json"],
+    ["config.yaml", "command.txt", "environment.txt", "metrics.jsonl", "samples", "samples/samples.parquet",
+     "samples/samples.parquet/part-000000.parquet", "run.lock", "checkpoints", "checkpoints/final",
+     "checkpoints/final/state.json"],
 )  # fmt: skip
 def test_a_part_that_is_a_link_is_refused_by_every_reader(theirs: Path, part: str) -> None:
     path, elsewhere = theirs / part, theirs.parent / "elsewhere"

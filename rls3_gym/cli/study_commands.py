@@ -14,13 +14,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-<<<<<<< HEAD
 from rls3_gym.cli.options import Json, Plugins, plain_console
-from rls3_registry.trust import allowing
-=======
-from rls3_gym.cli.options import Json
 from rls3_registry.errors import UserError
->>>>>>> ray
+from rls3_registry.trust import allowing
 
 if TYPE_CHECKING:
     from rls3_gym.study.analysis import Comparison
