@@ -310,7 +310,7 @@ def test_a_row_that_does_not_fit_is_named_by_file_line_and_key(complaint: Any, u
     log.write_text("\n".join([lines[0], json.dumps(row), *lines[2:]]) + "\n", encoding="utf-8")
     assert f"{log}: line 2: valid_rate: should be a valid number, not 'half'" in complaint("report", unfinished)
     log.write_text(lines[0].replace('"row"', '"kind"') + "\n", encoding="utf-8")
-    assert f"{log}: line 1: row: should be one of episode, finetune, evaluation," in complaint("report", unfinished)
+    assert f"{log}: line 1: row: should be one of episode, agent, finetune," in complaint("report", unfinished)
 
 
 def test_a_run_goes_on_as_it_began_when_the_agents_own_file_has_changed(tmp_path: Path, capsys: Any) -> None:
