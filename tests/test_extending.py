@@ -70,6 +70,7 @@ def copy(short: Path, tmp_path: Path) -> Path:
     return tmp_path / "run"
 
 
+@pytest.mark.slow
 def test_a_run_that_was_complete_before_its_second_checkpoint_is_extended_too(copy: Path, tmp_path: Path) -> None:
     assert {path.name for path in (copy / "checkpoints").iterdir()} == {"000000000", "final"}
     with pytest.raises(SystemExit) as ended:

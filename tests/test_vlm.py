@@ -243,6 +243,15 @@ def test_features_are_kept_once_per_sample_and_forgotten_with_it(vlm, guide):
     assert len(vlm._features._kept) == 0
 
 
+def test_features_outlive_an_equal_sample_that_they_were_made_for(vlm, guide):
+    first, again = (decode_items(encode_items(guide[:4])) for _ in range(2))
+    vlm.evaluate(first)
+    vlm.evaluate(again)
+    del first
+    gc.collect()
+    assert all(item in vlm._features._kept for item in again)
+
+
 def test_the_tokenizer_keeps_words_and_marks_unknown_ones(tmp_path):
     open_clip_module()
     tokenizer = CompactTokenizer.for_texts(["a red bowl"], 8)

@@ -161,7 +161,14 @@ class FeatureCache:
         """Compute what is not kept yet, in large batches."""
         if self._clip.frozen_depth == 0:
             return
-        missing = [item for item in dict.fromkeys(items) if item not in self._kept]
+        missing = []
+        for item in dict.fromkeys(items):
+            # An equal item may be gone at any moment, and its features with it: from now on they are this one's.
+            kept = self._kept.pop(item, None)
+            if kept is None:
+                missing.append(item)
+            else:
+                self._kept[item] = kept
         for start in range(0, len(missing), _BATCH):
             chunk = missing[start : start + _BATCH]
             with torch.no_grad():
