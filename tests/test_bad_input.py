@@ -225,15 +225,6 @@ def test_a_foreign_checkpoint_is_refused(complaint: Any, unfinished: Path) -> No
     assert 'is a checkpoint of another format ("somebody else\'s"' in complaint("run", "--resume", unfinished)
 
 
-def test_a_run_whose_checkpoints_were_deleted_is_not_begun_again_over_its_rows(
-    complaint: Any, unfinished: Path
-) -> None:
-    shutil.rmtree(unfinished / "checkpoints")
-    before = contents(unfinished)
-    assert "its checkpoints are gone, but not what it has measured" in complaint("run", "--resume", unfinished)
-    assert contents(unfinished) == before
-
-
 @pytest.mark.parametrize(
     ("words", "said"),
     [

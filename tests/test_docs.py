@@ -209,7 +209,8 @@ def examples(tmp_path: Path) -> Path:
 class Steps:
     """A monitor that is done after twelve steps."""
 
-    taken = 0
+    taken = -1
+    """The first safe point comes before the first step."""
 
     @property
     def done(self) -> bool:

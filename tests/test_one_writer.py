@@ -202,6 +202,15 @@ def test_a_run_without_a_checkpoint_says_so_and_begins_again(whole: Path, tmp_pa
     assert equal(tmp_path / "run", whole)
 
 
+def test_a_run_whose_checkpoints_were_deleted_is_not_begun_again_over_its_rows(whole: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    shutil.copytree(whole, out)
+    shutil.rmtree(out / "checkpoints")
+    with pytest.raises(UserError, match="its checkpoints are gone, but not what it has measured"):
+        go_on(CONFIG, out)
+    assert equal(out, whole)
+
+
 @pytest.mark.parametrize(
     ("log", "replaced"),
     [

@@ -13,7 +13,7 @@ import pytest
 from killing import AGENTS, before_every_change, begin, forked, go_on, kill_at, outcome, short
 
 pytestmark = pytest.mark.slow
-MOMENTS = 14
+MOMENTS = 40
 """Random ones for each agent."""
 
 
