@@ -362,22 +362,6 @@ def test_output_that_cannot_be_written_is_one_line(unbuffered: str) -> None:
     assert (done.returncode, done.stderr) == (2, "rls3: output: No space left on device\n")
 
 
-def test_a_plugin_in_the_current_folder_is_found_when_it_is_named_and_its_mistakes_too(
-    tmp_path: Path,
-) -> None:
-    script = Path(sys.executable).parent / "rls3"
-    (tmp_path / "broken.py").write_text("def (", encoding="utf-8")
-    words = ["run", "quickstart", "--set", "agent=broken:Agent"]
-    said = []
-    for more in ([], ["--plugin", "broken:Agent"]):
-        done = subprocess.run([script, *words, *more], cwd=tmp_path, capture_output=True, text=True, check=False)
-        assert done.returncode == 2
-        said.append(done.stderr)
-    assert "agent 'broken:Agent' lies in the current folder, where no code is looked for unless you say so" in said[0]
-    assert said[0].endswith("add: --plugin broken:Agent\n")
-    assert "agent 'broken:Agent' cannot be imported: SyntaxError" in said[1]
-
-
 # Disks
 
 

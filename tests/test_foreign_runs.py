@@ -384,6 +384,7 @@ def test_pictures_of_a_run_are_read_by_their_plain_names(theirs: Path) -> None:
     assert "data:image/png;base64," + base64.b64encode(path.read_bytes()).decode() in shown
 
 
+@pytest.mark.slow
 def test_names_are_drawn_as_they_are(theirs: Path) -> None:
     """No formula is looked for in them, and numbers beyond reason do not break a plot."""
     log = theirs / "metrics.jsonl"

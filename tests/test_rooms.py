@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from itertools import pairwise
 from pathlib import Path
 
@@ -229,3 +230,14 @@ def test_an_unknown_family_or_index_is_a_user_error() -> None:
         draw_layout("kichen", 0)
     with pytest.raises(UserError, match=r"0\.\.27"):
         draw_layout("kitchen", 28)
+
+
+@pytest.mark.parametrize(
+    ("number", "said"), [("1.0e+308", "room.half_width.*should be less than or equal to 1000"), (".nan", "nan is not")]
+)
+def test_numbers_of_a_room_have_bounds(tmp_path: Path, number: str, said: str) -> None:
+    text = rls3_registry.path_of("rooms", "kitchen").read_text(encoding="utf-8")
+    changed = re.sub(r"half_width: \[[^]]*\]", f"half_width: [{number}, {number}]", text, count=1)
+    (tmp_path / "hall.yaml").write_text(changed, encoding="utf-8")
+    with pytest.raises(UserError, match=said):
+        read_family(tmp_path / "hall.yaml", "hall")

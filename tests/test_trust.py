@@ -183,3 +183,19 @@ def test_what_the_package_brings_needs_no_word(tmp_path: Path) -> None:
 def test_a_plugin_that_is_no_class_is_a_mistake(capsys: pytest.CaptureFixture[str]) -> None:
     assert rls3("evaluate", "--plugin", "mine.py") == 2
     assert capsys.readouterr().err == "rls3: --plugin mine.py: must look like module:Class\n"
+
+
+def test_a_plugin_in_the_current_folder_is_found_when_it_is_named_and_its_mistakes_too(
+    tmp_path: Path,
+) -> None:
+    script = Path(sys.executable).parent / "rls3"
+    (tmp_path / "broken.py").write_text("def (", encoding="utf-8")
+    words = ["run", "quickstart", "--set", "agent=broken:Agent"]
+    said = []
+    for more in ([], ["--plugin", "broken:Agent"]):
+        done = subprocess.run([script, *words, *more], cwd=tmp_path, capture_output=True, text=True, check=False)
+        assert done.returncode == 2
+        said.append(done.stderr)
+    assert "agent 'broken:Agent' lies in the current folder, where no code is looked for unless you say so" in said[0]
+    assert said[0].endswith("add: --plugin broken:Agent\n")
+    assert "agent 'broken:Agent' cannot be imported: SyntaxError" in said[1]

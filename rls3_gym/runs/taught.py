@@ -117,13 +117,16 @@ def _find(
     if taught is None:
         return load_vlm(name, finetune, seed, settings)
     from rls3_gym.runs.checkpoints import load_vlm_state, taking_up  # torch
+    from rls3_gym.vlm.weights_check import check_finite
 
     base, chain = _base(taught, within)
     with reading(taught.run.config):
         vlm = _find(base.name, {**base.finetune, **finetune}, seed, {**base.settings, **settings}, chain)
     if taught.round != 0:
         with taking_up(taught.run.checkpoints):
-            vlm.load_state(load_vlm_state(taught.run, taught.round))
+            state = load_vlm_state(taught.run, taught.round)
+            check_finite(state.get("weights", {}), str(taught.run.checkpoints))
+            vlm.load_state(state)
         if isinstance(vlm, WeightsVLM):
             vlm.load_state(vlm.weights())
     return vlm

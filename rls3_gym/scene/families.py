@@ -25,7 +25,9 @@ def _ordered(value: tuple[float, float]) -> tuple[float, float]:
     return value
 
 
-Range = Annotated[tuple[float, float], BeforeValidator(_pair), AfterValidator(_ordered)]
+Number = Annotated[float, Field(ge=-1000, le=1000)]
+"""Meters, degrees or an intensity: no room has more."""
+Range = Annotated[tuple[Number, Number], BeforeValidator(_pair), AfterValidator(_ordered)]
 """A uniform range [low, high]; a single number stands for itself."""
 Share = Annotated[float, Field(ge=0, le=1)]
 ColorSpec = tuple[Share, Share, Share]
@@ -42,11 +44,11 @@ class RoomSpec(Strict):
 
     half_width: Range
     back: Range
-    front: float
+    front: Number
     height: Range
     stage_half_width: Range
     stage_front: Range
-    wall_gap: float
+    wall_gap: Number
     """Between the back of the stage and the back wall."""
 
 
@@ -65,7 +67,7 @@ class CameraSpec(Strict):
     z: Range
     heading_deg: Range
     pitch_deg: Range
-    fov_deg: float
+    fov_deg: Annotated[float, Field(gt=0, lt=180)]
 
 
 class LightSpec(Strict):
@@ -119,7 +121,7 @@ class RoomFamily(Strict):
     name: str
     display: str
     """The name a person reads."""
-    splits: dict[Literal["train", "validation", "test"], Annotated[int, Field(ge=1)]]
+    splits: dict[Literal["train", "validation", "test"], Annotated[int, Field(ge=1, le=1000)]]
     """Layouts per split; their sum is the number of layouts."""
     mirrored: Share
     """How often a layout is drawn with left and right exchanged."""

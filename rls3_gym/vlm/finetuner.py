@@ -25,7 +25,6 @@ from rls3_gym.vlm.optimizer import Towers, in_order, layer_scales, new_optimizer
 from rls3_gym.vlm.presence import PresenceProbe
 from rls3_gym.vlm.snapshot import Snapshot
 from rls3_gym.vlm.trainable import set_trainable, training
-from rls3_gym.vlm.weights_check import check_finite
 from rls3_registry.errors import SettingError, UserError, unknown
 
 Losses = Callable[[Sequence[CaptionItem], np.random.Generator], Mapping[str, Tensor]]
@@ -248,7 +247,6 @@ class Finetuner:
         if there != here:
             name = sorted({*there.items()} ^ {*here.items()})[0][0]
             raise UserError(f"the state's {name} has the shape {there.get(name)}, the model's {here.get(name)}")
-        check_finite(state["weights"], "the state of the VLM")
         replay = decode_items(state["replay"]) if "replay" in state else []
         learned: dict[Path, Tensor] = {("weights", name): weight for name, weight in state["weights"].items()}
         for name, moments in state.get("optimizer", {}).items():

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -31,8 +32,9 @@ def check_fits(skeleton: nn.Module, files: Iterable[Path], where: str) -> None:
         )
 
 
-def check_finite(weights: Mapping[str, Tensor], where: str) -> None:
-    """Raise `UserError` naming the first of the weights that has a NaN or an infinity."""
+def check_finite(weights: Mapping[str, Any], where: str) -> None:
+    """Raise `UserError` naming the first of the weights that has a NaN or an infinity; what is no tensor is not looked
+    at."""
     for name, tensor in weights.items():
-        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+        if isinstance(tensor, Tensor) and tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
             raise UserError(f"{where}: {name} holds values that are not finite; a training must have gone wrong")

@@ -18,10 +18,11 @@ from rls3_registry.validation import check
 TOLERANCE = 0.02
 """How far `radius` and `height` of a file may be from those of its parts, as a share."""
 
-_Vector = tuple[float, float, float]
-_Point = tuple[float, float]
+_Number = Annotated[float, Field(ge=-1000, le=1000)]
+_Vector = tuple[_Number, _Number, _Number]
+_Point = tuple[_Number, _Number]
 _Unit = Annotated[float, Field(ge=0, le=1)]
-_Positive = Annotated[float, Field(gt=0)]
+_Positive = Annotated[float, Field(gt=0, le=1000)]
 _Segments = Annotated[int, Field(ge=3, le=64)]
 
 
@@ -34,7 +35,7 @@ class _Placed(_Strict):
 
     translate: _Vector = (0.0, 0.0, 0.0)
     rotate_deg: _Vector = (0.0, 0.0, 0.0)
-    scale: float | _Vector = 1.0
+    scale: _Number | _Vector = 1.0
     around: Annotated[int, Field(ge=1, le=32)] = 1
     """Number of copies, evenly spaced about the object's z axis."""
     color: tuple[_Unit, _Unit, _Unit]
@@ -53,7 +54,7 @@ class _Cylinder(_Placed):
     shape: Literal["cylinder"]
     radius: _Positive
     height: _Positive
-    top_radius: Annotated[float, Field(ge=0)] | None = None
+    top_radius: Annotated[float, Field(ge=0, le=1000)] | None = None
     segments: _Segments = 20
 
 
