@@ -199,7 +199,11 @@ def test_the_small_file_of_a_run_gives_it_back_and_is_small(tmp_path: Path) -> N
     assert paths[0].stat().st_size < 60_000
 
 
-@pytest.mark.parametrize("content", [b"", b"text", gzip.compress(b"[]"), gzip.compress(b'{"format": "other"}')])
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"text", gzip.compress(b"[]"), gzip.compress(b'{"format": "other"}')],
+    ids=["empty", "text", "list", "other"],
+)
 def test_what_is_no_small_file_is_named(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "run.json.gz"
     path.write_bytes(content)
