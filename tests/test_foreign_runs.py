@@ -23,6 +23,7 @@ from test_cli import rls3
 
 from rls3_gym.report.gallery import shots_by_round
 from rls3_gym.report.page import write_report
+from rls3_gym.runs.checkpoints import seal
 from rls3_gym.runs.codec import load_tree
 from rls3_gym.runs.directory import RunDirectory, open_to_append, remove_tree, replacing, replacing_folder, write_text
 from rls3_gym.runs.row_values import TERM_NAMES
@@ -350,6 +351,7 @@ def test_a_taught_vlm_of_nan_is_refused(theirs: Path) -> None:
     name = next(name for name, tensor in tensors.items() if tensor.is_floating_point())
     tensors[name].view(-1)[0] = float("nan")
     save_file(tensors, file)
+    seal(file.parent)
     with pytest.raises(UserError, match="holds values that are not finite"):
         find_vlm(str(theirs))
 

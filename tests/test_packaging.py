@@ -94,7 +94,8 @@ def test_every_imported_package_is_a_declared_dependency() -> None:
     declared = {requirement_name(r) for r in CORE}
     declared |= {requirement_name(r) for requirements in EXTRAS.values() for r in requirements}
     folders = [ROOT / folder for folder in (*FOLDERS.values(), "tests", "benchmarks", "examples")]
-    beside = {path.stem.replace("_", "-") for folder in folders[-3:] for path in folder.iterdir()}
+    beside = {path.stem.replace("_", "-") for folder in folders[-3:] for path in folder.rglob("*.py")}
+    beside |= {path.name.replace("_", "-") for path in (ROOT / "tests").iterdir()}
     undeclared = {
         name: files
         for folder in folders

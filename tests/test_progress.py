@@ -21,7 +21,7 @@ def evaluation(**changes: Any) -> EvaluationRow:
     content: dict[str, Any] = {
         "round": 1, "n_generated": 25, "n_trained": 12, "n_steps": 60, "vlm_digest": "d", "backend": "b",
         "set": "validation", "set_hash": "h", "pairwise_accuracy": 0.625, "strict_accuracy": 0.1,
-        "mirrored_accuracy": 0.1, "by_term": dict.fromkeys(terms, 0.5), "by_complexity": {"1": 0.5},
+        "mirrored_accuracy": 0.1, "by_term": dict.fromkeys(terms, 0.5), "by_complexity": dict.fromkeys("123", 0.5),
         "worst_term": "left", "n": 26, "n_by_term": dict.fromkeys(terms, 4), "evaluate_seconds": 1.0,
     }  # fmt: skip
     return EvaluationRow.model_validate(content | changes)

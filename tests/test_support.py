@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from typing import Any
 
 import pytest
+from experiment_tools import agents_here
 from test_agents import SMALL as SAVED_IN_FULL
 
-import rls3_registry
 from rls3_agents.base import (
     AGENTS,
     DOORS,
@@ -32,7 +32,7 @@ LANES: dict[str, dict[str, Any]] = {DOORS[0]: {}, DOORS[1]: {"num_envs": 2}, DOO
 SMALL = SAVED_IN_FULL | {"learning_rate": 0.001, "lr": 0.001}  # with its large one, pictures drive SAC's weights to NaN
 ROWS = [
     pytest.param(name, door, marks=[] if (name, door) in QUICK else pytest.mark.slow)
-    for name in rls3_registry.names("agents")
+    for name in agents_here()
     for door in DOORS
 ]
 
@@ -78,7 +78,7 @@ def test_a_cell_of_the_support_table_is_true(name: str, door: str) -> None:
                 env.close()
 
 
-@pytest.mark.parametrize("name", rls3_registry.names("agents"))
+@pytest.mark.parametrize("name", agents_here())
 def test_an_empty_cell_of_the_support_table_is_refused(name: str) -> None:
     agent = make_agent(name, 0)
     for view in set(VIEWS) - set(agent.action_views):

