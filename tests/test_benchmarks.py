@@ -81,6 +81,8 @@ def test_benchmarks_run_as_the_documents_say(command: str, tmp_path: Path) -> No
         assert re.search(r"sb3/ppo +select +vertical seed 0 after +500: .*vertical \d\.\d+", out)
     elif name == "other_backend":
         assert re.search(r"taught in unity +\d+\.\d \(\d+\.\d\) +\d+\.\d", out)
+    elif name == "report_size":
+        assert re.search(r"report: \d+\.\d s \(.* of one core\), \d+ MB of memory", out)
     elif name == "vector_env":
         assert re.search(r"2 lanes: shared \d+ steps/s .* 2 processes .* memory \d\.\d+", out)
     else:

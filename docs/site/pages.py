@@ -169,7 +169,9 @@ def support() -> None:
     yes, no = "✓", ""
     rows = []
     for name in rls3_registry.names("agents"):
-        agent = make_agent(name, seed=0)
+        agent = _made(name)
+        if agent is None:
+            continue
         has = [agent.action_views, observations_of(agent), doors_of(agent)]
         marks = [yes if word in some else no for words, some in zip((VIEWS, OBSERVATIONS, DOORS), has, strict=True)
                  for word in words]  # fmt: skip
@@ -179,7 +181,9 @@ def support() -> None:
         "# What goes with what",
         "Action views, observations and doors that each agent takes. What has a mark in an agent's row goes together: "
         "each of its views with each of its observations through each of its doors. What has none is refused with one "
-        "line before the run begins. The table is made from the code, and a test trains every agent in every cell.",
+        "line before the run begins. The table is made from the code, and a test trains every agent in every cell. "
+        "The agents of RLlib are not in it: they take flat observations, PPO several lanes, and are tested in an "
+        "environment of their own ([Ray](../ray.md)).",
         table(("agent", *(f"`{view}`" for view in VIEWS), *(f"`{seen}`" for seen in OBSERVATIONS), *DOORS), rows),
         "Views are `environment.action_view`, observations `environment.observation`. Several lanes is "
         "`environment: {num_envs: N}`, and several agents `environment: {door: parallel}`: "
