@@ -38,7 +38,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def rls3(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    environment = os.environ | {"RLS3_REGISTRY": "mine"}
+    environment = os.environ | {"RLS3_REGISTRY": "mine", "PYTHONPATH": "."}
     command = [sys.executable, "-m", "rls3_gym", *arguments]
     return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
 
