@@ -267,6 +267,7 @@ def test_a_study_ends_with_tables_curves_and_a_page_and_is_not_made_twice(tmp_pa
         "study.html",
         "references.json",
         "runs",
+        "study.lock",
     }
     small = sorted((results / "runs").iterdir())
     assert len(small) == 4 and all(p.stat().st_size < 60_000 for p in small)

@@ -82,10 +82,11 @@ def run_study(
     """
     check_agents(missing_runs(study, folders, arms, seeds)[0])
     with ExitStack() as locks:
-        # Another call of the study would remove what looks like a leftover here, and write the same small files.
-        for folder in {folders.out.resolve(), folders.results.resolve()}:
-            locks.enter_context(locked(folder, LOCK))
+        # Another call of the study would write the same small files, and make the same runs.
+        locks.enter_context(locked(folders.results, LOCK))
         missing, total = missing_runs(study, folders, arms, seeds)
+        if missing and folders.out.resolve() != folders.results.resolve():
+            locks.enter_context(locked(folders.out, LOCK))
         return _carry_out(study, folders, console, source, missing, total, processes, executor or LocalExecutor())
 
 
