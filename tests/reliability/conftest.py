@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -10,14 +9,14 @@ from killing import AGENTS, begin, outcome, short
 
 
 @pytest.fixture(scope="session")
-def whole(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, dict[str, Any]]]:
+def whole(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
     """What an uninterrupted run of each agent comes to. Runs have no report: its plots take longer than all the rest,
     and are drawn when all else is safe."""
+    found = {}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("rls3_gym.report.page.write_report", lambda path: path / "report.html")
-        found = {}
         for agent in AGENTS:
             out = tmp_path_factory.mktemp("whole") / agent
             begin(short(agent), out)
             found[agent] = outcome(out)
-        yield found
+    return found
