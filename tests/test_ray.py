@@ -20,7 +20,7 @@ from test_study_run import write_study
 from test_vector_env import STEPS, make_vec, trace
 from test_vector_workers import alive, pids, wait_until_gone
 
-pytest.importorskip("ray")
+pytest.importorskip("ray", reason="needs the extra ray, which make test and CI install")
 pytestmark = pytest.mark.slow
 
 VLM_ON_RAY = {"vlm": {"name": "tiny", "actor": "ray"}}

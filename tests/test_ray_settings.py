@@ -70,7 +70,7 @@ def test_without_ray_and_without_rllib_a_line_says_what_to_install() -> None:
 def test_an_address_where_there_is_no_cluster_is_told_at_once(
     address: str, said: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pytest.importorskip("ray")
+    pytest.importorskip("ray", reason="needs the extra ray, which make test and CI install")
     monkeypatch.setenv("RAY_ADDRESS", address)
     monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
     with pytest.raises(UserError, match=said):
