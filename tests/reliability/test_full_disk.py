@@ -17,7 +17,7 @@ from killing import Forked, begin, forked, go_on, outcome, short
 
 from rls3_gym.runs.directory import WriteError
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("no_report")]
 CONFIG = short("random")
 SIZES = 10
 
