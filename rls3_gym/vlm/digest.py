@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Collection, Mapping
+from concurrent.futures import ThreadPoolExecutor
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +14,7 @@ from rls3_gym.vlm.lora import is_untaught, merged_weights
 
 LARGE = 2**22
 """Bytes from which a tensor stands in the hash by its own SHA-256, so that a frozen one is gone through once."""
+_THREADS = 8
 
 
 def digest_of(tensors: Mapping[str, Tensor], kept: Mapping[str, bytes] | None = None) -> str:
@@ -23,19 +26,23 @@ def digest_of(tensors: Mapping[str, Tensor], kept: Mapping[str, bytes] | None = 
         kept: The hashes of some large ones by their names, where they are known; see `large_hashes`.
     """
     kept = kept or {}
+    kept = {**kept, **large_hashes(tensors, tensors.keys() - kept.keys())}
     sha = hashlib.sha256()
     for name, tensor in sorted(tensors.items()):
         sha.update(name.encode())
         if tensor.nbytes <= LARGE:
             sha.update(_bytes(tensor))
         else:
-            sha.update(kept[name] if name in kept else hashlib.sha256(_bytes(tensor)).digest())
+            sha.update(kept[name])
     return sha.hexdigest()[:12]
 
 
 def large_hashes(tensors: Mapping[str, Tensor], names: Collection[str]) -> dict[str, bytes]:
     """The SHA-256 of those of the named tensors that `digest_of` takes it of."""
-    return {name: hashlib.sha256(_bytes(tensors[name])).digest() for name in names if tensors[name].nbytes > LARGE}
+    large = [name for name in names if tensors[name].nbytes > LARGE]
+    with ThreadPoolExecutor(min(_THREADS, os.cpu_count() or 1)) as pool:  # hashing leaves Python's lock alone
+        hashes = pool.map(lambda name: hashlib.sha256(_bytes(tensors[name])).digest(), large)
+        return dict(zip(large, hashes, strict=True))
 
 
 def _bytes(tensor: Tensor) -> memoryview:

@@ -1,4 +1,5 @@
-"""The tensors that a round may have to be taken back to: in memory while they are few, else in a temporary file."""
+"""The tensors that a round may have to be taken back to: in main memory while there is room for them, else in a
+temporary file."""
 
 from __future__ import annotations
 
@@ -11,7 +12,8 @@ import torch
 from torch import Tensor
 
 IN_MEMORY = 2**28
-"""Bytes up to which a snapshot is kept in memory: a large model's would double what a round needs."""
+"""Bytes up to which a snapshot of tensors in main memory is kept there too: a large model's would double what a round
+needs. One of tensors on a GPU is always kept in main memory, where the model itself takes none."""
 Key = tuple[str, ...]
 
 
@@ -28,12 +30,21 @@ class Snapshot(Mapping[Key, Tensor]):
 
     def __init__(self) -> None:
         self._tensors: dict[Key, Tensor] = {}
+        self._buffers: dict[Key, Tensor] = {}
         self._places: dict[Key, _Place] = {}
         self._file: IO[bytes] | None = None
 
     def take(self, tensors: Mapping[Key, Tensor]) -> None:
         """Copy these, and forget what was taken before; they may change afterwards."""
         self.clear()
+        if any(tensor.is_cuda for tensor in tensors.values()):
+            # Pinned memory is quick to copy to and slow to get: it is kept from round to round, like the file.
+            for name, tensor in tensors.items():
+                if name not in self._buffers or self._buffers[name].shape != tensor.shape:
+                    self._buffers[name] = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=tensor.is_cuda)
+                self._tensors[name] = self._buffers[name].copy_(tensor.detach(), non_blocking=True)
+            torch.cuda.synchronize()
+            return
         if sum(tensor.nbytes for tensor in tensors.values()) <= IN_MEMORY:
             self._tensors = {name: tensor.detach().clone().cpu() for name, tensor in tensors.items()}
             return

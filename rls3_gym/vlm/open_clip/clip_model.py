@@ -90,8 +90,8 @@ class ClipModel:
     def pixels(self, pictures: Sequence[NDArray[np.uint8]]) -> Tensor:
         """Pictures (h, w, 3) uint8 -> (n, 3, size, size) float32, as the model's preprocessing has them."""
         fitted = [self.preprocessing.fit(picture) for picture in pictures]
-        x = torch.from_numpy(np.stack(fitted)).permute(0, 3, 1, 2).float() / 255
-        return (self.here(x) - self._mean) / self._std
+        x = self.here(torch.from_numpy(np.stack(fitted))).permute(0, 3, 1, 2).float() / 255
+        return (x - self._mean) / self._std
 
     def frozen_features(self, pixels: Tensor) -> Tensor:
         """What the frozen part makes of pictures; input of `embed_features`."""
