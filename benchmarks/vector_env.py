@@ -68,7 +68,7 @@ def cpu_seconds(pids: list[int]) -> float:
 
 
 def shared(lanes: int, workers: int, episodes: int) -> tuple[dict[str, float], list[Sample]]:
-    """N lanes with the shared VLM; its figures, and the samples that were made."""
+    """N lanes with the shared VLM; its figures, and the samples that were made, lane by lane."""
     env: Any = gymnasium.make_vec(ID, num_envs=lanes, workers=workers, **ROOMS)
     team = [os.getpid(), *(env.loop._lanes.pids if workers else [])]
     env.reset(seed=0)
@@ -76,12 +76,14 @@ def shared(lanes: int, workers: int, episodes: int) -> tuple[dict[str, float], l
     steps = env.settings.steps_per_episode
     for _ in range(warm_up(-(-lanes // max(workers, 1))) * steps):
         env.step(env.action_space.sample())
-    samples: list[Sample] = []
+    made: list[list[Sample]] = [[] for _ in range(lanes)]
     start, used = perf_counter(), cpu_seconds(team)
     for _ in range(episodes * steps):
         env.step(env.action_space.sample())
-        samples += [step.sample for step in env.taken.values() if step.sample is not None]
+        for number, step in env.taken.items():
+            made[number] += [] if step.sample is None else [step.sample]
     wall, cpu = perf_counter() - start, cpu_seconds(team) - used
+    samples = [sample for lane in made for sample in lane]
     figures = _figures(episodes * steps * lanes, len(samples), wall, cpu, memory_mb(team))
     env.close()
     return figures, samples
@@ -168,7 +170,8 @@ def tracer_alone(samples: list[Sample], workers: int) -> dict[str, float]:
     pipes, team = [], []
     for number in range(workers):
         mine, theirs = context.Pipe()
-        scenes = [sample.arrangement for sample in samples[number::workers]]
+        first, last = (len(samples) * end // workers for end in (number, number + 1))
+        scenes = [sample.arrangement for sample in samples[first:last]]
         process = context.Process(target=_trace, args=(theirs, scenes), daemon=True)
         process.start()
         pipes.append(mine)

@@ -227,7 +227,7 @@ def test_the_screen_box_holds_every_pixel_of_an_object() -> None:
     rng = np.random.default_rng(2)
     for movable in arrangement(rng, layout, 40):
         surfaces = movable.surfaces()
-        scene = rays.TriangleScene(surfaces.vertices, surfaces.faces)
+        scene = rays.TriangleScene(surfaces.vertices, rays.triples(surfaces.faces))
         hit = scene.closest(camera.eye, directions.reshape(3, -1)).rays
         y0, y1, x0, x1 = camera.screen_box(movable.box_corners(), size)
         assert (((hit // size) >= y0) & ((hit // size) < y1) & ((hit % size) >= x0) & ((hit % size) < x1)).all()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -17,6 +18,8 @@ from rls3_gym.loop.lanes import LanePlan, Order
 from rls3_gym.scene.arrangement import Arrangement
 from rls3_gym.stage import Outcome
 
+NICE = 10
+"""Of workers that share their cores with the process of the VLM."""
 NO_PICTURE = np.zeros((0, 0, 3), np.uint8)
 """Stands in a message for a picture that is in `Pictures`."""
 
@@ -134,13 +137,17 @@ class Worker:
         return News(outcome, place, choices, on_offer)
 
 
-def run(pipe: Connection, plan: LanePlan, numbers: Sequence[int], memory: Any, lanes: int) -> None:
-    """Obey commands until told to end, or until the other end of the pipe is gone.
+def run(
+    pipe: Connection, plan: LanePlan, numbers: Sequence[int], memory: Any, lanes: int, gives_way: bool = False
+) -> None:
+    """Obey commands until told to end, or until the other end of the pipe is gone; with `gives_way`, at a low priority.
 
     Each answer is the command's number with the lanes' news, or with the exception that was raised.
     """
     # Ctrl-C goes to all processes of a terminal; the main one decides what becomes of it.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if gives_way and hasattr(os, "nice"):  # not on Windows
+        os.nice(NICE)
     worker = Worker(plan, numbers, Pictures(memory, lanes, plan.image_size))
     while True:
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -29,9 +30,11 @@ class ProcessCrew:
         self._memory = self._context.RawArray(c_uint8, Pictures.bytes_for(lanes, plan.image_size))
         self.pictures = Pictures(self._memory, lanes, plan.image_size)
         self._plan, self._lanes = plan, lanes
+        # The VLM scores while the workers work, and all wait for it: where cores are too few it goes first.
+        self._give_way = count >= (os.cpu_count() or 1)
 
     def start(self, numbers: Sequence[int]) -> WorkerProcess:
-        return WorkerProcess(self._context, (self._plan, numbers, self._memory, self._lanes))
+        return WorkerProcess(self._context, (self._plan, numbers, self._memory, self._lanes, self._give_way))
 
     def dismiss(self) -> None:
         """Nothing is left to be given back."""

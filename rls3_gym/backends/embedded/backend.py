@@ -15,7 +15,7 @@ from rls3_gym.backends.base import Frame
 from rls3_gym.backends.embedded.furniture_meshes import build_room
 from rls3_gym.backends.embedded.objects import load_object
 from rls3_gym.backends.embedded.textures import texture, texture_names
-from rls3_gym.backends.embedded.tracer import Movable, ObjectGeometry, Tracer, prepare_object
+from rls3_gym.backends.embedded.tracer import LayerCache, Movable, ObjectGeometry, Tracer, prepare_object
 from rls3_gym.scene.arrangement import Arrangement
 from rls3_gym.scene.rooms import Layout
 from rls3_registry.validation import Settings, check
@@ -24,8 +24,7 @@ _KEPT_RAYS = 120 * (2 * 64) ** 2
 """Rooms are kept up to this many rays of their static pictures: all 100 training rooms at 64 pixels with 2x2 samples
 (about 2 MB each); a training run that visits rooms in random order would otherwise build most of them over and over."""
 _SHARED: WeakValueDictionary[tuple[Layout, int, int], Tracer] = WeakValueDictionary()
-"""The rooms that the backends of this process have built, by layout, size and samples: lanes of one process share them.
-What a tracer keeps of its last capture saves time and decides nothing."""
+"""The rooms that the backends of this process have built, by layout, size and samples: its lanes share them."""
 
 WORLD_VERSION = 1
 """Raised whenever rooms, objects or the tracer show something else than before: results of different versions are not
@@ -61,6 +60,7 @@ class EmbeddedBackend:
         self.settings = check(EmbeddedSettings, settings or {}, section="settings")
         self.image_size = image_size
         self._tracers: OrderedDict[tuple[str, int], Tracer] = OrderedDict()
+        self._layers = LayerCache()
         self._arrangement: Arrangement | None = None
 
     @property
@@ -70,7 +70,7 @@ class EmbeddedBackend:
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave out Embree's scenes, which can't be copied: a copy builds its rooms again, the same to the byte."""
-        return self.__dict__ | {"_tracers": OrderedDict()}
+        return self.__dict__ | {"_tracers": OrderedDict(), "_layers": LayerCache()}
 
     def reset(self, arrangement: Arrangement, seed: int) -> None:
         """Build (or look up) the arrangement's room. The embedded world has no randomness: `seed` is not used."""
@@ -87,7 +87,7 @@ class EmbeddedBackend:
         if arrangement is None:
             raise RuntimeError("nothing to capture: call reset with an arrangement first")
         movables = [Movable(_geometry(o.kind), o.position, o.yaw) for o in arrangement.objects]
-        traced = self._tracer(arrangement.layout, size or self.image_size).trace(movables)
+        traced = self._tracer(arrangement.layout, size or self.image_size).trace(movables, self._layers)
         return Frame(
             rgb=traced.rgb,
             ids=np.where(traced.ids < len(movables), traced.ids, np.int16(-1)),
@@ -100,6 +100,7 @@ class EmbeddedBackend:
     def close(self) -> None:
         """Drop all kept rooms."""
         self._tracers.clear()
+        self._layers = LayerCache()
         self._arrangement = None
 
     def _tracer(self, layout: Layout, size: int) -> Tracer:

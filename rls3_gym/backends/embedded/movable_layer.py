@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rls3_gym.backends.embedded.meshes import Float32, Part
-from rls3_gym.backends.embedded.rays import Camera, Hits, TriangleScene
+from rls3_gym.backends.embedded.rays import Camera, Hits, TriangleScene, Triples, triples
 from rls3_gym.backends.embedded.shading import Lit, Shader, Surfaces
 from rls3_gym.backends.embedded.static_layer import StaticLayer
 
@@ -25,6 +25,7 @@ class ObjectGeometry:
 
     parts: tuple[Part, ...]
     surfaces: Surfaces
+    faces: Triples
     low: Float32
     high: Float32
     """(3,) bounding box about the object's own origin, meters."""
@@ -33,7 +34,9 @@ class ObjectGeometry:
 def prepare_object(parts: Sequence[Part]) -> ObjectGeometry:
     """Merge an object's parts. Their meshes are in the object's own space: origin at the base's center, z up."""
     surfaces = Surfaces.of(parts)
-    return ObjectGeometry(tuple(parts), surfaces, surfaces.vertices.min(axis=0), surfaces.vertices.max(axis=0))
+    return ObjectGeometry(
+        tuple(parts), surfaces, triples(surfaces.faces), surfaces.vertices.min(axis=0), surfaces.vertices.max(axis=0)
+    )
 
 
 @dataclass(frozen=True)
@@ -112,7 +115,7 @@ class MovableLayer:
     def trace(movable: Movable, static: StaticLayer, camera: Camera, shader: Shader) -> MovableLayer:
         """Trace `movable` inside its screen box and its light cone."""
         surfaces = movable.surfaces()
-        scene = TriangleScene(surfaces.vertices, surfaces.faces)
+        scene = TriangleScene(surfaces.vertices, movable.geometry.faces)
         corners = movable.box_corners()
         cone = LightCone(corners, shader.light)
         y0, y1, x0, x1 = camera.screen_box(corners, static.rays.shape[1])

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from rls3_gym.backends.embedded.meshes import Float32
 from rls3_gym.backends.embedded.movable_layer import Movable
-from rls3_gym.backends.embedded.rays import Camera, TriangleScene
+from rls3_gym.backends.embedded.rays import Camera, TriangleScene, triples
 from rls3_gym.backends.embedded.shading import Shader, Surfaces, UInt8
 from rls3_gym.backends.embedded.static_layer import BACKDROP, FAR, STATIC_IDS, StaticLayer, resolve
 
@@ -19,7 +19,7 @@ def picture(
 ) -> tuple[UInt8, NDArray[np.int16], Float32]:
     """Bytes (pixels, 3), instance ids and depth (samples of the image,), with every ray cast and every hit lit."""
     surfaces = _together([static.surfaces, *(movable.surfaces() for movable in movables)])
-    scene = TriangleScene(surfaces.vertices, surfaces.faces)
+    scene = TriangleScene(surfaces.vertices, triples(surfaces.faces))
     rays = static.rays.reshape(3, -1)
     hits = scene.closest(camera.eye, rays)
     lit = shader.shade(surfaces, hits, rays.take(hits.rays, axis=1))
@@ -43,7 +43,7 @@ def own_samples(movables: Sequence[Movable], static: StaticLayer, camera: Camera
         surfaces = movable.surfaces()
         y0, y1, x0, x1 = camera.screen_box(movable.box_corners(), static.rays.shape[1])
         rays = static.rays[:, y0:y1, x0:x1].reshape(3, -1)
-        counts.append(len(TriangleScene(surfaces.vertices, surfaces.faces).closest(camera.eye, rays).rays))
+        counts.append(len(TriangleScene(surfaces.vertices, triples(surfaces.faces)).closest(camera.eye, rays).rays))
     return np.array(counts, np.int64)
 
 

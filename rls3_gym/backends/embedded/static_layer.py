@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rls3_gym.backends.embedded.meshes import Float32, Part
-from rls3_gym.backends.embedded.rays import Camera, TriangleScene
+from rls3_gym.backends.embedded.rays import Camera, TriangleScene, triples
 from rls3_gym.backends.embedded.shading import Shader, Surfaces, UInt8, to_bytes
 
 FAR = np.float32(1e4)
@@ -28,7 +28,7 @@ class StaticLayer:
         self.rays = camera.rays(size, supersampling)
         """(3, size, size, samples) unit directions."""
         self.surfaces = Surfaces.of(parts)
-        self.scene = TriangleScene(self.surfaces.vertices, self.surfaces.faces)
+        self.scene = TriangleScene(self.surfaces.vertices, triples(self.surfaces.faces))
         rays = self.rays.reshape(3, -1)
         count = rays.shape[1]
         hits = self.scene.closest(camera.eye, rays)

@@ -1,12 +1,13 @@
 """The embedded backend's ray tracer: pictures, instance ids, depth and visibility of one room with movable objects.
 
 The camera, the light and the furniture of a room stand still, so their picture is traced once. Every movable is a
-layer of its own over it, traced inside its screen box and its shadow cone, and kept for as long as it does not move.
+layer of its own over it, traced inside its screen box and its shadow cone, and kept while it may be needed again.
 A capture puts the layers together; `trace_plain` gets the same picture by tracing everything again.
 """
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -22,7 +23,9 @@ from rls3_gym.backends.embedded.static_layer import STATIC_IDS, StaticLayer, res
 from rls3_gym.scene.rooms import CameraPose, Light
 from rls3_registry.errors import UserError
 
-__all__ = ["STATIC_IDS", "Movable", "ObjectGeometry", "Traced", "Tracer", "prepare_object"]
+__all__ = ["STATIC_IDS", "LayerCache", "Movable", "ObjectGeometry", "Traced", "Tracer", "prepare_object"]
+
+_KEPT_LAYERS = 8
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,6 +42,30 @@ class Traced:
     """(k,) share of a movable's own pixels that nothing hides; 0 for one out of view."""
     pixels: Int32
     """(k,) visible pixels of each movable, rounded from its visible sub-samples."""
+
+
+class LayerCache:
+    """The layers that were needed last, of one room. An edit needs those of the objects that stay; after one that came
+    to nothing, the next needs that of the object it moved too. It saves time and decides nothing."""
+
+    def __init__(self) -> None:
+        self._layers: OrderedDict[Movable, MovableLayer] = OrderedDict()
+        self._tracer: Tracer | None = None
+
+    def of(self, tracer: Tracer, movables: Sequence[Movable]) -> list[MovableLayer]:
+        """Those of some objects in a tracer's room, in order; traced where they are not there."""
+        if tracer is not self._tracer:
+            self._layers.clear()
+            self._tracer = tracer
+        found = []
+        for movable in movables:
+            if movable not in self._layers:
+                self._layers[movable] = tracer.layer(movable)
+            self._layers.move_to_end(movable)
+            found.append(self._layers[movable])
+        while len(self._layers) > max(_KEPT_LAYERS, len(movables)):
+            self._layers.popitem(last=False)
+        return found
 
 
 class Tracer:
@@ -61,13 +88,13 @@ class Tracer:
         self.size = size
         self._shader = Shader(self.camera.eye, light, Textures(textures))
         self._static = StaticLayer(static_parts, self.camera, self._shader, size, supersampling)
-        self._layers: dict[Movable, MovableLayer] = {}
+        self._kept = LayerCache()
 
-    def trace(self, movables: Sequence[Movable]) -> Traced:
-        """Capture the room with `movables`. Traces only those that were not at the same place in the last capture."""
+    def trace(self, movables: Sequence[Movable], kept: LayerCache | None = None) -> Traced:
+        """Capture the room with `movables`. Traces only those that are not in `kept`; left out, a cache of the tracer's
+        own, which all who draw this room without one share."""
         static, samples = self._static, self._static.samples
-        self._layers = {movable: self._layer(movable) for movable in movables}
-        layers = [self._layers[movable] for movable in movables]
+        layers = (kept or self._kept).of(self, movables)
         ids, depth = static.ids.copy(), static.depth.copy()
         for index, layer in enumerate(layers):
             nearer = layer.depth < depth.take(layer.samples)
@@ -106,9 +133,9 @@ class Tracer:
         own = plain_trace.own_samples(movables, self._static, self.camera)
         return self._traced(rgb, ids, depth, count, own)
 
-    def _layer(self, movable: Movable) -> MovableLayer:
-        known = self._layers.get(movable)
-        return known if known is not None else MovableLayer.trace(movable, self._static, self.camera, self._shader)
+    def layer(self, movable: Movable) -> MovableLayer:
+        """Trace one object in the room."""
+        return MovableLayer.trace(movable, self._static, self.camera, self._shader)
 
     def _radiance(self, layers: Sequence[MovableLayer], index: int, part: NDArray[np.intp]) -> Float32:
         """Light (3, n) of the samples `part` of one layer, with the shadows of the other movables on it."""
