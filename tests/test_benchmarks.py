@@ -29,7 +29,10 @@ IN_SMALL = {
     "benchmarks/finetune.py": ["--samples", "64", "--repeats", "1"],
     "benchmarks/checkpoint.py": ["--model", "packaged:tiny", "--train", "visual.trunk.projection.*", "--samples", "20"],
     "benchmarks/report_size.py": ["--samples", "200", "--per-round", "50"],
-    "benchmarks/vlm.py": ["--model", "ViT-S-32-alt", "--items", "4", "--scored", "2", "--batch", "2", "--repeats", "1"],
+    "benchmarks/vlm.py": [
+        *("--model", "ViT-S-32-alt", "--items", "4", "--scored", "2", "--batch", "2"),
+        *("--repeats", "1", "--epochs", "1", "--device", "cpu"),
+    ],
     "benchmarks/other_backend.py": ["--rounds", "1", "--items", "51"],
     "benchmarks/unity_transport.py": ["--steps", "10"],
     "benchmarks/vector_env.py": ["--episodes", "1", "--lanes", "1", "2"],

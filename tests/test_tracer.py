@@ -16,11 +16,20 @@ import rls3_registry
 from rls3_gym.backends.embedded import meshes, rays
 from rls3_gym.backends.embedded.furniture_meshes import build_room
 from rls3_gym.backends.embedded.meshes import Part
+from rls3_gym.backends.embedded.movable_layer import MovableLayer
 from rls3_gym.backends.embedded.objects import load_object
 from rls3_gym.backends.embedded.rays import Camera
 from rls3_gym.backends.embedded.shading import to_linear
 from rls3_gym.backends.embedded.textures import texture, texture_names
-from rls3_gym.backends.embedded.tracer import STATIC_IDS, Movable, ObjectGeometry, Traced, Tracer, prepare_object
+from rls3_gym.backends.embedded.tracer import (
+    STATIC_IDS,
+    LayerCache,
+    Movable,
+    ObjectGeometry,
+    Traced,
+    Tracer,
+    prepare_object,
+)
 from rls3_gym.scene.camera import CameraFrame
 from rls3_gym.scene.layouts import draw_layout
 from rls3_gym.scene.rooms import CameraPose, Layout, Light
@@ -134,6 +143,26 @@ def test_an_edit_gives_the_picture_that_a_fresh_tracer_gives() -> None:
         edited = tracer.trace(movables)
         assert same(edited, tracer.trace(movables))
         assert same(edited, real_room("bedroom", 48, 2)[1].trace(movables))
+
+
+def test_an_edit_traces_the_moved_object_alone_whatever_others_draw_in_the_room(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    layout, tracer = real_room("bedroom", 48, 2)
+    rng, traced, trace = np.random.default_rng(1), [], MovableLayer.trace
+    monkeypatch.setattr(MovableLayer, "trace", lambda *given: traced.append(given[0]) or trace(*given))
+    mine, others = LayerCache(), LayerCache()
+    scene = arrangement(rng, layout, 3)
+    tracer.trace(scene, mine)
+    assert traced == scene
+    for _ in range(4):
+        edit = arrangement(rng, layout, 1)[0]
+        tracer.trace(arrangement(rng, layout, 3), others)
+        traced.clear()
+        tracer.trace([scene[0], edit, scene[2]], mine)
+        assert traced == [edit]
+        tracer.trace(scene, mine)  # the edit came to nothing
+        assert traced == [edit]
 
 
 def test_the_order_of_movables_changes_only_their_numbers() -> None:

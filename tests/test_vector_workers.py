@@ -16,6 +16,7 @@ from gymnasium.utils.env_checker import data_equivalence
 from numpy.testing import assert_equal
 from test_vector_env import STEPS, make_vec, trace
 
+from rls3_gym.loop.worker import NICE
 from rls3_gym.loop.worker_lanes import WorkerLanes
 from rls3_registry.errors import UserError
 
@@ -106,6 +107,16 @@ def test_close_ends_the_workers_and_a_closed_environment_says_so() -> None:
     wait_until_gone(numbers)
     with pytest.raises(UserError, match="closed"):
         env.loop.begin_episode(0)
+
+
+def test_workers_give_way_to_the_vlm_where_cores_are_too_few(monkeypatch: pytest.MonkeyPatch) -> None:
+    mine = os.getpriority(os.PRIO_PROCESS, 0)
+    for cores, expected in ((2, min(19, mine + NICE)), (3, mine)):
+        monkeypatch.setattr(os, "cpu_count", lambda cores=cores: cores)
+        env = make_vec(2, workers=2)
+        env.reset(seed=1)  # answered by now: they are up
+        assert [os.getpriority(os.PRIO_PROCESS, pid) for pid in pids(env)] == [expected] * 2
+        env.close()
 
 
 def test_an_error_in_a_worker_reaches_the_caller_and_leaves_every_lane_where_it_was() -> None:
