@@ -187,7 +187,7 @@ def main() -> None:
     alone = Bare(arguments)
     sides = ["", "_bare", *(["_ready"] if arguments.ready else [])]
     times: dict[str, list[tuple[float, float]]] = {f"{what}{side}": [] for what in WORK for side in sides}
-    # The first round warms up and makes the optimizers' moments; on a GPU the second one pins memory for their snapshot.
+    # The first round warms up and makes the optimizers' moments; on a GPU the second one pins memory to keep them in.
     warm_up = 2 if arguments.device.startswith("cuda") else 1
     for repeat in range(arguments.repeats + warm_up):
         batches = vlm.batches(samples, np.random.default_rng(repeat))
