@@ -117,8 +117,8 @@ class Sample(CaptionItem):
 def make_sample(arrangement: Arrangement, frame: Frame, slot_a: int, slot_b: int) -> Sample:
     """Caption the ordered pair (slot_a, slot_b) of a captured arrangement."""
     offset = frame.positions[slot_a].astype(np.float64) - frame.positions[slot_b].astype(np.float64)
-    seen = [float(v) for v in frame.visible], [int(v) for v in frame.pixels]
-    return _sample(frame.rgb, arrangement, slot_a, slot_b, [float(v) for v in offset], *seen)
+    seen = frame.visible.tolist(), frame.pixels.tolist()
+    return _sample(frame.rgb, arrangement, slot_a, slot_b, offset.tolist(), *seen)
 
 
 def _sample(

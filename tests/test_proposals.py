@@ -16,7 +16,6 @@ from rls3_gym.scene.camera import CameraFrame
 from rls3_gym.scene.catalog import ObjectKind, load_catalog
 from rls3_gym.scene.feasibility import (
     PLAN_CELLS,
-    REASONS,
     SLIM_RADIUS,
     TYPICAL_HEIGHT,
     TYPICAL_RADIUS,
@@ -49,16 +48,16 @@ def edit_columns(edits: list[Edit]) -> tuple[np.ndarray, ...]:
     return tuple(np.array(column) for column in columns)
 
 
-def together(arrangement: Arrangement, edits: list[Edit]) -> list[tuple[float | None, Reason | None]]:
-    heights, codes = place_many(arrangement, *edit_columns(edits))
-    return [
-        (float(z), None) if code < 0 else (None, REASONS[code]) for z, code in zip(heights, codes.tolist(), strict=True)
-    ]
+def together(arrangement: Arrangement, edits: list[Edit]) -> list[float | None]:
+    """The height at which each edit's object comes to stand; None for infeasible ones."""
+    heights, feasible = place_many(arrangement, *edit_columns(edits))
+    return [z if stands else None for z, stands in zip(heights.tolist(), feasible.tolist(), strict=True)]
 
 
-def one_by_one(arrangement: Arrangement, edits: list[Edit]) -> list[tuple[float | None, Reason | None]]:
-    placements = [(place(arrangement, edit), edit.slot) for edit in edits]
-    return [(p.arrangement.objects[slot].position[2] if p.arrangement else None, p.reason) for p, slot in placements]
+def one_by_one(arrangement: Arrangement, edits: list[Edit]) -> list[float | None]:
+    """The same, edit by edit."""
+    placements = [(place(arrangement, edit).arrangement, edit.slot) for edit in edits]
+    return [None if after is None else after.objects[slot].position[2] for after, slot in placements]
 
 
 @pytest.mark.parametrize("family", family_names())
@@ -73,9 +72,8 @@ def test_many_edits_at_once_have_the_outcomes_they_have_one_by_one(family: str) 
             replace(e, x=rng.uniform(x0 - 0.1, x1 + 0.1), y=rng.uniform(y0, y1 + 0.1), level=rng.uniform(-0.1, 1.2))
             for e in edits[:200]
         ]
-        outcomes = one_by_one(arrangement, edits)
-        assert together(arrangement, edits) == outcomes
-        reasons.update(reason for _, reason in outcomes)
+        assert together(arrangement, edits) == one_by_one(arrangement, edits)
+        reasons.update(place(arrangement, edit).reason for edit in edits)
     physical = {Reason.OUTSIDE_ROOM, Reason.NO_SUPPORT, Reason.OVERLAPS_FURNITURE, Reason.OVERLAPS_OBJECT}
     assert set(reasons) == {None, Reason.OUT_OF_VIEW} | physical
 
@@ -124,6 +122,21 @@ def test_distances_along_the_camera_axes_are_those_that_the_projection_is_made_o
     assert all(
         frame.along_axes(*p) == (r, u, f) for p, r, u, f in zip(points.tolist(), right, up, forward, strict=True)
     )
+
+
+@pytest.mark.parametrize("inside", [0, 1, 2, 3])
+def test_proposals_take_any_kind_that_stands_in_no_other_slot(inside: int) -> None:
+    """Whether or not the objects of the scene are of the kinds that edits are drawn from."""
+    rng = np.random.default_rng(inside)
+    arrangement = random_arrangement(rng, draw_layout("kitchen", 0), KINDS)
+    standing = [thing.kind for thing in arrangement.objects]
+    container = standing[:inside] + [kind for kind in KINDS if kind not in standing][:4]
+    taken = {slot: {k for s, k in enumerate(standing) if s != slot} for slot in range(SLOTS)}
+    seen = {slot: set() for slot in range(SLOTS)}
+    for _ in range(20):
+        for edit in natural_proposals(rng, arrangement, container, 16, lambda a, b: True, MARGIN).edits:
+            seen[edit.slot].add(edit.kind)
+    assert seen == {slot: set(container) - taken[slot] for slot in range(SLOTS)}
 
 
 @pytest.mark.parametrize("family", family_names())

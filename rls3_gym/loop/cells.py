@@ -64,7 +64,7 @@ class CellRecord:
     def scarcity(self) -> Float:
         """(26,) mean count / count of each cell: above 1 where it was made less often than others; 1 at first."""
         made = self.counts + COUNT_PRIOR
-        return np.asarray(made.mean() / made)
+        return np.asarray(made.sum() / CELLS / made)
 
     def clear(self) -> None:
         """Forget all."""

@@ -18,6 +18,9 @@ from rls3_gym.sample import Sample
 from rls3_gym.scene.arrangement import Reason
 from rls3_gym.vlm.base import Feedback, FineTuneReport
 
+_NO_REASONS = {reason.value: 0 for reason in Reason}
+_NO_REPORT = FineTuneReport(0, 0, {}, "", "", 0.0)
+
 
 @dataclass(frozen=True)
 class Turn:
@@ -50,7 +53,7 @@ def step_info(
         "n_steps": turn.n_steps,
         "n_episodes": turn.n_episodes,
         "round": turn.round,
-        "reasons": {reason.value: turn.reasons.get(reason.value, 0) for reason in Reason},
+        "reasons": {**_NO_REASONS, **turn.reasons},
         "intrinsic": float(intrinsic),
         "extrinsic": float(extrinsic),
         "feedback": feedback_info(episode.samples, feedback, steps_per_episode),
@@ -80,8 +83,7 @@ def hardest_negative(sample: Sample, feedback: Feedback, row: int) -> str:
 
 def finetune_info(report: FineTuneReport | None) -> dict[str, Any]:
     """What a round of fine-tuning did; of no samples where there was none."""
-    if report is None:
-        report = FineTuneReport(0, 0, {}, "", "", 0.0)
+    report = report or _NO_REPORT
     return {
         "n_samples": report.n_samples,
         "optimizer_steps": report.optimizer_steps,

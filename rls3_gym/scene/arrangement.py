@@ -91,8 +91,14 @@ class Arrangement:
         return Arrangement, (self.layout, self.objects)
 
     def camera_positions(self) -> FloatArray:
-        """(slots, 3) base centers in the gravity-aligned camera frame, meters."""
-        return camera_frame(self.layout.camera).to_camera(np.array([o.position for o in self.objects]))
+        """(slots, 3) base centers in the gravity-aligned camera frame, meters; read-only."""
+        return self._camera_positions
+
+    @cached_property
+    def _camera_positions(self) -> FloatArray:
+        positions = camera_frame(self.layout.camera).to_camera(np.array([o.position for o in self.objects]))
+        positions.setflags(write=False)
+        return positions
 
 
 def _is_drawn(layout: Layout) -> bool:
@@ -149,7 +155,7 @@ def free_surfaces_at(layout: Layout, kind: ObjectKind, x: float, y: float) -> li
 def place(arrangement: Arrangement, edit: Edit, catalog: Catalog | None = None) -> Placement:
     """Check support, room bounds, furniture, the other objects and the camera's view; no pixels needed.
 
-    `feasibility.place_many` gives the same answers for many edits at once.
+    `feasibility.place_many` says of many edits at once which are feasible, but not why the others are not.
     """
     layout = arrangement.layout
     kind = (catalog or load_catalog())[edit.kind]

@@ -46,9 +46,14 @@ class CameraFrame:
     def along_axes(self, x: float | FloatArray, y: float | FloatArray, z: float | FloatArray) -> tuple[Any, Any, Any]:
         """World points -> their distances from the camera along `axes`: right, up, forward. Numbers, or arrays that
         broadcast; every entry is computed as a number alone would be, which a matrix product does not promise."""
-        dx, dy, dz = x - self.pose.eye[0], y - self.pose.eye[1], z - self.pose.eye[2]
-        right, up, forward = ((a * dx + b * dy + c * dz) for a, b, c in self._axes_as_numbers)
-        return right, up, forward
+        eye_x, eye_y, eye_z = self.pose.eye
+        dx, dy, dz = x - eye_x, y - eye_y, z - eye_z
+        right, up, forward = self._axes_as_numbers
+        return (
+            right[0] * dx + right[1] * dy + right[2] * dz,
+            up[0] * dx + up[1] * dy + up[2] * dz,
+            forward[0] * dx + forward[1] * dy + forward[2] * dz,
+        )
 
     @cached_property
     def _axes_as_numbers(self) -> list[list[float]]:
@@ -61,8 +66,12 @@ class CameraFrame:
         return np.array([[cos, -sin, 0.0], [0.0, 0.0, 1.0], [sin, cos, 0.0]])
 
     def _relative(self, points: ArrayLike) -> FloatArray:
-        relative: FloatArray = np.asarray(points, np.float64) - np.array(self.pose.eye)
+        relative: FloatArray = np.asarray(points, np.float64) - self._eye
         return relative
+
+    @cached_property
+    def _eye(self) -> FloatArray:
+        return np.array(self.pose.eye)
 
 
 @lru_cache(maxsize=1024)

@@ -63,7 +63,11 @@ class ParsedCaption:
 
 def describe(kind_a: str, relation: Relation, kind_b: str) -> str:
     """The caption of an ordered object pair, e.g. `The blender is below and in front of the plate.`"""
-    return f"The {kind_a} is {_phrase(relation)} the {kind_b}."
+    return _sentence(kind_a, _phrase(relation), kind_b)
+
+
+def _sentence(kind_a: str, phrase: str, kind_b: str) -> str:
+    return f"The {kind_a} is {phrase} the {kind_b}."
 
 
 @cache
@@ -111,15 +115,16 @@ def negatives(kind_a: str, kind_b: str, offset: FloatArray, truth: Relation | No
     """
     offset = np.asarray(offset, dtype=np.float64)
     truth = truth or relation(offset)
-    x, y, z = (int(sign) for sign in np.sign(offset))
+    x, y, z = np.sign(offset).tolist()
     claims = _false_claims(truth, (x, y, z))
-    made = tuple(Negative(describe(kind_a, claimed, kind_b), change, term) for claimed, change, term in claims)
+    made = [Negative(_sentence(kind_a, phrase, kind_b), change, term) for phrase, change, term in claims]
     return (*made, Negative(describe(kind_b, truth, kind_a), Change.SWAPPED))
 
 
 @cache
-def _false_claims(truth: Relation, signs: tuple[int, int, int]) -> tuple[tuple[Relation, Change, Term | None], ...]:
-    """The relations that are false for an offset whose axes have these signs (all that `is_false` depends on)."""
+def _false_claims(truth: Relation, signs: tuple[float, float, float]) -> list[tuple[str, Change, Term | None]]:
+    """The phrases of the relations that are false for an offset whose axes have these signs (all that `is_false`
+    depends on), with what was changed."""
     offset = np.array(signs, dtype=np.float64)
     true_terms = set(truth.terms)
     singles = {BY_TERMS[frozenset(true_terms - {t} | {t.opposite})]: t for t in truth.terms}
@@ -130,7 +135,7 @@ def _false_claims(truth: Relation, signs: tuple[int, int, int]) -> tuple[tuple[R
         change = _change(truth, claimed)
         if change is not None:
             claims.append((claimed, change, None))
-    return tuple(claims)
+    return [(_phrase(claimed), change, term) for claimed, change, term in claims]
 
 
 def _change(truth: Relation, claimed: Relation) -> Change | None:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rls3_gym.scene import rules
-from rls3_gym.scene.arrangement import RELEASE_HEIGHT, Arrangement, Edit, Reason, place
+from rls3_gym.scene.arrangement import RELEASE_HEIGHT, Arrangement, Edit, place
 from rls3_gym.scene.camera import CameraFrame, FloatArray, camera_frame
 from rls3_gym.scene.catalog import load_catalog
 from rls3_gym.scene.rooms import Layout
@@ -20,9 +20,6 @@ from rls3_gym.scene.rooms import Layout
 IntArray = NDArray[np.int64]
 BoolArray = NDArray[np.bool_]
 
-REASONS = tuple(Reason)
-"""A reason's code is its place here; the code -1 stands for a feasible edit."""
-_CODES = {reason: code for code, reason in enumerate(REASONS)}
 GRID_STEP = 0.025
 """Greatest distance of neighbors in the grid that `nearest_free_place` searches, meters."""
 PLAN_CELLS = 12
@@ -34,7 +31,7 @@ _PLAN_POINTS = 4  # a cell, along x and along y
 
 
 class SurfaceColumns(NamedTuple):
-    """A room's surfaces, each field (surfaces,)."""
+    """A room's surfaces, each field (surfaces, 1)."""
 
     x0: FloatArray
     x1: FloatArray
@@ -45,7 +42,7 @@ class SurfaceColumns(NamedTuple):
 
 
 class SolidColumns(NamedTuple):
-    """A room's solids, each field (solids,)."""
+    """A room's solids, each field (solids, 1)."""
 
     x0: FloatArray
     x1: FloatArray
@@ -69,8 +66,8 @@ def room_arrays(layout: Layout) -> RoomArrays:
     surfaces = [(s.x0, s.x1, s.y0, s.y1, s.z, s.clearance) for s in layout.surfaces]
     solids = [(s.x0, s.x1, s.y0, s.y1, s.z0, s.z1) for s in layout.solids]
     return RoomArrays(
-        SurfaceColumns(*np.array(surfaces, dtype=np.float64).reshape(-1, 6).T),
-        SolidColumns(*np.array(solids, dtype=np.float64).reshape(-1, 6).T),
+        SurfaceColumns(*np.array(surfaces, dtype=np.float64).reshape(-1, 6).T[:, :, None]),
+        SolidColumns(*np.array(solids, dtype=np.float64).reshape(-1, 6).T[:, :, None]),
         camera_frame(layout.camera),
     )
 
@@ -83,7 +80,7 @@ def place_many(
     x: FloatArray,
     y: FloatArray,
     levels: FloatArray,
-) -> tuple[FloatArray, IntArray]:
+) -> tuple[FloatArray, BoolArray]:
     """The outcomes `place` would have for n edits, each of `arrangement` as it stands.
 
     Args:
@@ -96,43 +93,35 @@ def place_many(
         levels: (n,) 0..1, as `Edit.level`.
 
     Returns:
-        (n,) height of the surface each object comes to rest on, meters, NaN where there is none; and (n,) -1 where
-        the edit is feasible, else the code of the reason (its place in `REASONS`).
+        (n,) height of the surface each object comes to rest on, meters, NaN where there is none; and (n,) whether the
+        edit is feasible.
     """
     layout = arrangement.layout
     room = room_arrays(layout)
-    reachable, free = _support(room, radii, heights, x, y, levels)
-    supported = free.any(axis=1)
-    z = np.where(supported, np.where(free, room.surfaces.z, -np.inf).max(axis=1, initial=-np.inf), np.nan)
+    free = _free_surfaces(room, radii, heights, x, y, levels)
+    z = np.fmax.reduce(np.where(free, room.surfaces.z, np.nan), axis=0, initial=np.nan)
     x0, x1, y0, y1 = layout.stage
-    # `place` gives the first reason that applies, so they are filled in from the last to the first.
-    codes = np.full(x.shape, -1)
-    for holds, reason in (
-        (rules.in_view(room.camera, heights, x, y, z), Reason.OUT_OF_VIEW),
-        (_clear_of_objects(arrangement, slots, radii, heights, (x, y, z)), Reason.OVERLAPS_OBJECT),
-        (rules.within_walls(layout, radii, x, y), Reason.OUTSIDE_ROOM),
-        (supported, Reason.OVERLAPS_FURNITURE),
-        (reachable.any(axis=1), Reason.NO_SUPPORT),
-        ((x0 <= x) & (x <= x1) & (y0 <= y) & (y <= y1), Reason.OUTSIDE_ROOM),
-    ):
-        codes = np.where(holds, codes, _CODES[reason])
-    return z, codes
+    feasible = (x0 <= x) & (x <= x1) & (y0 <= y) & (y <= y1)
+    feasible &= rules.within_walls(layout, radii, x, y)
+    feasible &= _clear_of_objects(arrangement, slots, radii, heights, (x, y, z))
+    feasible &= rules.in_view(room.camera, heights, x, y, z)  # where there is no surface, z is NaN: not in view
+    return z, feasible
 
 
-def _support(
+def _free_surfaces(
     room: RoomArrays, radii: FloatArray, heights: FloatArray, x: FloatArray, y: FloatArray, levels: FloatArray
-) -> tuple[BoolArray, BoolArray]:
-    """(n, surfaces) which surfaces each object reaches when let go, and on which of those it has room."""
+) -> BoolArray:
+    """(surfaces, n) which surfaces each object reaches when let go and has room on."""
     surfaces, solids = room.surfaces, room.solids
-    radius, height, at_x, at_y = (v[:, None] for v in (radii, heights, x, y))
-    reachable = rules.carries(surfaces, radius, at_x, at_y) & (surfaces.z <= (levels * RELEASE_HEIGHT)[:, None])
+    free = rules.carries(surfaces, radii, x, y)
+    free &= surfaces.z <= levels * RELEASE_HEIGHT
+    free &= heights <= surfaces.clearance
     # An object reaches few of a room's surfaces: the solids are looked at for those alone.
-    objects, below = np.nonzero(reachable & (height <= surfaces.clearance))
-    in_the_way = rules.reaches_over(solids, radius, at_x, at_y)[objects]
-    in_the_way &= rules.level_with(solids, height[objects], surfaces.z[below, None])
-    free = np.zeros_like(reachable)
-    free[objects, below] = ~in_the_way.any(axis=1)
-    return reachable, free
+    below, objects = free.nonzero()
+    in_the_way = rules.reaches_over(solids, radii, x, y)[:, objects]
+    in_the_way &= rules.level_with(solids, heights[objects], surfaces.z[below, 0])
+    free[below, objects] = ~in_the_way.any(axis=0)
+    return np.asarray(free)
 
 
 def _clear_of_objects(
@@ -145,10 +134,10 @@ def _clear_of_objects(
     """(n,) whether each object keeps clear of those in the other slots."""
     kinds = [load_catalog()[other.kind] for other in arrangement.objects]
     sizes = [(kind.radius, kind.height, *o.position) for kind, o in zip(kinds, arrangement.objects, strict=True)]
-    radius, height, *at = np.array(sizes).reshape(-1, 5).T
-    x, y, z = (v[:, None] for v in position)
-    clear = rules.clear_of((x, y, z), radii[:, None], heights[:, None], (at[0], at[1], at[2]), radius, height)
-    return np.asarray((clear | (slots[:, None] == np.arange(len(kinds)))).all(axis=1))
+    radius, height, *at = np.array(sizes).reshape(-1, 5).T[:, :, None]
+    clear = rules.clear_of(position, radii, heights, (at[0], at[1], at[2]), radius, height)
+    clear |= slots == np.arange(len(kinds))[:, None]
+    return np.asarray(clear.all(axis=0))
 
 
 def stage_grid(layout: Layout) -> tuple[FloatArray, FloatArray]:
@@ -171,7 +160,7 @@ def nearest_free_place(
     for nearest in _in_order((grid_x - x) ** 2 + (grid_y - y) ** 2):
         at_x, at_y = grid_x[nearest], grid_y[nearest]
         slots, radii, heights, levels = (np.full(len(nearest), v) for v in (slot, size.radius, size.height, level))
-        free = np.flatnonzero(place_many(arrangement, slots, radii, heights, at_x, at_y, levels)[1] < 0)
+        free = np.flatnonzero(place_many(arrangement, slots, radii, heights, at_x, at_y, levels)[1])
         if free.size:
             return float(at_x[free[0]]), float(at_y[free[0]])
     return None
@@ -203,11 +192,10 @@ def floor_plan(layout: Layout) -> NDArray[np.float32]:
     x, y = (v.ravel() for v in np.meshgrid(x0 + middles * (x1 - x0), y0 + middles * (y1 - y0)))
     heights, levels = np.full(x.shape, TYPICAL_HEIGHT), np.full(x.shape, np.inf)
     room = room_arrays(layout)
-    on_any, on_floor = (
-        _support(room, np.full(x.shape, radius), heights, x, y, levels)[1] for radius in (SLIM_RADIUS, TYPICAL_RADIUS)
-    )
-    height = np.where(on_any, room.surfaces.z, 0.0).max(axis=1)
-    blocked = ~on_floor[:, room.surfaces.z == 0].any(axis=1)
+    slim, typical = np.full(x.shape, SLIM_RADIUS), np.full(x.shape, TYPICAL_RADIUS)
+    on_any, on_floor = (_free_surfaces(room, radii, heights, x, y, levels) for radii in (slim, typical))
+    height = np.where(on_any, room.surfaces.z, 0.0).max(axis=0)
+    blocked = ~on_floor[room.surfaces.z[:, 0] == 0].any(axis=0)
     cells = (PLAN_CELLS, _PLAN_POINTS, PLAN_CELLS, _PLAN_POINTS)
     plan = np.stack([height.reshape(cells).max(axis=(1, 3)), blocked.reshape(cells).mean(axis=(1, 3))], axis=-1)
     plan = plan.astype(np.float32)

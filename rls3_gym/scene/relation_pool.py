@@ -117,8 +117,8 @@ def relation_pool(
 
     radii, heights = kind_sizes(names)[:, kind]
     levels = np.minimum(1.0, (point[:, 2] + 1e-3) / RELEASE_HEIGHT)
-    z, codes = place_many(arrangement, moved, radii, heights, point[:, 0], point[:, 1], levels)
-    kept = np.flatnonzero((codes < 0) & (np.abs(z - point[:, 2]) < 1e-6))
+    z, feasible = place_many(arrangement, moved, radii, heights, point[:, 0], point[:, 1], levels)
+    kept = np.flatnonzero(feasible & (np.abs(z - point[:, 2]) < 1e-6))
     point, kind, moved = point[kept], kind[kept], moved[kept]
 
     offsets = offsets_from_objects(arrangement, point)

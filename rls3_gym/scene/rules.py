@@ -1,8 +1,8 @@
 """The rules of placing an object, each written once for one object and for many.
 
-A rule takes numbers or arrays that broadcast, and gives a bool or an array of bool. The rules use comparisons,
-sums, differences, products, minimum and maximum only: those are the same to the last bit for a number and for an entry
-of an array, so `place` (one edit) and `place_many` (many) cannot disagree. Meters, world frame, z up.
+A rule takes numbers or arrays that broadcast, and gives a bool or an array of bool. The rules use comparisons, sums,
+differences, products, absolute values, minimum and maximum only: those are the same to the last bit for a number and
+for an entry of an array, so `place` (one edit) and `place_many` (many) cannot disagree. Meters, world frame, z up.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ def reaches_over(solid: Box, radius: Number, x: Number, y: Number) -> Truth:
 def _nearest(value: Number, low: Number, high: Number) -> Number:
     """The number from `low` to `high` that is nearest to a value."""
     if isinstance(low, float):
-        return min(max(value, low), high)
+        return low if value < low else high if value > high else value
     return np.minimum(np.maximum(value, low), high)
 
 
@@ -101,10 +101,14 @@ def clear_of(
 
 def in_view(camera: CameraFrame, height: Number, x: Number, y: Number, z: Number) -> Truth:
     """Whether the camera sees the center of an object's base and that of its top."""
-    return _point_in_view(camera, x, y, z) & _point_in_view(camera, x, y, z + height)
+    base, top = z, z + height
+    if isinstance(z, float):
+        return _point_in_view(camera, x, y, base) and _point_in_view(camera, x, y, top)
+    base_seen, top_seen = _point_in_view(camera, x, y, np.array((base, top)))
+    return base_seen & top_seen
 
 
 def _point_in_view(camera: CameraFrame, x: Number, y: Number, z: Number) -> Truth:
     right, up, forward = camera.along_axes(x, y, z)
     limit = VIEW_LIMIT * camera.half_width * forward
-    return (forward > NEAREST) & (-limit <= right) & (right <= limit) & (-limit <= up) & (up <= limit)
+    return (forward > NEAREST) & (abs(right) <= limit) & (abs(up) <= limit)
