@@ -44,11 +44,17 @@ def players(starts: Path) -> list[int]:
 
 
 @pytest.fixture
-def short_sets(monkeypatch: pytest.MonkeyPatch) -> None:
+def short_sets() -> Iterator[None]:
     """A share of each packaged set: what is measured is beside the point here."""
-    whole = loader._specs.__wrapped__
-    monkeypatch.setattr(loader, "_loaded", {})
-    monkeypatch.setattr(loader, "_specs", lambda name: whole(name)[:: max(1, len(whole(name)) // ITEMS)])
+    whole, kept = loader._specs.__wrapped__, (loader.set_hash, loader.held_out_keys)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loader, "_loaded", {})
+        patch.setattr(loader, "_specs", lambda name: whole(name)[:: max(1, len(whole(name)) // ITEMS)])
+        for of_whole_sets in kept:
+            of_whole_sets.cache_clear()
+        yield
+    for of_short_sets in kept:
+        of_short_sets.cache_clear()
 
 
 def vector(backend: str, workers: int = 0) -> Any:
