@@ -68,9 +68,9 @@ class CompactTokenizer:
         return torch.tensor([row + [PAD] * (self.context_length - len(row)) for row in rows], dtype=torch.long)
 
     def _encode(self, text: str) -> list[int]:
-        # No piece goes over white space, and what is cleaned away from ASCII is within a word: captions are of few
-        # words, so cleaning and merging each word once is most of the work.
-        words = text.split() if text.isascii() else [text]
+        # No piece goes over a space, and what is cleaned away from printable ASCII is within a word: captions are of
+        # few words, so cleaning and merging each word once is most of the work.
+        words = text.split() if text.isascii() and text.isprintable() else [text]
         pieces = [piece for word in words for piece in self._pieces(word)][: self.context_length - 2]
         return [self._start, *pieces, self._end]
 
