@@ -43,7 +43,8 @@ class Snapshot(Mapping[Key, Tensor]):
                 if name not in self._buffers or self._buffers[name].shape != tensor.shape:
                     self._buffers[name] = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=tensor.is_cuda)
                 self._tensors[name] = self._buffers[name].copy_(tensor.detach(), non_blocking=True)
-            torch.cuda.synchronize()
+            for device in {tensor.device for tensor in tensors.values() if tensor.is_cuda}:
+                torch.cuda.synchronize(device)
             return
         if sum(tensor.nbytes for tensor in tensors.values()) <= IN_MEMORY:
             self._tensors = {name: tensor.detach().clone().cpu() for name, tensor in tensors.items()}
