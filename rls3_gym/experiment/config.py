@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -290,7 +291,7 @@ class ExperimentSource:
 def experiment_path(source: str) -> Path:
     """The YAML file of a registered experiment, or the file that was named."""
     registered = source in rls3_registry.names("experiments")
-    if not registered and (source.endswith((".yaml", ".yml")) or Path(source).is_file()):
+    if not registered and (source.endswith((".yaml", ".yml")) or os.path.isfile(source)):
         return Path(source)
     return rls3_registry.path_of("experiments", source)
 

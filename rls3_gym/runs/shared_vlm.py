@@ -231,4 +231,4 @@ def _close(lease: _Lease, cluster: Cluster) -> None:
 
 def _absolute(name: str) -> str:
     """A path as every program of this machine understands it."""
-    return str(Path(name).resolve()) if Path(name.rpartition("@")[0] or name).exists() else name
+    return str(Path(name).resolve()) if os.path.exists(name.rpartition("@")[0] or name) else name

@@ -10,6 +10,7 @@ What the files of a run name is found, but never makes code run: see `rls3_regis
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -76,7 +77,7 @@ class TaughtVLM:
         if is_run(Path(name)):
             return cls(RunDirectory(Path(name)), None)
         match = _ROUND.fullmatch(name)
-        if match is None or Path(name).exists():
+        if match is None or os.path.exists(name):
             return None
         path = Path(match["run"])
         if not is_run(path):
@@ -86,7 +87,7 @@ class TaughtVLM:
 
 def is_run(path: Path) -> bool:
     """Whether there is a run directory."""
-    return (path / "config.yaml").is_file() and (path / "checkpoints").is_dir()
+    return os.path.isfile(path / "config.yaml") and os.path.isdir(path / "checkpoints")
 
 
 def find_vlm(

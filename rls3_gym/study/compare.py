@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -80,7 +81,7 @@ def _read(given: Sequence[str]) -> tuple[dict[str, list[RunRows]], list[RunRows]
     unnamed = []
     for text in given:
         arm, separator, path = text.partition("=")
-        if not separator or Path(text).exists():
+        if not separator or os.path.exists(text):
             unnamed.append(load_run(Path(text)))
         elif not arm or not path:
             raise UserError(f"{text}: should be a run directory, or ARM=RUN")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -164,7 +165,7 @@ def study_path(source: str) -> Path:
     registered = rls3_registry.names("studies")
     if source in registered:
         return rls3_registry.path_of("studies", source)
-    if source.endswith((".yaml", ".yml")) or Path(source).is_file():
+    if source.endswith((".yaml", ".yml")) or os.path.isfile(source):
         return Path(source)
     raise unknown("study", source, registered)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -285,13 +286,13 @@ class VlmSection(PluginSection[VlmSpec]):
             UserError: The name is unknown (the nearest are listed), or its file has a wrong key.
         """
         if name not in rls3_registry.names(self.section) and not name.endswith((".yaml", ".yml")):
-            if Path(name).is_dir():
+            if os.path.isdir(name):
                 theirs = Path(name, "config.json").is_file() and not Path(name, _OPEN_CLIP_CONFIG).is_file()
                 plugin = "transformers" if theirs else "open_clip"
                 asked = _content(Path(name, SETTINGS_FILE)) if theirs else {}
                 finetune = _content(Path(name, FINETUNE_FILE))
                 return name, VlmSpec(plugin=plugin, settings={**asked, "model": name}, finetune=finetune)
-            if Path(name).is_file():
+            if os.path.isfile(name):
                 raise UserError(
                     f"{name}: a bare checkpoint does not say which model it belongs to; "
                     "write a YAML with plugin and settings: {model, pretrained}, and give that"

@@ -3,6 +3,7 @@ code, for a file outside the folder, or for a model of a size that no one has.""
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -85,7 +86,7 @@ def _check_value(keys: tuple[str, ...], value: Any, path: Path) -> None:
     if key in RUNS_CODE and value not in (None, False, *_PLAIN):
         raise UserError(f"{where}: names {RUNS_CODE[key]}; a model folder is data, and nothing in it is run")
     # A tokenizer's configuration may still name the folder that it was saved from, on another machine.
-    if key.endswith("_file") and isinstance(value, str) and Path(value).name != value and Path(value).exists():
+    if key.endswith("_file") and isinstance(value, str) and Path(value).name != value and os.path.exists(value):
         raise UserError(f"{where}: {value[:200]!r} is a file outside of the folder")
     for number in value if isinstance(value, list) else [value]:
         if isinstance(number, int) and not isinstance(number, bool):

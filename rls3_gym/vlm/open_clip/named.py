@@ -4,6 +4,7 @@ or a folder, or random ones."""
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -108,7 +109,7 @@ def _local_weights(pretrained: str | None) -> tuple[Path | None, Mapping[str, An
     if not pretrained:
         return None, None
     path = Path(pretrained.removeprefix(LOCAL))
-    if path.is_dir():
+    if os.path.isdir(path):
         # Safetensors first, and open_clip's own names before others.
         found = sorted(
             (file for file in path.iterdir() if file.suffix in _SUFFIXES),
@@ -125,7 +126,7 @@ def _local_weights(pretrained: str | None) -> tuple[Path | None, Mapping[str, An
         return found[0], preprocess
     if pretrained.startswith(LOCAL):
         raise UserError(f"settings.pretrained: there is no folder {path}")
-    if path.is_file():
+    if os.path.isfile(path):
         return path, None
     if "/" in pretrained or path.suffix in _SUFFIXES:
         raise UserError(f"checkpoint {pretrained}: there is no such file")
@@ -138,7 +139,7 @@ def _tokenizer(source: OpenClipSettings, config: Mapping[str, Any]) -> Callable[
     of_transformers = text.get("hf_tokenizer_name")
     if source.tokenizer and not of_transformers:
         raise UserError(f"settings.tokenizer: {source.model} has open_clip's own tokenizer, which needs no files")
-    if source.tokenizer and not Path(source.tokenizer).is_dir():
+    if source.tokenizer and not os.path.isdir(source.tokenizer):
         raise UserError(f"settings.tokenizer: there is no folder {source.tokenizer}")
     safe: dict[str, Any] = {"trust_remote_code": False} if of_transformers else {}
     try:

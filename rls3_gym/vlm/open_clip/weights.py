@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -70,7 +71,7 @@ def folder_of(source: OpenClipSettings) -> Path | None:
     if source.model.startswith("packaged:"):
         return PACKAGED / source.model.removeprefix("packaged:")
     path = Path(source.model.removeprefix(LOCAL))
-    return path if source.model.startswith(LOCAL) or path.is_dir() else None
+    return path if source.model.startswith(LOCAL) or os.path.isdir(path) else None
 
 
 def open_clip_module() -> Any:

@@ -4,6 +4,7 @@ own runs, and weights are safetensors."""
 from __future__ import annotations
 
 import importlib.util
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -57,7 +58,7 @@ def folder_of(model: str) -> Path | None:
     """The folder that `settings.model` names; None for a hub name."""
     if model.startswith("packaged:"):
         return PACKAGED / model.removeprefix("packaged:")
-    return Path(model) if Path(model).is_dir() else None
+    return Path(model) if os.path.isdir(model) else None
 
 
 def _check_folder(folder: Path) -> None:
