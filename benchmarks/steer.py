@@ -3,6 +3,7 @@
     python benchmarks/steer.py                                    # all oracles, views and agents; about half an hour
     python benchmarks/steer.py --pairs sb3/sac:preference --oracles vertical --seeds 1
     python benchmarks/steer.py --pairs sb3/sac:box+snap+choose_reference --oracles vertical
+    python benchmarks/steer.py --pairs sb3/ppo_select:select+proposals=8 --oracles inverse_frequency
 
 Where an oracle that always says the same cannot move an agent, no VLM will. For each agent, view and oracle: what the
 samples of a window of 500 steps are like after 500, 1,000, 2,000 and 5,000 steps, beside what uniform actions give and
@@ -127,8 +128,9 @@ class NobodyVLM:
 
 
 def make_env(view: str, oracle: str, centered: bool = True) -> RLS3SceneEnv:
-    name, *switched_on = view.split("+")
-    options: dict[str, Any] = dict.fromkeys(switched_on, True)
+    name, *given = view.split("+")
+    settings = (text.partition("=") for text in given)
+    options: dict[str, Any] = {key: int(value) if equals else True for key, equals, value in settings}
     env = RLS3SceneEnv(vlm=NobodyVLM(), finetune=False, action_view=name, extrinsic="steer:DefaultOracle", **options)  # type: ignore[arg-type]
     env.loop.extrinsic = Oracle({"oracle": oracle, "centered": centered}, steps_per_episode=32, guide=lambda: ())
     return env
@@ -218,16 +220,17 @@ def reference(job: tuple[str, str, str]) -> dict[str, Any]:
 
 def best_action(view: str, lane: Lane, worth: Float, rng: np.random.Generator) -> Any:
     """The action that promises most; of equal ones any."""
-    if view == "relation":
+    name = view.split("+")[0]
+    if name == "relation":
         offered = lane.relations.on_offer.ravel()  # type: ignore[union-attr]
         scores = np.where(offered, np.tile(worth, 3), -1.0)
         return int(rng.choice(np.flatnonzero(scores == scores.max())))
     proposals = lane.proposals if lane.proposals is not None else lane.stage.proposals(rng, 64)
     scores = worth[proposals.relations]
     row = int(rng.choice(np.flatnonzero(scores == scores.max())))
-    if view == "select":
+    if name == "select":
         return row
-    if view == "preference":
+    if name == "preference":
         from rls3_gym.envs.views import FEATURES, RELATION_FEATURES, proposal_features
 
         weights = np.zeros(FEATURES, np.float32)
