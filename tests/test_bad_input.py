@@ -20,7 +20,6 @@ from rls3_gym.runs.checkpoints import seal
 from rls3_registry import load
 
 RLS3 = [sys.executable, "-m", "rls3_gym"]
-LONG = "x" * 300
 
 
 @pytest.fixture
@@ -164,24 +163,12 @@ def test_a_wrong_setting_of_agent_or_vlm_is_blamed_on_where_it_was_written(
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
-    [
-        (("run", LONG), "unknown experiment"),
-        (("run", "quickstart", "--set", f"vlm={LONG}"), "unknown VLM"),
-        (("run", "quickstart", "--set", f"vlm.settings.model={LONG}"), "unknown open_clip model"),
-        (("run", "quickstart", "--set", "vlm.settings.model=ViT-B-32", "--set", f"vlm.settings.pretrained={LONG}"), ""),
-        (("evaluate", "--vlm", LONG), "unknown VLM"),
-        (("evaluate", "--vlm", f"{LONG}@1"), "is not a run directory"),
-        (("study", LONG), "unknown study"),
-        (("report", LONG), ""),
-        (("compare", LONG, f"arm={LONG}"), ""),
-    ],
-    ids=lambda part: " ".join(part).replace(LONG, "LONG") if isinstance(part, tuple) else "",
-)
-def test_a_name_that_is_too_long_for_any_file_is_answered_as_any_other(
-    complaint: Any, words: tuple[str, ...], said: str
-) -> None:
-    assert said in complaint(*words)
+    "words",
+    ["run ", "run quickstart --set vlm=", "run quickstart --set vlm.settings.model=", "evaluate --vlm ", "study ",
+     "report ", "compare ", "compare arm="],
+)  # fmt: skip
+def test_a_name_that_is_too_long_for_any_file_is_one_line_too(complaint: Any, words: str) -> None:
+    complaint(*f"{words}{'x' * 300}".split())
 
 
 def test_a_room_with_no_feasible_placement_is_named(complaint: Any, tmp_path: Path) -> None:
