@@ -163,10 +163,8 @@ def test_a_wrong_setting_of_agent_or_vlm_is_blamed_on_where_it_was_written(
 
 
 @pytest.mark.parametrize(
-    "words",
-    ["run ", "run quickstart --set vlm=", "run quickstart --set vlm.settings.model=", "evaluate --vlm ", "study ",
-     "report ", "compare ", "compare arm="],
-)  # fmt: skip
+    "words", ["run ", "run default --set vlm=", "evaluate --vlm ", "study ", "report ", "compare ", "compare arm="]
+)
 def test_a_name_that_is_too_long_for_any_file_is_one_line_too(complaint: Any, words: str) -> None:
     complaint(*f"{words}{'x' * 300}".split())
 
