@@ -68,6 +68,14 @@ def test_a_column_is_about_the_runs_that_have_a_value_in_it() -> None:
     assert 5.0 <= holey.low <= holey.high <= 7.0
 
 
+def test_an_interval_does_not_depend_on_what_else_is_in_the_table() -> None:
+    scores = np.random.default_rng(3).normal(size=(6, 4))
+    scores[4:, 1] = np.nan
+    scores[0, 2] = np.nan
+    whole = statistics.intervals(scores, np.random.default_rng(0))
+    assert [statistics.intervals(scores[:, [i]], np.random.default_rng(0))[0] for i in range(4)] == whole
+
+
 def test_equal_runs_have_an_interval_of_no_width() -> None:
     (interval,) = statistics.intervals(np.full((6, 1), 0.25), np.random.default_rng(0))
     assert (interval.low, interval.high, interval.sd) == (0.25, 0.25, 0.0)

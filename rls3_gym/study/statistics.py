@@ -67,18 +67,19 @@ def intervals(scores: ArrayLike, rng: Generator, resamples: int = RESAMPLES) -> 
     """One interval for each column of (runs, columns) scores, from the same redrawn runs.
 
     A column's interval is over the runs that have a value there: those with NaN are left out of it. A column without
-    any value has an interval of NaN.
+    any value has an interval of NaN. What other columns there are makes no difference to an interval.
     """
     table = np.asarray(scores, np.float64)
     if table.ndim != 2:
         raise ValueError("intervals need scores of shape (runs, columns)")
     nan = float("nan")
     found = [Interval(nan, nan, nan, nan, nan, 0)] * table.shape[1]
-    for columns, values in _by_runs(table):
-        runs = len(values)
+    entropy = int(rng.integers(2**63))
+    for columns, rows in _by_runs(table):
+        values, runs = table[np.ix_(rows, columns)], len(rows)
         low = high = spread = np.full(len(columns), np.nan)
         if runs > 1:
-            bootstrap = _WholeRuns(values[:, None, :], seed=rng)
+            bootstrap = _WholeRuns(values[:, None, :], seed=np.random.default_rng([entropy, *rows]))
             low, high = bootstrap.conf_int(_iqm_of_columns, reps=resamples, method="percentile", size=0.95)
             spread = values.std(axis=0, ddof=1)
         middle = _iqm_of_columns(values[:, None, :])
@@ -101,7 +102,8 @@ def p_values(differences: ArrayLike, rng: Generator) -> Float:
     """
     table = np.asarray(differences, np.float64)
     found = np.full(table.shape[1], np.nan)
-    for columns, values in _by_runs(table):
+    for columns, rows in _by_runs(table):
+        values = table[np.ix_(rows, columns)]
         found[columns] = 1.0
         if len(values) > 1:
             test = stats.permutation_test(
@@ -112,14 +114,13 @@ def p_values(differences: ArrayLike, rng: Generator) -> Float:
     return found
 
 
-def _by_runs(table: Float) -> Iterator[tuple[NDArray[np.int64], Float]]:
-    """Columns in which the same runs have values, with these values: nearly always all of them together. Columns
-    without any value are left out."""
+def _by_runs(table: Float) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+    """Columns in which the same runs have values, with the rows of these runs: nearly always all of them together.
+    Columns without any value are left out."""
     patterns, group = np.unique(np.isfinite(table), axis=1, return_inverse=True)
     for number, pattern in enumerate(patterns.T):
         if pattern.any():
-            columns = np.flatnonzero(group.ravel() == number)
-            yield columns, table[np.ix_(pattern, columns)]
+            yield np.flatnonzero(group.ravel() == number), np.flatnonzero(pattern)
 
 
 def _mean(values: Float, axis: int) -> Any:
