@@ -20,7 +20,7 @@ from rls3_gym.report.references import References
 from rls3_gym.study.analysis import Analysis, ArmAtBudget, Arms, Comparison, analyze
 from rls3_gym.study.archive import write_archive
 from rls3_gym.study.compare import compare_runs
-from rls3_gym.study.numbers import accuracy_at
+from rls3_gym.study.numbers import accuracy_at, curve
 from rls3_gym.study.results import as_csv, summary, write_results
 from rls3_gym.study.run_rows import RunRows, SuitePoint
 from rls3_gym.study.study_figures import curves_figure, looks, save_png
@@ -171,6 +171,20 @@ def test_arms_differ_by_marker_and_baselines_are_gray() -> None:
         return len({color[1:3], color[3:5], color[5:7]}) == 1
 
     assert {name for name, look in shown.items() if is_gray(look.color)} == {"random", "stratified"}
+
+
+def test_the_small_figure_shows_some_arms_on_the_first_set_with_markers_where_they_were_evaluated(
+    analysis: Analysis, tmp_path: Path
+) -> None:
+    write_results(comparison(analysis, headline=("random", "sac")), tmp_path)
+    assert (tmp_path / "headline.png").read_bytes().startswith(b"\x89PNG")
+    runs = [made_up([0.5, 0.6, 0.7], seed=seed) for seed in range(2)]
+    found = analyze({"sac": runs}, ["test"], {"n_trained": [10]}, [])
+    (panel,) = curves_figure({"sac": runs}, found, ("n_trained",)).axes
+    (line,) = [line for line in panel.lines if line.get_label() == "sac"]
+    x, y = (np.asarray(data)[line.get_markevery()] for data in line.get_data())
+    assert (x.tolist(), y.tolist()) == (*curve(runs[0], "test", "n_trained"),)
+    assert 0.5 < panel.get_ylim()[0] < 0.6 and "before: 50%" in [text.get_text() for text in panel.texts]
 
 
 def test_curves_are_drawn_for_one_run_and_for_a_vlm_that_never_learns(tmp_path: Path) -> None:

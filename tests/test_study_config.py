@@ -65,6 +65,7 @@ def test_changes_may_be_a_list_as_on_the_command_line() -> None:
         ({"arms": {"a": {"seed": 3}}}, "mini.yaml: arms: seed is not set here but by the study's seeds"),
         ({"set": {"evaluation.sets": ["test"]}}, "evaluation.sets is not set here but by the study's sets"),
         ({"set": 3}, "mini.yaml: set: should be a mapping of dotted keys to values, or a list of a.b=c, not 3"),
+        ({"headline": ["ppo"]}, "mini.yaml: headline: there is no arm 'ppo'; arms are random, sac"),
         ({"baselines": ["stratified"]}, "mini.yaml: baselines: there is no arm 'stratified'; arms are random, sac"),
         ({"seeds": 5}, "mini.yaml: seeds: should be a mapping of keys to values, not 5"),
         ({"sets": ["test", "test"]}, "mini.yaml: sets: should name each set once"),

@@ -209,6 +209,8 @@ class Comparison:
     """Standard deviation of accuracy over shuffles of the same data, 0..1."""
     missing: int = 0
     """Runs that the study still lacks."""
+    headline: tuple[str, ...] = ()
+    """Arms that a small figure of the first set shows; there is none where this is empty."""
 
     @cached_property
     def suites(self) -> tuple[SuiteChange, ...]:

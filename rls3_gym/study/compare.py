@@ -39,6 +39,7 @@ def compare_study(study: StudyConfig, arms: Mapping[str, Sequence[RunRows]], mis
         commands=commands,
         noise_floor=study.noise_floor,
         missing=missing,
+        headline=tuple(name for name in study.headline if name in arms),
     )
 
 

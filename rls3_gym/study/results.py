@@ -1,4 +1,4 @@
-"""What a comparison leaves behind: results.csv, summary.json, curves.png and one page, study.html."""
+"""What a comparison leaves behind: results.csv, summary.json, curves.png, headline.png and one page, study.html."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import io
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,11 @@ def write_results(comparison: Comparison, folder: Path) -> Path:
     figure = curves_figure(comparison.arms, comparison.analysis)
     with replacing(folder / "curves.png") as temporary:
         save_png(figure, temporary)
+    if comparison.headline:
+        shown = {arm: comparison.arms[arm] for arm in comparison.headline}
+        first = replace(comparison.analysis, sets=comparison.analysis.sets[:1])
+        with replacing(folder / "headline.png") as temporary:
+            save_png(curves_figure(shown, first, ("n_trained",)), temporary)
     references = references_of(comparison)
     if references.curves:
         write_text(folder / "references.json", references.model_dump_json(indent=1) + "\n")

@@ -84,6 +84,8 @@ class StudyConfig(BaseModel):
     """Held-out sets on which the VLM is measured."""
     baselines: ArmNames = ()
     """Arms that every other arm is compared with, seed by seed."""
+    headline: ArmNames = ()
+    """Arms of a small figure, `headline.png`: their accuracy on the first set over what they trained on."""
     processes: Annotated[int, Field(ge=1, le=1024)] | None = None
     """Runs at a time; one for each CPU core when left out."""
     noise_floor: Annotated[float, Field(ge=0)] | None = None
@@ -115,10 +117,11 @@ class StudyConfig(BaseModel):
         return sets
 
     @model_validator(mode="after")
-    def _known_baselines(self) -> StudyConfig:
-        for name in self.baselines:
-            if name not in self.arms:
-                raise ValueError(f"baselines: there is no arm {name!r}; arms are {', '.join(self.arms)}")
+    def _known_arms(self) -> StudyConfig:
+        for key, names in (("baselines", self.baselines), ("headline", self.headline)):
+            for name in names:
+                if name not in self.arms:
+                    raise ValueError(f"{key}: there is no arm {name!r}; arms are {', '.join(self.arms)}")
         return self
 
     def seeds_of(self, arm: str, count: int | None = None) -> range:

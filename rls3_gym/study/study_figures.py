@@ -21,9 +21,9 @@ from rls3_gym.study.numbers import AXES, TERMS, Axis, curve
 from rls3_gym.study.statistics import intervals
 
 POINTS = 60
-"""Places at which a curve's mean and band are computed."""
+"""Places at which a curve's mean and band are computed, beside those of its evaluations."""
 AXIS_LABELS: dict[Axis, str] = {"n_trained": "samples trained on", "n_generated": "valid samples generated"}
-# Okabe and Ito's colors, which color-blind readers can tell; then the same again with other markers.
+# Okabe and Ito's colors, which color-blind readers can tell; then the same again, with other markers and dashed.
 _COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#7b5ea7", "#5c4a32")
 _MARKERS = "o^sDvP*X<>pdh8"
 _GRAYS = (("#8c8c8c", "--"), ("#4d4d4d", ":"), ("#b0b0b0", "-."), ("#6b6b6b", "--"))
@@ -65,67 +65,107 @@ def looks(arms: Sequence[str], baselines: Sequence[str]) -> dict[str, Look]:
             found[arm] = Look(color, marker, dash, above=False)
         else:
             colored = sum(look.above for look in found.values())
-            found[arm] = Look(_COLORS[colored % len(_COLORS)], marker, "-", above=True)
+            dash = "-" if colored < len(_COLORS) else "--"
+            found[arm] = Look(_COLORS[colored % len(_COLORS)], marker, dash, above=True)
     return found
 
 
-def curves_figure(arms: Arms, analysis: Analysis) -> Figure:
-    """Accuracy over both sample counts, a panel for each set: interquartile mean over seeds and its 95 % interval."""
+def curves_figure(arms: Arms, analysis: Analysis, axes: Sequence[Axis] = AXES) -> Figure:
+    """Accuracy over sample counts, a panel for each set: interquartile mean over seeds and its 95 % interval.
+
+    Markers stand where the runs were evaluated. The panels show what comes after the first fine-tuning: what all arms
+    have in common, the rise from the accuracy before any, is told in words.
+    """
     with _style():
         rows = len(analysis.sets)
-        figure = Figure(figsize=(4.9 * len(AXES), 3.3 * rows + 0.3), layout="constrained", dpi=130)
-        panels = figure.subplots(rows, len(AXES), squeeze=False, sharey="row")
+        figure = Figure(figsize=(4.9 * max(len(axes), 1.4), 3.3 * rows + 0.3), layout="constrained", dpi=130)
+        panels = figure.subplots(rows, len(axes), squeeze=False, sharey="row")
         shown = looks(list(arms), analysis.baselines)
-        for (axis, name), (arm, lines) in _lines(arms, analysis.sets):
-            panel = panels[analysis.sets.index(name)][AXES.index(axis)]
-            x, middle, low, high = lines
-            look = shown[arm]
+        taught: dict[str, list[_Line]] = {name: [] for name in analysis.sets}
+        for line in _lines(arms, analysis.sets, axes):
+            panel, look = panels[analysis.sets.index(line.set)][axes.index(line.axis)], shown[line.arm]
             order = 3 if look.above else 2
             panel.plot(
-                x, middle, look.dash, color=look.color, marker=look.marker, markevery=max(1, POINTS // 8),
-                markersize=5, linewidth=1.7, label=arm, zorder=order,
+                line.x, line.middle, look.dash, color=look.color, marker=look.marker, markevery=list(line.evaluated),
+                markersize=5, linewidth=1.7, label=line.arm, zorder=order,
             )  # fmt: skip
-            panel.fill_between(x, low, high, color=look.color, alpha=0.15, linewidth=0, zorder=order - 2)
+            panel.fill_between(line.x, line.low, line.high, color=look.color, alpha=0.15, linewidth=0, zorder=order - 2)
+            if line.middle.min() < line.middle.max():
+                taught[line.set].append(line)
         for i, name in enumerate(analysis.sets):
-            for j, axis in enumerate(AXES):
+            for j, axis in enumerate(axes):
                 _dress(panels[i][j], axis, name if j == 0 else "", "pairwise accuracy" if j == 0 else "")
+            if taught[name]:
+                _without_the_start(panels[i][0], taught[name])
         handles, labels = panels[0][0].get_legend_handles_labels()
         if len(labels) < len(arms):  # arms that never fine-tune have no curve over what they trained on
             handles, labels = panels[0][-1].get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside lower center", ncols=_columns(labels))
+        figure.legend(handles, labels, loc="outside lower center", ncols=_columns(labels, figure.get_figwidth()))
         return figure
 
 
-def _columns(labels: Sequence[str]) -> int:
-    """Columns of a legend, so that long names stay within the figure's width of about 130 letters."""
-    return max(1, min(len(labels), 6, 130 // (8 + max(map(len, labels), default=0))))
+def _without_the_start(panel: Axes, lines: Sequence[_Line]) -> None:
+    """Let a row of panels begin below the lowest curve after its first fine-tuning, and say what there was before."""
+    low = min(line.low[line.after_the_first :].min() for line in lines)
+    high = max(line.high.max() for line in lines)
+    room = 0.06 * (high - low) + 0.002
+    panel.set_ylim(low - room, high + room)
+    before = np.mean([line.middle[0] for line in lines])
+    panel.text(0.99, 0.03, f"before: {before:.0%}", transform=panel.transAxes, ha="right", color="#555555")
 
 
-Line = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
+def _columns(labels: Sequence[str], inches: float) -> int:
+    """Columns of a legend, so that long names stay within a figure's width, about 13 letters to the inch."""
+    return max(1, min(len(labels), 6, int(13.3 * inches) // (8 + max(map(len, labels), default=0))))
 
 
-def _lines(arms: Arms, sets: Sequence[str]) -> Iterator[tuple[tuple[Axis, str], tuple[str, Line]]]:
-    """For each axis, set and arm: (POINTS,) sample counts up to the end of the shortest run, interquartile means
-    there, and the bounds of their intervals, which are the means themselves for a single run."""
+@dataclass(frozen=True)
+class _Line:
+    """An arm's curve on a set."""
+
+    axis: Axis
+    set: str
+    arm: str
+    x: np.ndarray
+    """(n,) sample counts up to the end of the shortest run."""
+    middle: np.ndarray
+    """(n,) interquartile means."""
+    low: np.ndarray
+    high: np.ndarray
+    """(n,) the bounds of their intervals: the means themselves for a single run."""
+    evaluated: tuple[int, ...]
+    """The places in `x` of evaluations."""
+
+    @property
+    def after_the_first(self) -> int:
+        """The point of the second evaluation, the one after the first fine-tuning."""
+        return self.evaluated[min(1, len(self.evaluated) - 1)]
+
+
+def _lines(arms: Arms, sets: Sequence[str], axes: Sequence[Axis]) -> Iterator[_Line]:
+    """The curves of all arms, on every set and axis on which they have any length."""
     seeds = sorted({run.seed for runs in arms.values() for run in runs})
-    places: list[tuple[tuple[Axis, str], str, np.ndarray]] = []
+    places: list[tuple[Axis, str, str, np.ndarray, tuple[int, ...]]] = []
     columns: list[np.ndarray] = []
-    for axis in AXES:
+    for axis in axes:
         for name in sets:
             for arm, runs in arms.items():
                 drawn = [(run.seed, *curve(run, name, axis)) for run in runs]
-                grid = np.linspace(0, min(x[-1] for _, x, _ in drawn), POINTS)
-                table = np.full((len(seeds), POINTS), np.nan)
+                end = min(x[-1] for _, x, _ in drawn)
+                # Rounds differ by a few samples from run to run: a marker stands where all runs have been evaluated.
+                marked = [min(max(xs), end) for xs in zip(*(x for _, x, _ in drawn), strict=False)]
+                grid = np.union1d(np.linspace(0, end, POINTS), marked)
+                table = np.full((len(seeds), len(grid)), np.nan)
                 for seed, x, y in drawn:
                     table[seeds.index(seed)] = np.interp(grid, x, y)
-                places.append(((axis, name), arm, grid))
+                places.append((axis, name, arm, grid, tuple(np.searchsorted(grid, np.unique(marked)).tolist())))
                 columns.append(table)
     found = intervals(np.concatenate(columns, axis=1), np.random.default_rng(SEED))
-    for number, (panel, arm, grid) in enumerate(places):
-        part = found[number * POINTS : (number + 1) * POINTS]
+    for axis, name, arm, grid, evaluated in places:
+        part, found = found[: len(grid)], found[len(grid) :]
         middle, low, high = (np.array([getattr(i, key) for i in part]) for key in ("iqm", "low", "high"))
         if grid[-1] > 0:
-            yield panel, (arm, (grid, middle, np.where(np.isnan(low), middle, low), _or(high, middle)))
+            yield _Line(axis, name, arm, grid, middle, _or(low, middle), _or(high, middle), evaluated)
 
 
 def _or(values: np.ndarray, otherwise: np.ndarray) -> np.ndarray:
@@ -208,6 +248,7 @@ def _dress(panel: Axes, axis: Axis, title: str, label: str) -> None:
     if title:
         panel.set_title(title, fontsize=10.5, loc="left")
     panel.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+    panel.yaxis.set_major_locator(MaxNLocator(8, steps=[1, 2, 5, 10]))
     panel.xaxis.set_major_locator(MaxNLocator(6, integer=True))
     panel.set_xlim(left=0)
 
