@@ -3,7 +3,7 @@
     python benchmarks/finetune.py [--samples 500] [--repeats 5] [--json FILE]
 
 Times `VLM.finetune` on samples that the VLM has been asked about before (as in the loop), and the bare forward,
-backward and optimizer steps over the same batches with all inputs prepared. Prints the ratio of the medians last.
+backward and optimizer steps over the same batches with all inputs prepared. Prints the median of the ratios last.
 """
 
 from __future__ import annotations
