@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import runpy
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,7 +14,7 @@ import numpy as np
 import pytest
 import yaml
 from env_parts import make_env
-from experiment_tools import agents_here
+from experiment_tools import agents_here, run, tiny
 from sb3_contrib import QRDQN
 
 import rls3_registry
@@ -29,6 +31,8 @@ from rls3_gym.envs.views import VIEWS
 from rls3_gym.scene.catalog import load_catalog
 from rls3_registry.errors import UserError
 from rls3_registry.plugins import installed
+
+ARCHITECTURE = Path(__file__).resolve().parent.parent / "docs" / "architecture.md"
 
 
 class CountingEnv(gymnasium.Wrapper[Any, Any, Any, Any]):
@@ -279,6 +283,19 @@ def test_a_saved_agent_is_not_taken_for_another(tmp_path: Path) -> None:
     (tmp_path / "agent.json").write_text("{", encoding="utf-8")
     with pytest.raises(UserError, match="cannot be read as part of a saved agent"):
         make_agent("random", seed=0).load(tmp_path)
+
+
+def test_an_agent_of_a_run_acts_elsewhere_as_the_documents_show(tmp_path: Path, capsys: Any) -> None:
+    experiment = tiny(agent="sb3/ppo_select", budget={"rounds": 1})
+    run(experiment, tmp_path / "mine")
+    (example,) = re.findall(r"```python\n(.*?)```", ARCHITECTURE.read_text(encoding="utf-8"), re.DOTALL)
+    for old, new in (("runs/mine", str(tmp_path / "mine")), ('"human"', '"rgb_array"')):
+        assert old in example
+        example = example.replace(old, new)
+    capsys.readouterr()
+    (tmp_path / "example.py").write_text(example, encoding="utf-8")
+    runpy.run_path(str(tmp_path / "example.py"))
+    assert len(capsys.readouterr().out.splitlines()) == EnvironmentSettings().steps_per_episode
 
 
 @pytest.mark.parametrize(
