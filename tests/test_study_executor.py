@@ -16,6 +16,7 @@ import pytest
 from rich.console import Console
 from test_study_run import FOLDERS, command, jobs, pretend, study
 
+from rls3_gym.study.carry_out import run_study
 from rls3_gym.study.executor import Ending, Execution
 from rls3_gym.study.jobs import Job
 from rls3_gym.study.run_mirror import RunSource, follow, read_tree, write_tree
@@ -147,6 +148,50 @@ def test_a_run_whose_machine_is_gone_goes_on_from_its_last_checkpoint(study: Stu
 def test_a_run_that_is_lost_again_and_again_fails(study: StudyConfig) -> None:
     with pytest.raises(UserError, match="random seed 5 failed: its machine is gone"):
         carry_out(jobs(study)[0], Fragile(TRIES, leaves_checkpoint=True))
+
+
+class Damaging(Fragile):
+    """An executor that makes all runs but the first, whose log holds no rows while it goes on, or after its end."""
+
+    def __init__(self, ends: bool) -> None:
+        super().__init__(0, leaves_checkpoint=False)
+        self.ends = ends
+        self.killed: list[str] = []
+
+    def start(self, job: Job) -> Execution:
+        return DamagedExecution(self, job) if job.name == "random seed 5" else FragileExecution(self, job)
+
+
+class DamagedExecution:
+    def __init__(self, executor: Damaging, job: Job) -> None:
+        self.executor, self.job = executor, job
+
+    def poll(self) -> Ending | None:
+        if not self.job.directory.exists():
+            pretend(self.job, complete=self.executor.ends)
+            rows = [{"row": word, "round": 0, "n_generated": 0} for word in ("episode", "end")]
+            log = "".join(json.dumps(row) + "\n" for row in rows) if self.executor.ends else "[]\n"
+            (self.job.directory / "metrics.jsonl").write_text(log, encoding="utf-8")
+        return Ending("ended with code 0") if self.executor.ends else None
+
+    def ask_to_save(self) -> None:
+        pass
+
+    def kill(self) -> None:
+        self.executor.killed.append(self.job.name)
+
+
+@pytest.mark.parametrize("ends", [True, False])
+def test_a_run_whose_files_are_damaged_does_not_end_the_others(study: StudyConfig, ends: bool) -> None:
+    executor, console = Damaging(ends), Console(file=io.StringIO(), width=200)
+    outcome = run_study(study, FOLDERS, console, "mini.yaml", processes=5, executor=executor)
+    said = "random seed 5 failed: out/random-seed5/metrics.jsonl: " + ("line 1" if ends else "is not the log of a run")
+    assert outcome.failure is not None and str(outcome.failure).startswith(said)
+    assert executor.killed == ["random seed 5"]
+    assert [job.name for job in jobs(study) if not job.archive.is_file()] == ["random seed 5"]
+    assert outcome.comparison is not None and outcome.comparison.missing == 1
+    again = run_study(study, FOLDERS, console, "mini.yaml", executor=executor)
+    assert again.failure is not None and str(again.failure).startswith(said)
 
 
 def test_a_signal_is_told_from_an_end_of_the_run_s_own() -> None:

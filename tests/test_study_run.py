@@ -213,13 +213,13 @@ def test_how_far_a_run_is_comes_from_its_rows(tmp_path: Path) -> None:
     path = tmp_path / "metrics.jsonl"
     tail = Tail(path)
     tail.read()
-    assert tail.share({"n_generated": 100, "rounds": None}) == 0.0
+    assert tail.share({"budget": {"n_generated": 100, "rounds": None}, "lives": 1}) == 0.0
     first = {"row": "evaluation", "set": "test", "round": 1, "n_generated": 40, "pairwise_accuracy": 0.6}
     other = {**first, "set": "test_natural", "pairwise_accuracy": 0.9}
     path.write_text(json.dumps(first) + "\n" + json.dumps(other) + "\n" + '{"row": "epi', encoding="utf-8")
     tail.read()
     assert (tail.n_generated, tail.accuracy) == (40, 0.6)
-    assert tail.share({"n_generated": 100, "rounds": 2}) == 0.5
+    assert tail.share({"budget": {"n_generated": 100, "rounds": 2}, "lives": 1}) == 0.5
     path.write_text(json.dumps({**first, "n_generated": 20}) + "\n", encoding="utf-8")  # continued from a checkpoint
     tail.read()
     assert tail.n_generated == 20
@@ -227,6 +227,21 @@ def test_how_far_a_run_is_comes_from_its_rows(tmp_path: Path) -> None:
     path.write_text(longer + "\n" + json.dumps({**first, "n_generated": 30}) + "\n", encoding="utf-8")
     tail.read()
     assert tail.n_generated == 30
+
+
+def test_each_life_is_an_equal_share_of_a_run(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    tail, config = Tail(path), {"budget": {"n_generated": 100, "rounds": None}, "lives": 4}
+    lives = [{"row": "life", "life": n, "round": 3, "n_generated": 100} for n in (1, 2, 3)]
+    episode = {"row": "episode", "round": 1, "n_generated": 50}
+    for number, row in enumerate([*lives, episode]):
+        with path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(row) + "\n")
+        tail.read()
+        assert tail.share(config) == (0.25, 0.5, 0.75, 0.875)[number]
+    path.write_text(json.dumps(lives[0]) + "\n", encoding="utf-8")  # continued from a checkpoint in its second life
+    tail.read()
+    assert tail.share(config) == 0.25
 
 
 def test_the_time_left_follows_the_work_done() -> None:

@@ -111,7 +111,10 @@ def _carry_out(
             failure = error
     everything = plan(study, folders.out, folders.results)
     for job in everything:
-        job.keep()
+        try:
+            job.keep()
+        except UserError as error:
+            failure = failure or UserError(f"{job.name} failed: {error}")
     made = finished(study, folders.results)
     if not made:
         return StudyOutcome(stopped, None, None, failure)

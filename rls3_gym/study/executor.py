@@ -99,6 +99,7 @@ class LocalExecution:
 
     def kill(self) -> None:
         self._send(signal.SIGKILL)
+        self._process.wait()
 
     def _send(self, number: signal.Signals) -> None:
         if self._process.poll() is None:

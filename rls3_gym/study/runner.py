@@ -30,6 +30,8 @@ class Tail:
     path: Path
     n_generated: int = 0
     round: int = 0
+    lives: int = 0
+    """Lives that have ended."""
     accuracy: float | None = None
     """Of the last evaluation on the set that came first."""
     _offset: int = 0
@@ -41,7 +43,7 @@ class Tail:
             with self.path.open("rb") as file:
                 file.seek(max(self._offset - 1, 0))
                 if self._offset and file.read(1) != b"\n":
-                    self._offset = 0  # a continued run drops what lies behind its checkpoint, and writes on from there
+                    self._offset = self.lives = 0  # a continued run drops what lies behind its checkpoint, and writes on from there
                     file.seek(0)
                 new = file.read()
         except FileNotFoundError:
@@ -55,16 +57,21 @@ class Tail:
                 raise UserError(f"{self.path}: is not the log of a run ({first_line(error)})") from error
 
     def _take(self, row: Mapping[str, Any]) -> None:
+        if row["row"] == "life":
+            self.n_generated = self.round = 0
+            self.lives = int(row["life"])
+            return
         self.n_generated, self.round = int(row["n_generated"]), int(row["round"])
         if "pairwise_accuracy" in row:
             self._set = self._set or str(row["set"])
             if row["set"] == self._set:
                 self.accuracy = row["pairwise_accuracy"]
 
-    def share(self, budget: Mapping[str, int | None]) -> float:
-        """How much of a run's budget is spent, 0..1."""
+    def share(self, config: Mapping[str, Any]) -> float:
+        """How much of the budget of a run of this configuration is spent, 0..1; every life has the whole budget."""
         counts = {"n_generated": self.n_generated, "rounds": self.round}
-        return min(1.0, max(counts[key] / end for key, end in budget.items() if end))
+        spent = min(1.0, max(counts[key] / end for key, end in config["budget"].items() if end))
+        return min(1.0, (self.lives + spent) / config["lives"])
 
 
 @dataclass
@@ -118,22 +125,36 @@ class StudyRunner:
         if self._stopping:
             self._ask_to_save()
         for running in list(self._running):
-            ending = running.execution.poll()
-            running.tail.read()
-            job = running.job
-            if ending is not None:
-                self._running.remove(running)
-                self._ended(running, ending)
-            else:
-                tail = running.tail
-                self._progress.running(job.name, tail.share(job.config["budget"]), tail.n_generated, tail.accuracy)
+            try:
+                self._look_at(running)
+            except UserError as error:
+                running.execution.kill()
+                if running in self._running:
+                    self._running.remove(running)
+                self._fail(running.job, str(error))
         self._progress.refresh()
 
     def _start(self, job: Job) -> None:
         tail = Tail(job.directory / "metrics.jsonl")
+        try:
+            tail.read()
+            running = _Running(job, self._executor.start(job), tail)
+        except UserError as error:
+            self._progress.began(job.name, 0.0)
+            self._fail(job, str(error))
+            return
+        self._running.append(running)
+        self._progress.began(job.name, tail.share(job.config))
+
+    def _look_at(self, running: _Running) -> None:
+        job, tail = running.job, running.tail
+        ending = running.execution.poll()
         tail.read()
-        self._running.append(_Running(job, self._executor.start(job), tail))
-        self._progress.began(job.name, tail.share(job.config["budget"]))
+        if ending is None:
+            self._progress.running(job.name, tail.share(job.config), tail.n_generated, tail.accuracy)
+        else:
+            self._running.remove(running)
+            self._ended(running, ending)
 
     def _ended(self, running: _Running, ending: Ending) -> None:
         job = running.job
@@ -147,8 +168,11 @@ class StudyRunner:
             self._waiting.insert(0, job)
         else:
             said = ending.said if ending.lost else _last_line(job.log) or ending.said
-            self._failed.append(f"{job.name} failed: {said}; its log is {job.log}")
-            self._progress.failed(job.name, said)
+            self._fail(job, f"{said}; its log is {job.log}")
+
+    def _fail(self, job: Job, said: str) -> None:
+        self._failed.append(f"{job.name} failed: {said}")
+        self._progress.failed(job.name, said)
 
     def _ask(self) -> None:
         self._stopping = True
