@@ -250,6 +250,14 @@ def test_runs_of_one_agent_with_other_settings_are_arms_of_their_own(tmp_path: P
     }
 
 
+def test_a_run_from_before_a_key_existed_belongs_to_the_arm_of_those_after(tmp_path: Path) -> None:
+    old = {"budget": {"rounds": 2}}
+    new: dict[str, object] = {**old, "lives": 1, "environment": {"num_envs": 1}}
+    runs = [made_up([0.5, 0.6], seed, config=config) for seed, config in enumerate((old, new))]
+    found = compare_runs(keep(tmp_path, {"random": runs}))
+    assert {arm: len(runs) for arm, runs in found.arms.items()} == {"random": 2}
+
+
 def test_arms_may_be_named_by_hand(tmp_path: Path) -> None:
     paths = keep(tmp_path, {"random": arms()["random"][:2], "sac": arms()["sac"][:2]})
     found = compare_runs([f"{name}={path}" for name, path in zip("aabb", paths, strict=True)], ["a"])

@@ -13,7 +13,8 @@ import yaml
 from experiment_tools import tiny
 from study_rows import ABOVE, CELLS, RIGHT, TERMS, made_up, point, totals
 
-from rls3_gym.study.archive import check_config, load_run, read_archive, write_archive
+from rls3_gym.experiment.same import check_wanted
+from rls3_gym.study.archive import load_run, read_archive, write_archive
 from rls3_gym.study.numbers import Targets, numbers_of
 from rls3_gym.study.run_rows import is_complete, read_run
 from rls3_registry.errors import UserError
@@ -213,16 +214,16 @@ def test_what_is_no_small_file_is_named(tmp_path: Path, content: bytes) -> None:
 
 def test_a_run_of_another_configuration_is_named_with_the_key() -> None:
     now = {"agent": {"name": "random"}, "budget": {"rounds": 3}, "output": "elsewhere", "description": "new"}
-    check_config({**now, "output": "runs", "description": "old"}, now, Path("x"), "remove it")
+    check_wanted({**now, "output": "runs", "description": "old"}, now, Path("x"), "remove it")
     with pytest.raises(UserError, match=r"x: budget\.rounds was 2 when the run was made and is 3 in the study now"):
-        check_config({**now, "budget": {"rounds": 2}}, now, Path("x"), "remove it")
+        check_wanted({**now, "budget": {"rounds": 2}}, now, Path("x"), "remove it")
 
 
 def test_a_run_from_before_a_key_existed_is_compared_by_its_default() -> None:
     now = tiny().resolved().model_dump(mode="json")
     before = json.loads(json.dumps(now))
     del before["lives"], before["environment"]["proposals"], before["evaluation"]["every"]
-    check_config(before, now, Path("x"), "remove it")
+    check_wanted(before, now, Path("x"), "remove it")
     other = tiny(lives=2).resolved().model_dump(mode="json")
     with pytest.raises(UserError, match=r"x: lives was 1 when the run was made and is 2 in the study now"):
-        check_config(before, other, Path("x"), "remove it")
+        check_wanted(before, other, Path("x"), "remove it")

@@ -14,12 +14,13 @@ import torch
 
 from rls3_agents.base import SamplerAgent, check_lanes, check_observation, choose_view, make_agent
 from rls3_gym.experiment.callbacks import RunCallback
-from rls3_gym.experiment.config import BudgetConfig, ExperimentConfig, ExperimentSource, VLMConfig, with_new_keys
+from rls3_gym.experiment.config import ExperimentConfig, ExperimentSource, VLMConfig, with_new_keys
 from rls3_gym.experiment.doors import make_door, watch
 from rls3_gym.experiment.evaluator import Measurer
 from rls3_gym.experiment.interrupt import graceful_stop
 from rls3_gym.experiment.monitor import RunMonitor
 from rls3_gym.experiment.provenance import command_line, describe_environment
+from rls3_gym.experiment.same import check_continued
 from rls3_gym.runs.checkpoints import has_checkpoint, is_final, load_checkpoint, reopen, set_aside, taking_up
 from rls3_gym.runs.directory import LOCK, RunDirectory, WriteError, read_text, write_text
 from rls3_gym.runs.locking import locked
@@ -33,9 +34,6 @@ from rls3_registry.trust import reading
 
 if TYPE_CHECKING:
     from rls3_gym.experiment.doors import SceneDoor
-
-
-_LIMITS = tuple(f"budget.{name}" for name in BudgetConfig.model_fields)
 
 
 @dataclass(frozen=True)
@@ -99,7 +97,7 @@ def _resume(
     config: ExperimentConfig, directory: RunDirectory, arguments: Sequence[str], callbacks: Sequence[RunCallback]
 ) -> RunResult:
     path, written = directory.path, config_of(directory.path).resolved()
-    _check_same(written.model_dump(mode="json"), config.model_dump(mode="json"), path)
+    check_continued(written.model_dump(mode="json"), config.model_dump(mode="json"), path)
     if not has_checkpoint(directory.checkpoints):
         if has_results(directory.metrics):
             raise UserError(f"{path}: its checkpoints are gone, but not what it has measured; start it again elsewhere")
@@ -112,7 +110,7 @@ def _resume(
         return _carry_out(config, directory, parts, None, callbacks)
     checkpoint = load_checkpoint(directory.checkpoints)
     with taking_up(checkpoint.path):
-        _check_same(with_new_keys(checkpoint.state["config"]), config.model_dump(mode="json"), path)
+        check_continued(with_new_keys(checkpoint.state["config"]), config.model_dump(mode="json"), path)
     if is_final(directory.checkpoints) and config.budget == written.budget:
         raise UserError(
             f"{path}: the run is complete; there is nothing to continue (`rls3 report` writes its page, and a larger "
@@ -244,32 +242,3 @@ def _remedy(directory: RunDirectory, saved_steps: int | None) -> str:
     """What is left of a run whose files could not be written, and how it goes on."""
     saved = "nothing is saved yet" if saved_steps is None else f"the run is saved up to step {saved_steps:,}"
     return f"{saved}; once that is put right, go on with: rls3 run --resume {shlex.quote(str(directory.path))}"
-
-
-_IMMATERIAL = ("checkpoints", "no_progress_steps")
-"""Sections of a configuration that a continued run may change."""
-
-
-def _check_same(begun: Mapping[str, Any], now: Mapping[str, Any], path: Path) -> None:
-    """Raise `UserError` unless the settings are those the run began with, but for a larger budget."""
-    was, is_ = (_flat({k: v for k, v in config.items() if k not in _IMMATERIAL}) for config in (begun, now))
-    for key in [*was, *is_]:
-        before, after = was.get(key), is_.get(key)
-        if before == after:
-            continue
-        said = f"{path}: {key} was {before!r} when the run began and is {after!r} now; "
-        if key not in _LIMITS:
-            raise UserError(
-                said + "a run can only be continued with the settings it began with, or with a larger budget"
-            )
-        if now["lives"] > 1:
-            raise UserError(said + "every life has the whole budget, so a run of several lives can't be extended")
-        if before is None or (after is not None and after < before):
-            raise UserError(said + "a run can be extended, but not shortened")
-
-
-def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in tree.items():
-        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
-    return flat

@@ -10,11 +10,8 @@ import gzip
 import io
 import json
 import zlib
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
-from rls3_gym.experiment.config import with_new_keys
 from rls3_gym.runs.directory import replacing, writing
 from rls3_gym.study.run_rows import RunRows, read_run
 from rls3_registry.errors import UserError, first_line
@@ -25,8 +22,6 @@ FORMAT = "rls3_gym study run 1"
 SUFFIX = ".json.gz"
 MOST = 2**26
 """Bytes of such a file, and of what it holds."""
-_IMMATERIAL = ("name", "description", "output", "images_per_round", "checkpoints", "no_progress_steps")
-"""Keys of a configuration that change no number."""
 
 
 def write_archive(run: RunRows, path: Path) -> None:
@@ -59,27 +54,3 @@ def read_archive(path: Path) -> RunRows:
 def load_run(path: Path) -> RunRows:
     """A run by its directory, or by its small file in a results folder."""
     return read_archive(path) if path.name.endswith(SUFFIX) else read_run(path)
-
-
-def check_config(run: Mapping[str, Any], wanted: Mapping[str, Any], where: Path, remedy: str) -> None:
-    """Raise `UserError` unless a run was made with the configuration that is wanted now. A key that there was not yet
-    had the value that is its default now."""
-    was, is_ = settings(with_new_keys(run)), settings(wanted)
-    for key in [*was, *is_]:
-        if was.get(key) != is_.get(key):
-            raise UserError(
-                f"{where}: {key} was {was.get(key)!r} when the run was made and is {is_.get(key)!r} in the study now; "
-                f"{remedy}"
-            )
-
-
-def settings(config: Mapping[str, Any]) -> dict[str, Any]:
-    """A configuration as dotted keys, without what changes no number."""
-    return _flat({key: value for key, value in config.items() if key not in _IMMATERIAL})
-
-
-def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in tree.items():
-        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
-    return flat

@@ -8,8 +8,9 @@ import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from rls3_gym.experiment.same import settings_of
 from rls3_gym.study.analysis import Comparison, analyze
-from rls3_gym.study.archive import load_run, settings
+from rls3_gym.study.archive import load_run
 from rls3_gym.study.numbers import AXES, Axis, curve
 from rls3_gym.study.run_rows import RunRows
 from rls3_gym.study.study_config import StudyConfig
@@ -95,7 +96,7 @@ def _sorted_out(runs: Sequence[RunRows]) -> dict[str, list[RunRows]]:
     """Runs by arm: by agent, and where runs of one agent differ in other settings than the seed, by these too."""
     by_agent: dict[str, list[tuple[dict[str, object], RunRows]]] = {}
     for run in runs:
-        own = {key: value for key, value in settings(run.config).items() if key != "seed"}
+        own = {key: value for key, value in settings_of(run.config).items() if key != "seed"}
         by_agent.setdefault(str(own["agent.name"]), []).append((own, run))
     arms: dict[str, list[RunRows]] = {}
     for agent, found in by_agent.items():

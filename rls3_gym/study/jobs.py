@@ -10,8 +10,9 @@ from typing import Any
 
 import rls3_registry
 from rls3_gym.experiment.config import parse_config
+from rls3_gym.experiment.same import check_wanted
 from rls3_gym.runs.directory import RunDirectory
-from rls3_gym.study.archive import SUFFIX, check_config, read_archive, write_archive
+from rls3_gym.study.archive import SUFFIX, read_archive, write_archive
 from rls3_gym.study.run_rows import RunRows, is_complete, read_run
 from rls3_gym.study.study_config import StudyConfig
 from rls3_registry.errors import UserError, unknown
@@ -56,14 +57,14 @@ class Job:
         Raises `UserError` for a run of another configuration.
         """
         if self.archive.is_file():
-            check_config(
+            check_wanted(
                 read_archive(self.archive).config, self.config, self.archive,
                 "name another folder with --results, or remove the file to run it again",
             )  # fmt: skip
             return True
         made = RunDirectory(self.directory).config
         if made.is_file():
-            check_config(
+            check_wanted(
                 rls3_registry.load_file(made), self.config, self.directory,
                 "name another folder with --out, or remove the run to make it again",
             )  # fmt: skip
@@ -133,7 +134,7 @@ def finished(study: StudyConfig, results: Path) -> dict[str, list[RunRows]]:
         for path in sorted(path for path in (results / "runs").glob(f"*{SUFFIX}") if mine.fullmatch(path.name)):
             run = read_archive(path)
             wanted = wanted or study.experiment_of(arm, study.seeds.first).resolved().model_dump(mode="json")
-            check_config(run.config, wanted | {"seed": run.seed}, path, "remove the file, or name another --results")
+            check_wanted(run.config, wanted | {"seed": run.seed}, path, "remove the file, or name another --results")
             found.setdefault(arm, []).append(run)
     return found
 

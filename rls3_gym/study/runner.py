@@ -43,7 +43,8 @@ class Tail:
             with self.path.open("rb") as file:
                 file.seek(max(self._offset - 1, 0))
                 if self._offset and file.read(1) != b"\n":
-                    self._offset = self.lives = 0  # a continued run drops what lies behind its checkpoint, and writes on from there
+                    # A continued run drops what lies behind its checkpoint, and writes on from there.
+                    self._offset = self.lives = 0
                     file.seek(0)
                 new = file.read()
         except FileNotFoundError:
