@@ -119,7 +119,7 @@ def evaluation(round_: int, n: int, pairwise: float) -> dict[str, Any]:
     return {
         "row": "evaluation", "round": round_, "n_generated": n, "n_trained": n, "n_steps": 2 * n, "set": "test",
         "set_hash": "abc", "backend": "b", "vlm_digest": "d", "n": 9, "pairwise_accuracy": pairwise,
-        "strict_accuracy": 0.1, "mirrored_accuracy": 0.1, "by_term": NO_TERMS, "n_by_term": NO_TERMS,
+        "strict_accuracy": 0.1, "mirrored_accuracy": 0.1, "by_term": dict.fromkeys(TERMS), "n_by_term": NO_TERMS,
         "by_complexity": {"1": None, "2": None, "3": None},
         "worst_term": "left", "evaluate_seconds": 3.0,
     }  # fmt: skip
@@ -209,6 +209,21 @@ def test_what_is_no_small_file_is_named(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "run.json.gz"
     path.write_bytes(content)
     with pytest.raises(UserError, match=r"run\.json\.gz: (cannot be read|is not JSON|is not the small file of a run)"):
+        read_archive(path)
+
+
+def test_a_small_file_without_an_accuracy_or_out_of_order_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "run.json.gz"
+    whole = made_up([0.5, 0.6, 0.7])
+    write_archive(whole.model_copy(update={"evaluations": whole.evaluations[::-1]}), path)
+    with pytest.raises(UserError, match=r"run\.json\.gz: test: round should not fall from one to the next"):
+        read_archive(path)
+    write_archive(whole.model_copy(update={"rounds": whole.rounds[::-1]}), path)
+    with pytest.raises(UserError, match=r"run\.json\.gz: rounds: round should not fall from one to the next"):
+        read_archive(path)
+    nothing = whole.evaluations[0].model_copy(update={"pairwise": None})
+    write_archive(whole.model_copy(update={"evaluations": (nothing,)}), path)
+    with pytest.raises(UserError, match=r"run\.json\.gz: evaluations\.0\.pairwise: should be a valid number, not None"):
         read_archive(path)
 
 

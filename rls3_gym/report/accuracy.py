@@ -103,13 +103,13 @@ def _about(curves: Sequence[ReferenceCurve]) -> str:
 
 def _before_and_after(name: str, first: EvaluationRow, last: EvaluationRow) -> FigureItem:
     """Bars by term with intervals; terms that no item has are left out."""
-    shown = [term for term in TERM_NAMES if first.n_by_term.get(term)]
+    shown = [term for term in TERM_NAMES if first.n_by_term[term] and last.n_by_term[term]]
     measured = {"accuracy": first} if last is first else {"before": first, "after": last}
     values = {label: [row.by_term[term] or 0.0 for term in shown] for label, row in measured.items()}
     intervals = {label: [_interval(row, term) for term in shown] for label, row in measured.items()}
 
     def cell(row: EvaluationRow, term: str) -> str:
-        if not row.n_by_term.get(term):
+        if not row.n_by_term[term]:
             return "–"
         low, high = _interval(row, term)
         return f"{percent(row.by_term[term])} ({100 * low:.0f}–{100 * high:.0f})"
@@ -119,7 +119,7 @@ def _before_and_after(name: str, first: EvaluationRow, last: EvaluationRow) -> F
         [plots.bars(values, shown, "by-term", intervals=intervals, chance=0.5)] if shown else [],
         ("term", "items", *measured, "points"),
         [
-            (term, f"{last.n_by_term.get(term, 0):,}", *(cell(row, term) for row in measured.values()),
+            (term, f"{last.n_by_term[term]:,}", *(cell(row, term) for row in measured.values()),
              points(first.by_term[term], last.by_term[term]))
             for term in TERM_NAMES
         ],

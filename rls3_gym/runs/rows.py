@@ -137,7 +137,7 @@ class EvaluationRow(Row):
     """Fingerprint of the backend that made the pictures."""
     set: Name
     set_hash: Name
-    pairwise_accuracy: Share | None
+    pairwise_accuracy: Share
     strict_accuracy: Share | None
     mirrored_accuracy: Share | None
     by_term: ByTerm
@@ -150,6 +150,13 @@ class EvaluationRow(Row):
     answers: Numbers = {}
     """What the VLM writes when it is asked, see `rls3_gym.vlm.answers.AnswerScores`; empty for one that only scores."""
     evaluate_seconds: Seconds
+
+    @model_validator(mode="after")
+    def _accuracies_are_of_items(self) -> EvaluationRow:
+        for term, n in self.n_by_term.items():
+            if (self.by_term[term] is None) != (n == 0):
+                raise ValueError(f"by_term.{term} is {self.by_term[term]}, of the {n} items of n_by_term")
+        return self
 
 
 class SuiteRow(Row):
@@ -178,6 +185,13 @@ class SuiteRow(Row):
     """What each value is a share of."""
     details: Numbers
     evaluate_seconds: Seconds
+
+    @model_validator(mode="after")
+    def _all_are_of_the_same_measures(self) -> SuiteRow:
+        for key in ("low", "high", "blind", "chance", "n_by_measure"):
+            if getattr(self, key).keys() != self.value.keys():
+                raise ValueError(f"{key} should have the keys of value: {', '.join(self.value)}")
+        return self
 
 
 class LifeRow(Row):
@@ -331,6 +345,7 @@ def read_metrics(path: Path) -> Metrics:
     """
     rows: list[MetricsRow] = []
     names = _Names()
+    before: dict[str, EvaluationRow] = {}
     for where, content in json_lines(path):
         model = METRICS_ROWS.get(str(content.get("row"))[:20])
         if model is None:
@@ -338,6 +353,11 @@ def read_metrics(path: Path) -> Metrics:
             raise UserError(f"{where}: row: should be one of {', '.join(METRICS_ROWS)}, not {shown}")
         row = check(model, content, where)
         names.add(row, where)
+        if isinstance(row, EvaluationRow):
+            for key in ("round", "n_generated", "n_trained"):
+                if getattr(row, key) < getattr(before.setdefault(row.set, row), key):
+                    raise UserError(f"{where}: {key}: is below that of the evaluation on {row.set} before it")
+            before[row.set] = row
         rows.append(row)
     return Metrics(tuple(rows))
 

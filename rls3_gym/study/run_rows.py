@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import groupby
+from itertools import groupby, pairwise
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -63,7 +63,7 @@ class EvaluationPoint(BaseModel):
     round: Count
     n_generated: Count
     n_trained: Count
-    pairwise: Share | None
+    pairwise: Share
     strict: Share | None
     by_term: ByTerm
     by_complexity: ByComplexity
@@ -144,6 +144,10 @@ class RunRows(BaseModel):
             raise ValueError("config: seed should be a whole number, at least 0 and below 2147483648")
         if max(len(self.sets), len({point.suite for point in self.suites})) > MOST_NAMES:
             raise ValueError(f"has more than {MOST_NAMES} sets or suites")
+        for name, points in [("rounds", self.rounds), *((name, self.curve(name)) for name in self.sets)]:
+            for key in ("round", "n_generated", "n_trained"):
+                if any(getattr(a, key) > getattr(b, key) for a, b in pairwise(points)):
+                    raise ValueError(f"{name}: {key} should not fall from one to the next")
         return self
 
     @property
