@@ -24,6 +24,7 @@ from rls3_gym.backends.embedded.furniture_meshes import build_room
 from rls3_gym.backends.embedded.objects import load_object
 from rls3_gym.backends.embedded.textures import texture, texture_names
 from rls3_gym.backends.embedded.tracer import Movable, ObjectGeometry, Traced, Tracer, prepare_object
+from rls3_gym.scene.catalog import load_catalog
 from rls3_gym.scene.layouts import draw_layout
 from rls3_gym.scene.rooms import Layout
 
@@ -91,7 +92,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="also write the table to this file")
     options = parser.parse_args()
     layout = draw_layout(options.family, 0)
-    kinds = [prepare_object(load_object(name)) for name in rls3_registry.names("objects")]
+    kinds = [prepare_object(load_object(kind.name)) for kind in load_catalog().kinds]
     print(f"{layout.key}, {OBJECTS} of {len(kinds)} kinds, median ms of {options.captures} captures")
     print(
         f"{'image':>10} {'room once':>10} {'edit':>15} {'new':>15} {'plain':>15} {'plain/edit':>11} {'plain/new':>10}"

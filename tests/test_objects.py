@@ -95,7 +95,7 @@ def test_the_papers_kinds_and_enough_others_are_there() -> None:
 
 
 def test_an_unknown_kind_names_the_nearest() -> None:
-    with pytest.raises(UserError, match="blue_vase"):
+    with pytest.raises(UserError, match="blue vase"):
         load_object("blue vaze")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -162,6 +163,30 @@ def test_a_folder_of_ones_own_adds_to_the_registry(tmp_path: Path) -> None:
         RLS3_REGISTRY=str(names),
     )
     assert said.stdout.split() == ["True", "shed/0", "last.yaml"], said.stderr
+
+
+def test_an_object_is_shown_whatever_its_file_is_called(tmp_path: Path) -> None:
+    (tmp_path / "objects" / "mine").mkdir(parents=True)
+    mine = tmp_path / "objects" / "mine" / "cup_2.yaml"
+    spec = rls3_registry.path_of("objects", "blue_cup").read_text(encoding="utf-8")
+    mine.write_text(spec.replace("name: blue cup", "name: tall cup"), encoding="utf-8")
+    show = "from rls3_gym.backends.embedded.objects import load_object; print(load_object('tall cup')[0].color)"
+    said = in_another_python(show, tmp_path, RLS3_REGISTRY=str(tmp_path))
+    assert said.stdout.startswith("("), said.stderr
+    mine.write_text(spec, encoding="utf-8")
+    said = in_another_python(show, tmp_path, RLS3_REGISTRY=str(tmp_path))
+    theirs = rls3_registry.path_of("objects", "blue_cup")
+    assert f"{theirs} and {mine}: have the same name 'blue cup'; give one of them another" in said.stderr
+
+
+def test_what_is_listed_is_the_name_that_commands_take(tmp_path: Path) -> None:
+    for section, name in (("experiments", "quickstart"), ("studies", "samplers")):
+        (tmp_path / section / "mine").mkdir(parents=True)
+        text = rls3_registry.path_of(section, name).read_text(encoding="utf-8")
+        (tmp_path / section / "mine" / "fast.yaml").write_text(f"name: other\n{text}", encoding="utf-8")
+        command = f"import sys; from rls3_gym.cli.app import main; main(['list', {section!r}, '--json'])"
+        said = in_another_python(command, tmp_path, RLS3_REGISTRY=str(tmp_path))
+        assert "mine/fast" in {row["name"] for row in json.loads(said.stdout)}, said.stderr
 
 
 @pytest.mark.parametrize("what", ["missing", "taken"])

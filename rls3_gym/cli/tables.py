@@ -33,15 +33,18 @@ def _plugins(section: PluginSection[Any]) -> Rows:
 def _experiments() -> Rows:
     from rls3_gym.experiment.config import load_config
 
-    configs = [load_config(name) for name in rls3_registry.names("experiments")]
-    return [{"name": c.name, "agent": c.agent.name, "vlm": c.vlm.name, "description": c.description} for c in configs]
+    configs = {name: load_config(name) for name in rls3_registry.names("experiments")}
+    return [
+        {"name": name, "agent": c.agent.name, "vlm": c.vlm.name, "description": c.description}
+        for name, c in configs.items()
+    ]
 
 
 def _studies() -> Rows:
     from rls3_gym.study.study_config import load_study
 
-    studies = [load_study(name) for name in rls3_registry.names("studies")]
-    return [{"name": s.name, "arms": list(s.arms), "description": s.description} for s in studies]
+    studies = {name: load_study(name) for name in rls3_registry.names("studies")}
+    return [{"name": name, "arms": list(s.arms), "description": s.description} for name, s in studies.items()]
 
 
 def _suites() -> Rows:

@@ -49,8 +49,9 @@ class Catalog:
 
 @cache
 def load_catalog() -> Catalog:
-    """The catalog of all registered kinds. Raises `UserError` for a YAML file without the needed keys."""
-    kinds = []
+    """The catalog of all registered kinds. Raises `UserError` for a YAML file without the needed keys, and for two with
+    one name."""
+    kinds: dict[str, ObjectKind] = {}
     for slug in rls3_registry.names("objects"):
         spec = rls3_registry.load("objects", slug)
         try:
@@ -61,5 +62,8 @@ def load_catalog() -> Catalog:
             raise UserError(f"objects/{slug}.yaml: key {error.args[0]!r} is missing") from error
         except (TypeError, ValueError) as error:
             raise UserError(f"objects/{slug}.yaml: {error}") from error
-        kinds.append(kind)
-    return Catalog(tuple(sorted(kinds, key=lambda k: k.name)))
+        if kind.name in kinds:
+            files = " and ".join(str(rls3_registry.path_of("objects", k.slug)) for k in (kinds[kind.name], kind))
+            raise UserError(f"{files}: have the same name {kind.name!r}; give one of them another")
+        kinds[kind.name] = kind
+    return Catalog(tuple(sorted(kinds.values(), key=lambda k: k.name)))

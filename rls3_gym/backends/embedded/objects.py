@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 import rls3_registry
 from rls3_gym.backends.embedded import meshes
 from rls3_gym.backends.embedded.meshes import Mesh, Part
+from rls3_gym.scene.catalog import load_catalog
 from rls3_registry.errors import UserError
 from rls3_registry.validation import check
 
@@ -122,7 +123,7 @@ def build_object(spec: Mapping[str, Any], where: str = "object") -> tuple[Part, 
 @cache
 def load_object(name: str) -> tuple[Part, ...]:
     """The meshes of a registered kind by its name, e.g. `small pot`. Raises `UserError` for an unknown one."""
-    slug = name.replace(" ", "_")
+    slug = load_catalog()[name].slug
     return build_object(rls3_registry.load("objects", slug), str(rls3_registry.path_of("objects", slug)))
 
 
