@@ -256,7 +256,7 @@ def test_two_studies_do_not_write_the_same_results(tmp_path: Path) -> None:
 
     folders = StudyFolders(tmp_path / "out", tmp_path / "results")
     with locked(folders.results, STUDY_LOCK), pytest.raises(UserError, match="results: is in use by process"):
-        run_study(load_study("quickstart"), folders, Console(quiet=True), "quickstart")
+        run_study(load_study("quickstart"), folders, Console(quiet=True), "rls3 study quickstart")
 
 
 class Stuck(RunCallback):

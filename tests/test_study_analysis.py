@@ -262,10 +262,16 @@ def test_arms_may_be_named_by_hand(tmp_path: Path) -> None:
     paths = keep(tmp_path, {"random": arms()["random"][:2], "sac": arms()["sac"][:2]})
     found = compare_runs([f"{name}={path}" for name, path in zip("aabb", paths, strict=True)], ["a"])
     assert list(found.arms) == ["a", "b"] and found.analysis.baselines == ("a",)
+    assert found.command.startswith("rls3 compare a=") and found.command.endswith(" --baseline a")
     with pytest.raises(UserError, match="--baseline: unknown arm 'c'"):
         compare_runs(paths, ["c"])
     with pytest.raises(UserError, match="there is no such run directory"):
         compare_runs([str(tmp_path / "nowhere")])
+
+
+def test_the_command_of_an_arm_names_no_place(tmp_path: Path) -> None:
+    run = made_up([0.5, 0.6], command="rls3 run x --out=/home/me/runs --seed 0")
+    assert compare_runs(keep(tmp_path, {"random": [run]})).commands == {"random": "rls3 run x --seed 0"}
 
 
 def test_the_curves_of_random_and_stratified_are_kept_for_reports(analysis: Analysis, tmp_path: Path) -> None:

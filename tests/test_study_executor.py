@@ -184,13 +184,13 @@ class DamagedExecution:
 @pytest.mark.parametrize("ends", [True, False])
 def test_a_run_whose_files_are_damaged_does_not_end_the_others(study: StudyConfig, ends: bool) -> None:
     executor, console = Damaging(ends), Console(file=io.StringIO(), width=200)
-    outcome = run_study(study, FOLDERS, console, "mini.yaml", processes=5, executor=executor)
+    outcome = run_study(study, FOLDERS, console, "rls3 study mini.yaml", processes=5, executor=executor)
     said = "random seed 5 failed: out/random-seed5/metrics.jsonl: " + ("line 1" if ends else "is not the log of a run")
     assert outcome.failure is not None and str(outcome.failure).startswith(said)
     assert executor.killed == ["random seed 5"]
     assert [job.name for job in jobs(study) if not job.archive.is_file()] == ["random seed 5"]
     assert outcome.comparison is not None and outcome.comparison.missing == 1
-    again = run_study(study, FOLDERS, console, "mini.yaml", executor=executor)
+    again = run_study(study, FOLDERS, console, "rls3 study mini.yaml", executor=executor)
     assert again.failure is not None and str(again.failure).startswith(said)
 
 

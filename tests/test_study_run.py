@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -22,8 +23,9 @@ from rich.console import Console
 from study_rows import TERMS
 
 from rls3_gym.cli.app import main
+from rls3_gym.study import carry_out
 from rls3_gym.study.archive import write_archive
-from rls3_gym.study.carry_out import StudyFolders, missing_runs
+from rls3_gym.study.carry_out import StudyFolders, StudyOutcome, missing_runs
 from rls3_gym.study.jobs import Job, check_agents, finished, plan
 from rls3_gym.study.run_rows import read_run
 from rls3_gym.study.runner import Tail
@@ -197,6 +199,31 @@ def test_a_dry_run_prints_what_is_missing_and_makes_nothing(
         ("stratified", n, False) for n in (5, 6, 7)
     ]
     assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize(
+    ("what", "how"),
+    [
+        ("", ""),
+        (
+            "--arms random --seeds 2 --plugin mine:Agent --plugin mine:Vlm",
+            "--processes 3 --out 'my runs' --results kept",
+        ),
+    ],
+)
+def test_the_command_that_goes_on_is_the_one_that_was_given(
+    study: StudyConfig, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], what: str, how: str
+) -> None:
+    said: list[str] = []
+
+    def stopped(*arguments: Any, **options: Any) -> StudyOutcome:
+        said.append(arguments[3])
+        return StudyOutcome(stopped=True, comparison=None, page=None, failure=None)
+
+    monkeypatch.setattr(carry_out, "run_study", stopped)
+    assert command("study", "mini.yaml", *shlex.split(f"{how} {what}")) == 0
+    assert said == [f"rls3 study mini.yaml {what}".strip()]
+    assert capsys.readouterr().err.strip().endswith(f"continue with: rls3 study mini.yaml {what} {how}".strip())
 
 
 def test_without_the_extra_a_study_says_what_to_install() -> None:

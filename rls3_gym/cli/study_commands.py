@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+import shlex
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
@@ -65,11 +66,17 @@ def study(
     if dry_run:
         _print_missing(*missing_runs(config, folders, chosen, seeds), as_json)
         return
+    # What decides which runs there are; the rest of the options say where and how they are made.
+    command = ["rls3", "study", source, *_given({"--arms": arms, "--seeds": seeds})]
+    command += [word for code in plugin or () for word in ("--plugin", code)]
+    again = {"--processes": processes, "--out": out, "--results": results, "--gpus": gpus or None}
+    again |= {"--on": None if on is Place.HERE else on}
     console = plain_console(stderr=True)
     with allowing(plugin or ()), _executor(on, gpus) as executor:
         outcome = run_study(
-            config, folders, console, source, arms=chosen, seeds=seeds, processes=processes, executor=executor
-        )
+            config, folders, console, shlex.join(command),
+            arms=chosen, seeds=seeds, processes=processes, executor=executor,
+        )  # fmt: skip
     if outcome.comparison is not None and outcome.page is not None:
         if as_json:
             found = {"stopped": outcome.stopped, "page": str(outcome.page), **summary(outcome.comparison)}
@@ -79,8 +86,13 @@ def study(
     if outcome.failure is not None:
         raise outcome.failure
     if outcome.stopped:
-        where = "" if on is Place.HERE else f" --on {on}"
-        console.print(f"stopped and saved; continue with: rls3 study {source}{where}", soft_wrap=True, highlight=False)
+        words = shlex.join([*command, *_given(again)])
+        console.print(f"stopped and saved; continue with: {words}", soft_wrap=True, highlight=False)
+
+
+def _given(options: Mapping[str, Any]) -> list[str]:
+    """Options of a command line, without those that were left out."""
+    return [word for name, value in options.items() if value is not None for word in (name, str(value))]
 
 
 @contextmanager

@@ -67,14 +67,14 @@ def run_study(
     study: StudyConfig,
     folders: StudyFolders,
     console: Console,
-    source: str,
+    command: str,
     *,
     arms: Sequence[str] = (),
     seeds: int | None = None,
     processes: int | None = None,
     executor: Executor | None = None,
 ) -> StudyOutcome:
-    """Make the missing runs and write the results of all that are there. `source` names the study on the command line;
+    """Make the missing runs and write the results of all that are there, with the `command` that makes them again;
     `executor` carries out the runs, `LocalExecutor` when left out.
 
     Raises `UserError` as `missing_runs` does, before any run for an agent's setting that is wrong, and when another
@@ -87,14 +87,14 @@ def run_study(
         missing, total = missing_runs(study, folders, arms, seeds)
         if missing and folders.out.resolve() != folders.results.resolve():
             locks.enter_context(locked(folders.out, LOCK))
-        return _carry_out(study, folders, console, source, missing, total, processes, executor or LocalExecutor())
+        return _carry_out(study, folders, console, command, missing, total, processes, executor or LocalExecutor())
 
 
 def _carry_out(
     study: StudyConfig,
     folders: StudyFolders,
     console: Console,
-    source: str,
+    command: str,
     missing: list[Job],
     total: int,
     processes: int | None,
@@ -119,5 +119,5 @@ def _carry_out(
     if not made:
         return StudyOutcome(stopped, None, None, failure)
     lacking = sum(not job.archive.is_file() for job in everything)
-    comparison = compare_study(study, made, lacking, source)
+    comparison = compare_study(study, made, lacking, command)
     return StudyOutcome(stopped, comparison, write_results(comparison, folders.results), failure)

@@ -21,8 +21,8 @@ _WHERE = ("--out", "--resume")
 """Options of `rls3 run` that say where and not what."""
 
 
-def compare_study(study: StudyConfig, arms: Mapping[str, Sequence[RunRows]], missing: int, source: str) -> Comparison:
-    """The comparison that a study asks for, of the runs that there are. `source` names the study on the command line.
+def compare_study(study: StudyConfig, arms: Mapping[str, Sequence[RunRows]], missing: int, command: str) -> Comparison:
+    """The comparison that a study asks for, of the runs that there are; `command` makes it again.
 
     Baselines without a run yet are left out.
     """
@@ -36,7 +36,7 @@ def compare_study(study: StudyConfig, arms: Mapping[str, Sequence[RunRows]], mis
         description=study.description,
         arms=arms,
         analysis=analyze(arms, study.sets, at, [name for name in study.baselines if name in arms]),
-        command=f"rls3 study {source}",
+        command=command,
         commands=commands,
         noise_floor=study.noise_floor,
         missing=missing,
@@ -72,7 +72,7 @@ def compare_runs(given: Sequence[str], baselines: Sequence[str] = ()) -> Compari
         analysis=analyze(
             arms, sets, _budgets(everyone, sets[0]), baselines or [b for b in USUAL_BASELINES if b in arms]
         ),
-        command=shlex.join(["rls3", "compare", *given]),
+        command=shlex.join(["rls3", "compare", *given, *(word for b in baselines for word in ("--baseline", b))]),
         commands={arm: _command(runs[0]) for arm, runs in arms.items()},
     )
 
@@ -128,7 +128,7 @@ def _command(run: RunRows) -> str:
     kept = []
     skip = False
     for word in words:
-        if not skip and word not in _WHERE:
+        if not skip and word.partition("=")[0] not in _WHERE:
             kept.append(word)
         skip = word in _WHERE
     return shlex.join(kept)
