@@ -130,13 +130,19 @@ def test_the_summary_is_json_without_nan(analysis: Analysis) -> None:
     assert found["seeds"]["sac"] == [0, 1, 2, 3, 4]
 
 
-def test_a_difference_is_weighed_against_its_interval_and_the_noise_floor(analysis: Analysis) -> None:
+@pytest.mark.parametrize(("pairs", "found"), [(5, ["", ""]), (10, ["up", "up"])])
+def test_a_difference_is_weighed_against_its_interval_its_p_and_the_noise_floor(pairs: int, found: list[str]) -> None:
+    """Five pairs can't give a p below 0.05, however far the interval is from 0."""
+    made = {name: [made_up([0.5, y, y], seed, name) for seed in range(pairs)] for name, y in (("a", 0.6), ("b", 0.65))}
+    analysis = analyze(made, ["test"], {"n_trained": [10, 20]}, ["a"])
+
     def weights(noise_floor: float | None) -> list[str]:
         table = accuracy_table(analysis, "n_trained", "test", noise_floor)
-        column = table.head.index("points to random")
-        return [row[column].weight for row in table.rows if row[1].text == "sac"]
+        column = table.head.index("points to a")
+        return [row[column].weight for row in table.rows if row[1].text == "b"]
 
-    assert weights(None) == weights(0.04) == ["up", "up"]
+    assert line(analysis, "b").differences["a"]["test.pairwise"].interval.low > 0.04
+    assert weights(None) == weights(0.04) == found
     assert weights(0.06) == ["", ""]
 
 

@@ -54,6 +54,13 @@ def test_thresholds_are_shares_of_the_gain_of_stratified_and_censored_at_the_bud
     assert (found["test.n_80"], found["test.n_80_reached"]) == (40.0, 0.0)
 
 
+def test_the_end_of_a_run_is_no_evaluation_in_a_row_with_the_last_one() -> None:
+    targets = {"test": Targets(gain=0.3, accuracy=0.7)}
+    found = numbers_of(made_up([0.5, 0.5, 0.8], n_generated=50), "n_generated", 45, targets)
+    assert (found["test.n_80"], found["test.n_80_reached"]) == (45.0, 0.0)
+    assert (found["test.efficiency"], found["test.efficiency_reached"]) == (45 / 50, 0.0)
+
+
 def test_data_efficiency_is_the_budget_over_the_samples_it_took() -> None:
     """As good as `random` is after 40 samples: after 20, so twice as efficient."""
     found = numbers_of(made_up([0.5, 0.55, 0.6, 0.62, 0.63]), "n_trained", 40, {"test": Targets(accuracy=0.6)})

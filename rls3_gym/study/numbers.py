@@ -55,9 +55,15 @@ def curve(run: RunRows, name: str, axis: Axis, measure: str = "pairwise") -> tup
     `measure` is `pairwise`, `strict`, a term, or a number of terms. After its last fine-tuning a complete run may have
     generated more samples: the VLM stays as it is, and so does the curve.
     """
+    x, y = _evaluations(run, name, axis, measure)
+    if axis == "n_generated" and run.complete and x and run.n_generated > x[-1]:
+        return [*x, float(run.n_generated)], [*y, y[-1]]
+    return x, y
+
+
+def _evaluations(run: RunRows, name: str, axis: Axis, measure: str = "pairwise") -> tuple[list[float], list[float]]:
+    """The curve where it was measured."""
     points = [(float(getattr(p, axis)), y) for p in run.curve(name) if (y := _value(p, measure)) is not None]
-    if axis == "n_generated" and run.complete and points and run.n_generated > points[-1][0]:
-        points.append((float(run.n_generated), points[-1][1]))
     return [x for x, _ in points], [y for _, y in points]
 
 
@@ -92,10 +98,11 @@ def _accuracy(run: RunRows, name: str, axis: Axis, budget: int, target: Targets)
         **{f"terms_{length}": accuracy_at(run, name, axis, budget, length) for length in COMPLEXITIES},
     }
     if math.isfinite(final):
+        measured = _evaluations(run, name, axis)
         for key, share in SHARES.items():
-            found |= _threshold(key, x, y, y[0] + share * target.gain, budget)
+            found |= _threshold(key, *measured, y[0] + share * target.gain, budget)
         # How much less than `random` it took to be as good: looked for along the whole run, not up to the budget.
-        reached = _threshold("efficiency", x, y, target.accuracy, x[-1])
+        reached = _threshold("efficiency", *measured, target.accuracy, x[-1])
         found |= reached | {"efficiency": budget / reached["efficiency"]} if reached else {}
     return found
 

@@ -14,6 +14,8 @@ from rls3_gym.study.study_progress import duration
 from rls3_gym.study.suite_changes import SuiteChange
 
 NONE = "–"
+LEVEL = 0.05
+"""A difference is highlighted where its corrected p is below this; its interval alone is too narrow over few runs."""
 
 
 @dataclass(frozen=True)
@@ -23,7 +25,7 @@ class Cell:
     text: str
     more: str = ""
     weight: str = ""
-    """`up`, `down` (the interval lies on one side of 0 and beyond the noise floor), or nothing."""
+    """`up`, `down` (a difference that means something), or nothing."""
 
     def __str__(self) -> str:
         return f"{self.text} {self.more}".strip()
@@ -184,7 +186,7 @@ def _difference(baseline: str, number: str, form: Format, noise_floor: float | N
             return Cell("" if line.arm == baseline else NONE)
         gap = found.interval
         p = f" p {found.p_holm:.2g}" if gap.runs > 1 else ""
-        clear = abs(gap.iqm) > (noise_floor or 0.0) and (gap.low > 0 or gap.high < 0)
+        clear = found.p_holm < LEVEL and abs(gap.iqm) > (noise_floor or 0.0) and (gap.low > 0 or gap.high < 0)
         weight = ("up" if gap.iqm > 0 else "down") if clear else ""
         return Cell(form(gap.iqm), _bounds(gap, form) + p, weight)
 
