@@ -193,6 +193,12 @@ def test_a_cut_cache_file_is_rendered_anew(own_cache: Path) -> None:
     assert (renderings.render(specs, "few", BACKEND)[1].rgb == first[1].rgb).all()
 
 
+def test_a_cache_file_that_cannot_be_written_leaves_nothing_behind(tmp_path: Path) -> None:
+    (tmp_path / "set.npz" / "taken").mkdir(parents=True)
+    renderings._keep(tmp_path / "set.npz", {"rgb": np.zeros((2, 2, 2, 3), np.uint8)})
+    assert [path.name for path in tmp_path.iterdir()] == ["set.npz"]
+
+
 def test_a_cache_that_cannot_be_written_is_no_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").write_text("in the way")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))

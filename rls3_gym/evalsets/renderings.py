@@ -125,7 +125,11 @@ def _keep(path: Path, arrays: Arrays) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".part", delete=False) as part:
-            np.savez(part, allow_pickle=False, **arrays)
-        os.replace(part.name, path)
+            try:
+                np.savez(part, allow_pickle=False, **arrays)
+                part.close()
+                os.replace(part.name, path)
+            finally:
+                Path(part.name).unlink(missing_ok=True)
     except OSError:
         return
