@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from rls3_gym.pretraining import pretrain
 from rls3_gym.pretraining.pretraining_captions import (
     COMPARISON_MIN_OFFSET,
     DEPTH_EDGES,
@@ -49,6 +50,22 @@ def test_scenes_show_their_objects_and_say_where_they_are(table):
     assert ((table.cells >= 0) == filled).all()
     again = _draw_layout_scenes(("kitchen", 0, 48, 1))
     assert (again.rgb == table.rgb).all()
+
+
+def test_scenes_are_taken_up_by_the_settings_that_drew_them_alone(table, tmp_path, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(pretrain, "draw_scenes", lambda *arguments, **options: drawn.append(options) or table)
+    path, say = tmp_path / "scenes.npz", lambda *arguments: None
+    settings = PretrainSettings(scenes_per_layout=16)
+    for _ in range(2):
+        assert (pretrain._scenes(path, settings, say).rgb == table.rgb).all()
+    assert len(drawn) == 1
+    for other in (PretrainSettings(scenes_per_layout=8), PretrainSettings(scenes_per_layout=16, seed=1)):
+        with pytest.raises(UserError, match=r"scenes.npz: belongs to a run with other settings, {'scenes"):
+            pretrain._scenes(path, other, say)
+    path.write_bytes(path.read_bytes()[:1000])
+    with pytest.raises(UserError, match=r"scenes.npz: cannot be read \(.*; remove it to start over"):
+        pretrain._scenes(path, settings, say)
 
 
 def test_true_captions_are_true_and_false_ones_false(table):

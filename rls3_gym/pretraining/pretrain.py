@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import time
+import zipfile
 from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
@@ -21,7 +22,7 @@ from rls3_gym.pretraining.train import CONTEXT_LENGTH, Pretraining, PretrainSett
 from rls3_gym.scene.catalog import load_catalog
 from rls3_gym.vlm.open_clip.tokenizer import CompactTokenizer
 from rls3_gym.vlm.open_clip.weights import open_clip_module
-from rls3_registry.errors import UserError
+from rls3_registry.errors import UserError, first_line
 
 Report = Callable[[str, int, int, dict[str, float]], None]
 """Called with the phase (`scenes`, `train`, `measure`), how far it is, out of how much, and its numbers."""
@@ -147,12 +148,17 @@ def _carry(run: PretrainingRun, phase: str, checkpoint: Path, say: Report) -> No
 
 
 def _scenes(path: Path, settings: PretrainingSettings, say: Report) -> SceneTable:
+    drawn = {"scenes_per_layout": settings.scenes_per_layout, "seed": settings.seed}
     if path.exists():
-        with np.load(path, allow_pickle=False) as stored:
-            table = SceneTable(**{field.name: stored[field.name] for field in fields(SceneTable)})
-        if len(table) % settings.scenes_per_layout == 0:
-            return table
-        raise UserError(f"{path}: belongs to a run with other settings; remove it to start over")
+        try:
+            with np.load(path, allow_pickle=False) as stored:
+                before = {name: int(stored[name]) for name in drawn}
+                table = SceneTable(**{field.name: stored[field.name] for field in fields(SceneTable)})
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+            raise UserError(f"{path}: cannot be read ({first_line(error)}); remove it to start over") from error
+        if before != drawn:
+            raise UserError(f"{path}: belongs to a run with other settings, {before}; remove it to start over")
+        return table
     table = draw_scenes(
         "train",
         settings.scenes_per_layout,
@@ -160,6 +166,6 @@ def _scenes(path: Path, settings: PretrainingSettings, say: Report) -> SceneTabl
         progress=lambda done, total: say("scenes", done, total, {}),
     )
     part = path.with_name("scenes.part.npz")
-    np.savez(part, **{field.name: getattr(table, field.name) for field in fields(SceneTable)})
+    np.savez(part, **{field.name: getattr(table, field.name) for field in fields(SceneTable)}, **drawn)
     part.replace(path)
     return table
