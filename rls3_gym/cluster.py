@@ -78,7 +78,6 @@ class Cluster:
 
     def __init__(self, ray: Any) -> None:
         self._ray = ray
-        self._there = True
 
     @property
     def address(self) -> str:
@@ -123,9 +122,9 @@ class Cluster:
         return Actor(self._ray, self._ray.remote(build).options(**options).remote(*arguments))
 
     def leave(self) -> None:
-        """End the stay, and Ray where `join` started it and all have left. Leaving twice is fine."""
-        if self._there and _owner == os.getpid():
-            self._there = False
+        """End the stay, and Ray where `join` started it and all have left. Leaving twice is fine, and leaving after the
+        program has ended Ray itself."""
+        if self in _stays and _owner == os.getpid():
             _stays.remove(self)
             if not _stays:
                 self._ray.shutdown()
@@ -154,8 +153,7 @@ def join(what: str) -> Cluster:
         raise UserError(f'{what} needs ray: pip install "rls3_gym[ray]"') from error
     cluster = Cluster(ray)
     if ray.is_initialized() and not _stays:
-        cluster._there = False  # the program itself has connected, and disconnects
-        return cluster
+        return cluster  # the program itself has connected, and disconnects
     if not ray.is_initialized():
         _stays.clear()  # the program has ended Ray under them
         _check_address(what)

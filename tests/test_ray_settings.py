@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from copy import deepcopy
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -12,7 +14,8 @@ import pytest
 from experiment_tools import tiny
 
 from rls3_agents.base import make_agent
-from rls3_gym.cluster import join
+from rls3_gym import cluster
+from rls3_gym.cluster import Cluster, join
 from rls3_gym.envs.scene_env import RLS3SceneEnv
 from rls3_gym.envs.vector_env import RLS3SceneVectorEnv
 from rls3_gym.loop.lanes import Order
@@ -58,6 +61,19 @@ def test_without_ray_and_without_rllib_a_line_says_what_to_install() -> None:
     assert done.stdout == 'workers: ray needs ray: pip install "rls3_gym[ray]"\n', done.stderr
     with pytest.raises(UserError, match=r'agents/rllib/ppo\.yaml: .* pip install "rls3_gym\[rllib\]"'):
         make_agent("rllib/ppo", 0)
+
+
+def test_the_last_to_leave_ends_ray_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    ended: list[str] = []
+    first, last, before = (Cluster(SimpleNamespace(shutdown=lambda: ended.append("Ray"))) for _ in range(3))
+    monkeypatch.setattr(cluster, "_stays", [first, last])
+    monkeypatch.setattr(cluster, "_owner", os.getpid())
+    before.leave()  # the program has ended Ray under it, and joined again
+    first.leave()
+    assert ended == []
+    for _ in range(2):
+        last.leave()
+    assert ended == ["Ray"]
 
 
 @pytest.mark.parametrize(

@@ -70,6 +70,10 @@ def test_unknown_names_foreign_folders_and_unreadable_weights_are_clear_errors(t
             "settings.device: should be auto, cpu, cuda, cuda:N",
         ),
         (
+            "plugin: open_clip\nsettings: {model: RN50, device: cuda:99999999999999999999}",
+            "settings.device: should be auto, cpu, cuda, cuda:N",
+        ),
+        (
             "plugin: open_clip\nsettings: {model: RN50, device: cuda:99}",
             "cuda:99 is not available; this machine has cpu",
         ),

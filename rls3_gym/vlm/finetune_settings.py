@@ -11,7 +11,7 @@ from rls3_registry.validation import Settings
 
 
 def _device(name: str) -> str:
-    if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", name):
+    if not re.fullmatch(r"auto|cpu|mps|cuda(:\d{1,2})?", name):
         raise ValueError("should be auto, cpu, cuda, cuda:N or mps")
     return name
 
