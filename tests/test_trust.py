@@ -131,6 +131,22 @@ def test_an_agent_or_a_reward_of_somebody_elses_run_is_refused(
     assert not (folder / "ran").exists()
 
 
+def test_a_configuration_that_was_copied_out_of_a_run_is_still_somebody_elses(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "evil.py").write_text(EVIL, encoding="utf-8")
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump({**TINY, "agent": "evil:Evil"}), encoding="utf-8")
+    study = {"experiment": "config.yaml", "arms": {"evil": {}}, "at": {"n_generated": [1]}, "sets": ["validation"]}
+    (tmp_path / "study.yaml").write_text(yaml.safe_dump(study), encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    assert rls3("study", "study.yaml", "--dry-run") == 0
+    for words in ("run config.yaml", "study study.yaml"):
+        assert rls3(*words.split()) == 2
+        assert capsys.readouterr().err.endswith(refusal("agent").removeprefix("rls3: "))
+    assert not (tmp_path / "ran").exists()
+
+
 def test_no_door_of_the_library_runs_it(taught_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = hostile(taught_run, tmp_path / "run", vlm={"name": "evil:Evil"}, environment={"backend": "evil:Evil"})
     monkeypatch.syspath_prepend(folder)

@@ -8,7 +8,7 @@ import os
 import shlex
 import sys
 from collections.abc import Sequence
-from contextlib import nullcontext, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -18,7 +18,7 @@ import rls3_registry
 from rls3_gym.cli import export_commands, study_commands, tables
 from rls3_gym.cli.options import Json, Plugins, plain_console
 from rls3_registry.errors import SettingError, UserError, unknown
-from rls3_registry.trust import allowing, reading
+from rls3_registry.trust import allowing
 
 app = typer.Typer(
     help="RL agents choose the training data that makes a vision-language model better.",
@@ -88,7 +88,7 @@ def run(
     from rls3_gym.experiment.tracking import TensorBoardCurves, WandbCurves
     from rls3_gym.report.references import beside
     from rls3_gym.runs.run_data import summarize
-    from rls3_gym.runs.taught import is_run
+    from rls3_gym.runs.taught import reading_config
 
     if experiment is not None:
         source = ExperimentSource(experiment, changes, seed)
@@ -96,11 +96,10 @@ def run(
         assert resume is not None
         source = running.source_of(resume, changes, seed)
     config = source.config()
-    # A configuration that lies in a run directory may be somebody else's.
-    trusting = reading(source.path) if is_run(source.path.parent) else nullcontext()
     curves = [*([TensorBoardCurves()] if tensorboard else []), *([WandbCurves(config)] if wandb else [])]
     try:
-        with allowing(plugin or ()), trusting, RunProgress(plain_console(stderr=True), config) as progress:
+        console = plain_console(stderr=True)
+        with allowing(plugin or ()), reading_config(source.path), RunProgress(console, config) as progress:
             if resume is None:
                 result = running.start(config, context.obj, out, [progress, *curves])
             else:

@@ -56,6 +56,8 @@ def study(
 ) -> None:
     """Compare arms over seeds: make the runs that are missing, write tables, curves and a page. Ctrl-C saves and stops;
     the same command goes on, on another machine with the results folder alone."""
+    from rls3_gym.experiment.config import experiment_path
+    from rls3_gym.runs.taught import reading_config
     from rls3_gym.study.carry_out import StudyFolders, missing_runs, run_study
     from rls3_gym.study.results import summary
     from rls3_gym.study.study_config import load_study
@@ -72,7 +74,8 @@ def study(
     again = {"--processes": processes, "--out": out, "--results": results, "--gpus": gpus or None}
     again |= {"--on": None if on is Place.HERE else on}
     console = plain_console(stderr=True)
-    with allowing(plugin or ()), _executor(on, gpus) as executor:
+    trusting = reading_config(experiment_path(config.experiment))
+    with allowing(plugin or ()), trusting, _executor(on, gpus) as executor:
         outcome = run_study(
             config, folders, console, shlex.join(command),
             arms=chosen, seeds=seeds, processes=processes, executor=executor,

@@ -13,6 +13,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -88,6 +89,12 @@ class TaughtVLM:
 def is_run(path: Path) -> bool:
     """Whether there is a run directory."""
     return os.path.isfile(path / "config.yaml") and os.path.isdir(path / "checkpoints")
+
+
+def reading_config(path: Path) -> AbstractContextManager[None]:
+    """`rls3_registry.trust.reading`, where an experiment is a file of a run, which may be somebody else's: one in a run
+    directory, or any `config.yaml`, as a copy without its directory is called."""
+    return reading(path) if path.name == "config.yaml" or is_run(path.parent) else nullcontext()
 
 
 def find_vlm(
