@@ -1,14 +1,22 @@
-"""The log of a run that is going on: rows are appended, each whole or not at all."""
+"""Logs of JSON lines: rows are appended, each whole or not at all, and read line by line."""
 
 from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from rls3_gym.runs.directory import WriteError, open_to_append, writing
-from rls3_gym.runs.rows import Row
-from rls3_registry.errors import UserError
+from rls3_registry.errors import UserError, first_line
+from rls3_registry.reading import open_file, parse_json
+
+if TYPE_CHECKING:
+    from rls3_gym.runs.rows import Row
+
+MOST_LINE = 2**20
+"""Bytes of a row."""
 
 
 class JsonLines:
@@ -61,3 +69,27 @@ class JsonLines:
             raise WriteError(f"{self.path}: was deleted while the run was writing to it") from None
         if not os.path.samestat(mine, there) or there.st_size != self.position:
             raise WriteError(f"{self.path}: was replaced or changed while the run was writing to it")
+
+
+def json_lines(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Place and content of each line. A last line without its end is of a run that is still writing: left for later."""
+    try:
+        with os.fdopen(open_file(path, follow=False), "rb") as file:
+            number = 0
+            while line := file.readline(MOST_LINE + 1):
+                number += 1
+                where = f"{path}: line {number}"
+                if len(line) > MOST_LINE:
+                    raise UserError(f"{where} is longer than {MOST_LINE:,} bytes, which no row is")
+                try:
+                    text = line.decode()
+                except UnicodeDecodeError as error:
+                    raise UserError(f"{path}: cannot be read (line {number} is not UTF-8 text)") from error
+                if not text.endswith("\n"):
+                    return
+                content = parse_json(text, where)
+                if not isinstance(content, dict):
+                    raise UserError(f"{where} is not a JSON object")
+                yield where, content
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({first_line(error)})") from error

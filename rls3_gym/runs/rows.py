@@ -6,8 +6,6 @@ JSON has no NaN: the mean of nothing (the accuracy of an episode without samples
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -15,6 +13,7 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from rls3_gym.runs.json_lines import json_lines
 from rls3_gym.runs.row_values import (
     MOST_NAMES,
     ByComplexity,
@@ -36,8 +35,7 @@ from rls3_gym.runs.row_values import (
     plain,
 )
 from rls3_gym.scene.relations import RELATIONS
-from rls3_registry.errors import UserError, first_line
-from rls3_registry.reading import open_file, parse_json
+from rls3_registry.errors import UserError
 from rls3_registry.validation import check
 
 
@@ -274,8 +272,6 @@ METRICS_ROWS: dict[str, type[MetricsRow]] = {
 }
 """The classes of `metrics.jsonl` by the value of their key `row`."""
 R = TypeVar("R", bound=Row)
-MOST_LINE = 2**20
-"""Bytes of a row."""
 
 
 @dataclass(frozen=True)
@@ -376,27 +372,3 @@ class _Names:
                 seen.update([value] if isinstance(value, str) else value)
                 if len(seen) > MOST_NAMES:
                     raise UserError(f"{where}: {key}: is one of more than {MOST_NAMES} names in this file")
-
-
-def json_lines(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Place and content of each line. A last line without its end is of a run that is still writing: left for later."""
-    try:
-        with os.fdopen(open_file(path, follow=False), "rb") as file:
-            number = 0
-            while line := file.readline(MOST_LINE + 1):
-                number += 1
-                where = f"{path}: line {number}"
-                if len(line) > MOST_LINE:
-                    raise UserError(f"{where} is longer than {MOST_LINE:,} bytes, which no row is")
-                try:
-                    text = line.decode()
-                except UnicodeDecodeError as error:
-                    raise UserError(f"{path}: cannot be read (line {number} is not UTF-8 text)") from error
-                if not text.endswith("\n"):
-                    return
-                content = parse_json(text, where)
-                if not isinstance(content, dict):
-                    raise UserError(f"{where} is not a JSON object")
-                yield where, content
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({first_line(error)})") from error

@@ -16,8 +16,9 @@ import pyarrow.parquet as pq
 from pyarrow import json as json_rows
 
 from rls3_gym.runs.directory import RunDirectory, WriteError, replacing, writing
+from rls3_gym.runs.json_lines import json_lines
 from rls3_gym.runs.parquet import SAMPLE_SCHEMA, flat
-from rls3_gym.runs.rows import SampleRow, json_lines
+from rls3_gym.runs.rows import SampleRow
 from rls3_registry.errors import UserError, first_line
 from rls3_registry.reading import read_bytes
 from rls3_registry.validation import check
