@@ -75,7 +75,7 @@ class Stage:
     ) -> None:
         """`families` are cycled; `kinds` defaults to the training kinds; scenes in `held_out` are refused.
 
-        On training layouts the object pairs of the test set are never captioned (`scene/pairs.py`).
+        On training layouts the object pairs of the test set are never captioned (`scene/splits.py`).
         """
         self.backend = backend
         self.split = split

@@ -58,15 +58,15 @@ class RLS3SceneEnv(gymnasium.Env[Any, Any]):
     ## Observation space
     | `observation` | space | meaning |
     |---|---|---|
-    | `state` | Box(-10, 10, (n,), float32) | room, surfaces, objects, step, the VLM's running errors; slices in `rls3_gym.envs.observations.StateView` |
+    | `state` | Box(-10, 10, (n,), float32) | features of the proposals, or, in views that place, room, surfaces and objects; always step, round, the VLM's running errors and what was made of late; slices in `rls3_gym.envs.observations.StateView` |
     | `pixels` | Box(0, 255, (image_size, image_size, 3), uint8) | the camera picture of the scene as it stands |
     | `dict` | Dict(state, pixels) | both |
 
     ## Reward
     intrinsic + extrinsic; both are in `info`. Intrinsic: `intrinsic_feasible` or `intrinsic_infeasible` each step.
-    Extrinsic (`registry/rewards`): `cell_error` (default), `cell_error_unweighted`, `rarity`, `sample_error`,
-    `reducible_error` and `learning_progress` are paid at the step; `episode_error`, the paper's, at the episode's last
-    step. Those that pay by relation cell are centered: a sample earns what it is worth above an ordinary one.
+    Extrinsic (`registry/rewards`): `cell_error` (default), `cell_error_unweighted`, `cell_error_short`, `rarity`,
+    `sample_error`, `influence`, `reducible_error` and `learning_progress` are paid at the step; `episode_error`, the
+    paper's, at the episode's last step. Those that pay by relation cell are centered: a sample earns what it is worth above an ordinary one.
 
     ## Starting state
     `reset(seed=s)` starts a new experiment: the VLM as it was given, an empty batch, all counters zero. `reset()` starts
@@ -95,7 +95,8 @@ class RLS3SceneEnv(gymnasium.Env[Any, Any]):
     | `vlm_digest` | names the VLM's weights after this step |
     | `early_stopped` | whether early stopping has ended the fine-tuning |
 
-    The VLM is asked once an episode, all samples together (only `sample_error` needs each verdict at its step).
+    The VLM is asked once an episode, all samples together (`sample_error` and `influence` need each verdict at its
+    step).
 
     ## Arguments
     | argument | default | meaning |

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, get_args, get_origin
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, model_validator
@@ -55,10 +55,12 @@ def _plain(value: Any) -> Any:
 
 
 def settings_table(model: type[BaseModel]) -> str:
-    """The fields of a model as rows of a Markdown table: name, default, meaning."""
+    """The fields of a model as rows of a Markdown table: name, default, meaning with the values there are."""
     rows = []
     for name, field in model.model_fields.items():
         about = " ".join((field.description or "").split())
+        if get_origin(field.annotation) is Literal:
+            about += f" One of {', '.join(f'`{value}`' for value in get_args(field.annotation))}."
         default = field.default if isinstance(field.default, str | int | float | None) else None
         shown = f"{type(field.default).__name__}()" if default is None and field.default is not None else repr(default)
         rows.append(f"| `{name}` | `{shown}` | {about} |")

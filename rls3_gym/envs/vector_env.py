@@ -36,7 +36,7 @@ START_METHODS = ("spawn", "forkserver")
 
 
 class RLS3SceneVectorEnv(VectorEnv[Any, Any, NDArray[Any]]):
-    """`num_envs` lanes that teach one VLM: `gymnasium.make_vec("RLS3Scene-v0", num_envs=8)`.
+    """`num_envs` lanes that teach one VLM: `gymnasium.make_vec("rls3_gym:RLS3Scene-v0", num_envs=8)`.
 
     A lane is a stage with its episode. What a lane does and shows is what `RLS3SceneEnv` does and shows, and all its
     arguments and ids are taken; a vector environment of one lane gives what the single one gives. What the lanes share
@@ -44,9 +44,9 @@ class RLS3SceneVectorEnv(VectorEnv[Any, Any, NDArray[Any]]):
 
     ## One step
     Every lane carries out its action. Then the lanes count one after the other, by number. Lanes whose episodes end
-    are asked about in one VLM call (with `sample_error`, all lanes at every step); the share of each that trains joins
-    the batch in turn, and where that completes a round the VLM is taught before the next lane is counted. Each lane's
-    `info` has the counts as they were after its turn, so the last lane's are the totals.
+    are asked about in one VLM call (with `sample_error` or `influence`, all lanes at every step); the share of each
+    that trains joins the batch in turn, and where that completes a round the VLM is taught before the next lane is
+    counted. Each lane's `info` has the counts as they were after its turn, so the last lane's are the totals.
 
     ## Autoreset
     `AutoresetMode.SAME_STEP`: where an episode ends, the next one begins in the same step. The observation is the new

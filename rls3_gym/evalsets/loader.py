@@ -2,7 +2,7 @@
 
 | set | layouts | object pairs | drawn |
 |---|---|---|---|
-| `test` | test | kept out of training (`scene/pairs.py`) | balanced over term x complexity |
+| `test` | test | kept out of training (`scene/splits.py`) | balanced over term x complexity |
 | `test_natural` | test | of training kinds | by uniform random edits, as the random sampler |
 | `test_balanced_natural` | test | kept out of training | balanced, but selected from uniform random edits |
 | `test_unseen_kinds` | test | with a kind never generated in training | balanced |
