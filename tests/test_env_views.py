@@ -138,7 +138,7 @@ def proposals_of(cells: np.ndarray) -> Any:
     """Proposals that are nothing but their relation cells."""
     n = len(cells)
     drawn = EditColumns(*np.zeros((len(EditColumns._fields), n), np.int64))
-    return Proposals(drawn, np.arange(n), (), np.zeros(n, np.int64), cells, np.zeros(n), np.zeros((n, 3), np.float32))
+    return Proposals(drawn, np.arange(n), (), np.zeros(n, np.int64), cells, np.zeros((n, 3), np.float32))
 
 
 def test_a_selection_makes_the_proposal_of_its_number_and_masks_what_is_not_there(lane: Lane) -> None:

@@ -8,7 +8,6 @@ little in minutes.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -97,9 +96,3 @@ def look_at_all(tower: Any, table: SceneTable) -> Tensor:
     """(n, 64, width) the features of all scenes, in half precision."""
     starts = range(0, len(table), _BATCH)
     return torch.cat([look(tower, table, range(start, min(start + _BATCH, len(table)))).half() for start in starts])
-
-
-def load_tower(path: Path, tower: nn.Module) -> None:
-    """Take over the tower from a checkpoint of this stage."""
-    state = torch.load(path, weights_only=True)["parts"]
-    tower.load_state_dict({k.removeprefix("tower."): v for k, v in state.items() if k.startswith("tower.")})

@@ -85,8 +85,6 @@ NARROW = (3.8, 3.0)
 """Of three in a row."""
 _MARKERS = 16
 """Markers on a line, at most about so many."""
-
-
 _DASHES = ("--", "-.", ":")
 Band = tuple[Sequence[float], Sequence[float], Sequence[float], Sequence[float]]
 """Places along x, and middle, low and high there."""
@@ -112,9 +110,7 @@ def line_plot(
     """
     with _figure(name, size) as figure:
         axes = figure.add_subplot()
-        for dash, (label, (places, middle, low, high)) in zip(
-            ("--", "-.", ":"), (references or {}).items(), strict=False
-        ):
+        for dash, (label, (places, middle, low, high)) in zip(_DASHES, (references or {}).items(), strict=False):
             axes.plot(places, middle, dash, color=FAINT, linewidth=1.3, label=label, zorder=1)
             axes.fill_between(places, low, high, color=FAINT, alpha=0.25, linewidth=0, zorder=0)
         for i, (label, (x, y)) in enumerate(lines.items()):

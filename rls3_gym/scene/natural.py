@@ -63,8 +63,6 @@ class Proposals:
     """(n,): slot of the object that the caption relates the edited one to."""
     relations: IntArray
     """(n,): the relation cell, an index into `RELATIONS`, of the edited object to the reference."""
-    heights: FloatArray
-    """(n,): height of the surface the object comes to rest on, meters."""
     offsets: NDArray[np.float32]
     """(n, 3): base of the edited object minus that of the reference, camera frame, meters."""
 
@@ -151,7 +149,6 @@ def _joined(batches: Sequence[Proposals]) -> Proposals:
         batches[0].kinds,
         np.concatenate([batch.references for batch in batches]),
         np.concatenate([batch.relations for batch in batches]),
-        np.concatenate([batch.heights for batch in batches]),
         np.concatenate([batch.offsets for batch in batches]),
     )
 
@@ -216,7 +213,6 @@ def _proposals(
         kinds=kinds,
         references=references,
         relations=relation_indices(offsets),
-        heights=z[kept],
         offsets=offsets.astype(np.float32),
     )
 

@@ -6,7 +6,6 @@ Everything here is decided from positions alone; whether an object can be *seen*
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 import numpy as np
 from numpy.random import Generator
@@ -102,29 +101,6 @@ def spread_arrangement(rng: Generator, layout: Layout, kinds: Sequence[str], n: 
     """`n` different kinds, each on a surface drawn uniformly: high places as often as the floor."""
     chosen = [kinds[int(i)] for i in rng.choice(len(kinds), size=n, replace=False)]
     return _fill(rng, Arrangement(layout, ()), chosen)
-
-
-def edit_for_relation(
-    rng: Generator,
-    arrangement: Arrangement,
-    slot: int,
-    reference_slot: int,
-    wanted: Relation,
-    kind: str,
-    min_margin_deg: float = 0.0,
-) -> Edit | None:
-    """An edit after which `slot` stands in `wanted` to `reference_slot`, its reference; None when none was found."""
-    layout = arrangement.layout
-    frame = camera_frame(layout.camera)
-    reference = frame.to_camera(np.array(arrangement.objects[reference_slot].position))
-    points = random_points(rng, layout, 4 * _CANDIDATES)
-    offsets = frame.to_camera(points) - reference
-    clear = margins_deg(offsets) >= min_margin_deg
-    for index in np.flatnonzero((relation_indices(offsets) == wanted.index) & clear):
-        edit = edit_at(rng, arrangement, slot, kind, points[index])
-        if edit is not None:
-            return replace(edit, reference=reference_slot)
-    return None
 
 
 def arrangement_for_relation(
