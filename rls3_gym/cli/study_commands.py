@@ -71,8 +71,8 @@ def study(
     # What decides which runs there are; the rest of the options say where and how they are made.
     command = ["rls3", "study", source, *_given({"--arms": arms, "--seeds": seeds})]
     command += [word for code in plugin or () for word in ("--plugin", code)]
-    again = {"--processes": processes, "--out": out, "--results": results, "--gpus": gpus or None}
-    again |= {"--on": None if on is Place.HERE else on}
+    how = {"--processes": processes, "--out": out, "--results": results, "--gpus": gpus or None}
+    where = {} if on is Place.HERE else {"--on": on}
     console = plain_console(stderr=True)
     trusting = reading_config(experiment_path(config.experiment))
     with allowing(plugin or ()), trusting, _executor(on, gpus) as executor:
@@ -89,7 +89,7 @@ def study(
     if outcome.failure is not None:
         raise outcome.failure
     if outcome.stopped:
-        words = shlex.join([*command, *_given(again)])
+        words = shlex.join([*command, *_given({**how, **where})])
         console.print(f"stopped and saved; continue with: {words}", soft_wrap=True, highlight=False)
 
 

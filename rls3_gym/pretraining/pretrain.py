@@ -166,6 +166,7 @@ def _scenes(path: Path, settings: PretrainingSettings, say: Report) -> SceneTabl
         progress=lambda done, total: say("scenes", done, total, {}),
     )
     part = path.with_name("scenes.part.npz")
-    np.savez(part, **{field.name: getattr(table, field.name) for field in fields(SceneTable)}, **drawn)
+    arrays: dict[str, Any] = {field.name: getattr(table, field.name) for field in fields(SceneTable)}
+    np.savez(part, allow_pickle=False, **arrays, **drawn)
     part.replace(path)
     return table

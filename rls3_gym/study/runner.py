@@ -71,8 +71,10 @@ class Tail:
     def share(self, config: Mapping[str, Any]) -> float:
         """How much of the budget of a run of this configuration is spent, 0..1; every life has the whole budget."""
         counts = {"n_generated": self.n_generated, "rounds": self.round}
-        spent = min(1.0, max(counts[key] / end for key, end in config["budget"].items() if end))
-        return min(1.0, (self.lives + spent) / config["lives"])
+        budget: Mapping[str, int | None] = config["budget"]
+        lives: int = config["lives"]
+        spent = min(1.0, max(counts[key] / end for key, end in budget.items() if end))
+        return min(1.0, (self.lives + spent) / lives)
 
 
 @dataclass
