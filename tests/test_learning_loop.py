@@ -77,6 +77,21 @@ def test_what_the_vlm_said_before_it_was_taught_is_not_what_an_episode_ends_with
     assert np.allclose(ended.feedback.margin, vlm.evaluate(episode.samples).margin, atol=1e-4)
 
 
+def test_every_lane_counts_with_the_vlm_and_the_reward_as_the_lanes_before_it_left_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    loop = begun(episodes_per_round=1)
+    vlm, told, followed = loop.scheduler.vlm, [], []
+    monkeypatch.setattr(loop.extrinsic, "end_round", lambda vlm, trained: told.append((vlm.digest(), len(trained))))
+    loop.follower = lambda step: followed.append((step, vlm.digest()))
+    steps = [step for _ in range(2 * STEPS) for step in random_steps(loop, [0, 1, 2]).values()]
+    assert [step for step, _ in followed] == steps
+    assert [digest for _, digest in followed] == [step.info["vlm_digest"] for step in steps]
+    reports = [step.report for step in steps if step.report is not None]
+    assert told == [(report.digest_after, report.n_samples) for report in reports]
+    assert len({digest for digest, _ in told}) == loop.scheduler.round > 2  # two steps ended so many rounds
+
+
 def test_a_reward_of_the_step_asks_the_vlm_once_for_all_lanes(monkeypatch: pytest.MonkeyPatch) -> None:
     loop, asked = begun(extrinsic="sample_error"), []
     evaluate = loop.scheduler.vlm.evaluate

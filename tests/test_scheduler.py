@@ -30,7 +30,7 @@ def begun(**changes: Any) -> Scheduler:
 
 def end(scheduler: Scheduler, samples: Sequence[Sample], scored: Sequence[Feedback] = ()) -> EpisodeOutcome:
     """End one episode on one lane."""
-    return scheduler.end_episodes([samples], [scored])[0]
+    return next(scheduler.end_episodes([samples], [scored]))
 
 
 def test_after_a_rounds_episodes_the_vlm_is_taught_the_share_that_trains_and_the_batch_is_cleared() -> None:
@@ -179,7 +179,7 @@ def test_episodes_of_several_lanes_count_one_after_the_other_and_ask_the_vlm_onc
     evaluate = together.vlm.evaluate
     monkeypatch.setattr(together.vlm, "evaluate", lambda items: asked.append(len(items)) or evaluate(items))
     episodes = [samples()[:3], [], samples()[3:8]]
-    outcomes = together.end_episodes(episodes)
+    outcomes = list(together.end_episodes(episodes))
     assert asked == [8]
     assert [len(outcome.feedback) for outcome in outcomes] == [3, 0, 5]
     assert [outcome.report is not None for outcome in outcomes] == [False, True, False]  # two episodes make a round

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from rls3_gym.envs.parallel_env import AGENTS, RLS3SceneParallelEnv
 from rls3_gym.envs.vector_env import batched_infos, stacked
-from rls3_gym.loop.learning_loop import LaneStep, LearningLoop
+from rls3_gym.loop.learning_loop import LearningLoop
 from rls3_gym.loop.scheduler import Scheduler
 
 
@@ -45,11 +45,6 @@ class AgentsAsLanes(VectorEnv[Any, Any, NDArray[Any]]):
     def scheduler(self) -> Scheduler:
         """Counts, batch and VLM."""
         return self.env.scheduler
-
-    @property
-    def edits(self) -> list[LaneStep]:
-        """What the edits of the last step gave, in the order in which they were carried out."""
-        return self.env.taken
 
     def reset(
         self, *, seed: int | list[int | None] | None = None, options: dict[str, Any] | None = None

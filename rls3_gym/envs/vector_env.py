@@ -133,11 +133,6 @@ class RLS3SceneVectorEnv(VectorEnv[Any, Any, NDArray[Any]]):
         )
 
     @property
-    def edits(self) -> list[LaneStep]:
-        """What the last step gave, lane by lane."""
-        return list(self.taken.values())
-
-    @property
     def infos(self) -> list[dict[str, Any]]:
         """What the last step said of each lane; of one whose episode ended, the last of it."""
         return [step.info for step in self.taken.values()]

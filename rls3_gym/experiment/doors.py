@@ -34,6 +34,7 @@ def make_door(config: EnvironmentConfig, vlm: VLM, action_view: str) -> SceneDoo
 
 def watch(env: SceneDoor, monitor: RunMonitor, under_way: bool) -> MonitoredEnv | MonitoredVectorEnv:
     """The environment with a monitor; `under_way`: its experiment was continued."""
+    env.loop.follower = monitor.stepped
     if isinstance(env, RLS3SceneEnv):
         return MonitoredEnv(env, monitor, under_way)
     return MonitoredVectorEnv(env, monitor, under_way)

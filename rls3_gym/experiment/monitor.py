@@ -199,7 +199,7 @@ class RunMonitor:
             self._measure_if_due()
 
     def stepped(self, step: LaneStep) -> None:
-        """One step was taken on a lane."""
+        """One step was taken on a lane, and no later lane has counted yet."""
         info, report = step.info, step.report
         self._budget.spend(info)
         tally = self._tallies.setdefault(step.lane, EpisodeTally())

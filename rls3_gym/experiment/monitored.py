@@ -1,8 +1,8 @@
-"""Environments as agents get them: each step is reported to the monitor, and only the experiment's seed counts."""
+"""Environments as agents get them: episodes are reported to the monitor, and only the experiment's seed counts."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, SupportsFloat
+from typing import TYPE_CHECKING, Any
 
 import gymnasium
 from gymnasium.vector import VectorWrapper
@@ -25,7 +25,6 @@ class MonitoredEnv(gymnasium.Wrapper[Any, Any, Any, Any]):
     def __init__(self, env: RLS3SceneEnv, monitor: RunMonitor, under_way: bool) -> None:
         """`under_way`: the experiment was continued, so that the first reset begins none."""
         super().__init__(env)
-        self._scene_env = env
         self._monitor = monitor
         self._under_way = under_way
 
@@ -37,12 +36,6 @@ class MonitoredEnv(gymnasium.Wrapper[Any, Any, Any, Any]):
         observation, info = self.env.reset(seed=self._monitor.seed if begins else None, options=options)
         self._monitor.episodes_begun([0], first=begins)
         return observation, info
-
-    def step(self, action: Any) -> tuple[Any, SupportsFloat, bool, bool, dict[str, Any]]:
-        result = self.env.step(action)
-        assert self._scene_env.taken is not None
-        self._monitor.stepped(self._scene_env.taken)
-        return result
 
 
 class MonitoredVectorEnv(_VectorWrapper):
@@ -61,8 +54,6 @@ class MonitoredVectorEnv(_VectorWrapper):
 
     def step(self, actions: Any) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
         observation, rewards, terminated, truncated, infos = self.env.step(actions)
-        for step in self._scene_env.edits:
-            self._monitor.stepped(step)
         if self._scene_env.begun:
             self._monitor.episodes_begun(self._recorded_lanes(), first=False)
         if truncated.all() and self._monitor.next_life():

@@ -6,7 +6,7 @@ turns what comes back into observations.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Annotated, Any
@@ -22,7 +22,7 @@ from rls3_gym.loop.info import Turn, step_info
 from rls3_gym.loop.lane import Episode, Lane, Offer, SeenLane
 from rls3_gym.loop.lanes import Decoder, LanePlan, Lanes, LocalLanes, Order
 from rls3_gym.loop.rewards.base import DEFAULT_EXTRINSIC, DEFAULT_INFEASIBLE, make_extrinsic, make_intrinsic
-from rls3_gym.loop.scheduler import EpisodeOutcome, Schedule, Scheduler
+from rls3_gym.loop.scheduler import Schedule, Scheduler
 from rls3_gym.loop.worker_lanes import WorkerLanes, Workers
 from rls3_gym.loop.worker_processes import ProcessCrew, StartMethod
 from rls3_gym.sample import Sample
@@ -133,6 +133,8 @@ class LearningLoop:
             lane.cells = self.scheduler.cells
         self._reasons: dict[str, int] = {}
         self._begun = False
+        self.follower: Callable[[LaneStep], None] | None = None
+        """Told what a step gave on a lane before the next lane counts: the VLM is as the lane's turn left it."""
 
     def _plan(self, offer: Offer | None, decoder: Decoder | None) -> LanePlan:
         families = self.settings.families or family_names()
@@ -221,13 +223,13 @@ class LearningLoop:
         turns = {number: self._count(outcome) for number, outcome in outcomes.items()}
         verdicts = self._verdicts(outcomes)
         pay = {n: self._pay(n, outcomes[n], verdicts.get(n), choices[n]) for n in actions}
-        before = self.scheduler.progress
-        ended = self._end_episodes(full)
+        episodes = [self.lanes[number].episode for number in full]
+        ended = self.scheduler.end_episodes([e.samples for e in episodes], [e.scored for e in episodes])
         steps = {}
         for number, (intrinsic, extrinsic) in pay.items():
-            end, episode, for_episode = ended.get(number), self.lanes[number].episode, 0.0
+            end, episode, for_episode = next(ended) if number in full else None, self.lanes[number].episode, 0.0
             if end is not None:
-                before = end.progress
+                episode.end(end.feedback)
                 for_episode = self.extrinsic.episode_reward(episode.samples, end.feedback)
                 extrinsic += for_episode
                 if end.report is not None:
@@ -235,12 +237,13 @@ class LearningLoop:
                     self._forget_scores()
             episode.reward = float(intrinsic + extrinsic)
             feedback, report = (None, None) if end is None else (end.feedback, end.report)
-            turn = Turn(*turns[number], **before)
+            turn = Turn(*turns[number], **self.scheduler.progress)
             info = step_info(turn, episode, last, intrinsic, extrinsic, feedback, report)
             sample = outcomes[number].sample
-            steps[number] = LaneStep(
-                number, episode.reward, for_episode, end is not None, info, sample, feedback, report
-            )
+            step = LaneStep(number, episode.reward, for_episode, end is not None, info, sample, feedback, report)
+            if self.follower is not None:
+                self.follower(step)
+            steps[number] = step
         return steps
 
     def _choice(self, number: int) -> Cells | None:
@@ -289,15 +292,6 @@ class LearningLoop:
             extrinsic += self.extrinsic.step_reward(outcome.sample, verdict, choice)
         self.lanes[number].episode.add(outcome, verdict)
         return intrinsic, extrinsic
-
-    def _end_episodes(self, numbers: Sequence[int]) -> dict[int, EpisodeOutcome]:
-        if not numbers:
-            return {}
-        episodes = [self.lanes[number].episode for number in numbers]
-        outcomes = self.scheduler.end_episodes([e.samples for e in episodes], [e.scored for e in episodes])
-        for episode, outcome in zip(episodes, outcomes, strict=True):
-            episode.end(outcome.feedback)
-        return dict(zip(numbers, outcomes, strict=True))
 
     def info(self, lane: int = 0) -> dict[str, Any]:
         """What an environment says of a lane at a reset; counts are over all lanes."""

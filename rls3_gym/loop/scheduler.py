@@ -6,7 +6,7 @@ samples, one fine-tuning.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -109,8 +109,6 @@ class EpisodeOutcome:
     """Of the fine-tuning, when this episode was the last of its round."""
     trained: tuple[Sample, ...]
     """The batch that was taught then."""
-    progress: dict[str, Any]
-    """`Scheduler.progress` after it, before the next episode was counted."""
 
 
 class Scheduler:
@@ -231,11 +229,11 @@ class Scheduler:
 
     def end_episodes(
         self, episodes: Sequence[Sequence[Sample]], scored: Sequence[Sequence[Feedback]] | None = None
-    ) -> list[EpisodeOutcome]:
+    ) -> Iterator[EpisodeOutcome]:
         """Episodes of one or more lanes end: the VLM is asked about all samples in one call, then it may be taught.
 
-        Episodes count one after the other, in the order given; the training share of each joins the batch, and the one
-        that completes a round has the VLM taught before the next is counted.
+        Episodes count one after the other, in the order given, each when its outcome is taken; the training share of
+        each joins the batch, and the one that completes a round has the VLM taught before the next is counted.
 
         Args:
             episodes: The samples of each episode.
@@ -252,21 +250,21 @@ class Scheduler:
             for samples in episodes:
                 self._refuse_held_out(samples)
         feedbacks = self._feedbacks(episodes, scored or [() for _ in episodes])
-        return [self._end_episode(*episode) for episode in zip(episodes, feedbacks, strict=True)]
+        return (self._end_episode(*episode) for episode in zip(episodes, feedbacks, strict=True))
 
     def _end_episode(self, samples: Sequence[Sample], feedback: Feedback) -> EpisodeOutcome:
         self._note_errors(samples, feedback)
         self.cells.judge(samples, feedback)
         self.episode += 1
         if not self.schedule.finetune or self.early_stopped:
-            return EpisodeOutcome(feedback, None, (), self.progress)
+            return EpisodeOutcome(feedback, None, ())
         chosen = self._selection.choose(samples, feedback, self.schedule.train_fraction, self.rng)
         self.batch += [samples[i] for i in chosen]
         self.episodes_in_round += 1
         if not self.schedule.round_is_full(self.episodes_in_round, len(self.batch)):
-            return EpisodeOutcome(feedback, None, (), self.progress)
+            return EpisodeOutcome(feedback, None, ())
         trained, report = self._teach()
-        return EpisodeOutcome(feedback, report, trained, self.progress)
+        return EpisodeOutcome(feedback, report, trained)
 
     def _refuse_held_out(self, samples: Sequence[Sample]) -> None:
         for sample in samples:
