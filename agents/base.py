@@ -52,7 +52,7 @@ class Monitor(Protocol):
 
         Args:
             values: Losses, entropies, probabilities and the like, by name. Names with the same part before a slash, as
-                in `chance/left`, are drawn in one plot.
+                in `chance/left`, are drawn in one plot. The first 63 names of a run are kept.
         """
 
 

@@ -9,10 +9,14 @@ from typing import Any
 import pytest
 from experiment_tools import SAC, metrics, run, tiny, tiny_file
 
+from rls3_agents.samplers.random import RandomAgent
 from rls3_gym.cli.app import main
 from rls3_gym.experiment.agent_values import AgentValues
+from rls3_gym.experiment.callbacks import RunCallback
+from rls3_gym.experiment.run import resume, start
 from rls3_gym.experiment.tracking import TensorBoardCurves
 from rls3_gym.report.page import render_page
+from rls3_gym.runs.rows import FinetuneRow
 from rls3_gym.runs.run_data import read_run
 
 COUNTS = {"round": 1, "n_generated": 5, "n_trained": 4, "n_steps": 6}
@@ -48,6 +52,33 @@ def test_a_row_holds_means_since_the_row_before_and_none_is_made_of_nothing() ->
         assert row is not None and row.n_generated == 5
         assert row.values == {"loss": 1.5, "episode_reward": 3.0}  # of two episodes
         assert held.episode_ended(1.0, COUNTS) is None
+
+
+def test_of_an_agent_with_very_many_names_the_first_are_kept_and_what_is_left_out_is_said_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Stops(RunCallback):
+        def note(self, line: str) -> None:
+            notes.append(line)
+
+        def round_ended(self, row: FinetuneRow) -> None:
+            if row.round == 3 and not any("--resume" in line for line in notes):
+                notes.append("--resume")
+                raise InterruptedError
+
+    notes: list[str] = []
+    said = iter(range(1000))
+    monkeypatch.setattr(RandomAgent, "log_values", lambda _: {f"chance/{next(said)}": 0.5 for _ in range(4)})
+    with pytest.raises(InterruptedError):
+        start(tiny(), ["run"], tmp_path / "run", [Stops()])
+    directory = resume(tiny(), tmp_path / "run", ["run"], [Stops()]).directory
+    run_ = read_run(directory)
+    kept = [name for row in run_.metrics.agent for name in row.values]
+    assert len(set(kept)) == 64 and kept[:2] == ["chance/0", "chance/1"] and "episode_reward" in kept
+    assert "chance" in render_page(run_)
+    left_out = "the agent's values have more than 64 names; those that came last are left out, such as 'chance/63'"
+    assert next(line for line in notes if "64 names" in line) == left_out
+    assert sum("64 names" in line for line in notes) == 2  # once for each command
 
 
 @pytest.mark.parametrize("name", [n if n in QUICK else pytest.param(n, marks=pytest.mark.slow) for n in SAYS])

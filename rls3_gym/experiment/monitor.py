@@ -21,6 +21,7 @@ from rls3_gym.loop.learning_loop import LaneStep
 from rls3_gym.loop.scheduler import Scheduler
 from rls3_gym.runs.checkpoints import save_checkpoint, save_final_vlm
 from rls3_gym.runs.directory import RunDirectory
+from rls3_gym.runs.row_values import MOST_NAMES
 from rls3_gym.runs.rows import EndRow, FinetuneRow, LifeRow, SuiteRow, WarningRow
 from rls3_gym.vlm.base import VLM, WeightsVLM
 
@@ -114,7 +115,12 @@ class RunMonitor:
 
     def log(self, values: Mapping[str, float]) -> None:
         """Keep what the agent says about its training for the row at the end of the episode."""
+        complete = self._said.left_out is None
         self._said.add(values)
+        if complete and self._said.left_out is not None:
+            too_many = f"the agent's values have more than {MOST_NAMES} names; those that came last are left out"
+            for callback in self._callbacks:
+                callback.note(f"{too_many}, such as {self._said.left_out!r}")
 
     @property
     def saved_steps(self) -> int | None:
