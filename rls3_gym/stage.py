@@ -114,10 +114,13 @@ class Stage:
         self._scenes, self._arrangement, self._frame = first, None, None
 
     def set_arrangement(self, arrangement: Arrangement) -> None:
-        """Show a given arrangement; the cycle of families stays where it is.
+        """Show a given arrangement; the cycle of families stays where it is. Raises as `check_arrangement`."""
+        self.check_arrangement(arrangement)
+        self._show(arrangement)
 
-        Raises `UserError` when an object in it is unknown, overlaps something, floats, or can't be seen well enough.
-        """
+    def check_arrangement(self, arrangement: Arrangement) -> None:
+        """Raise `UserError` when an object in a given arrangement is unknown, overlaps something, floats, or can't be
+        seen well enough. The scene stays as it is."""
         catalog = load_catalog()
         if len(arrangement.objects) != SLOTS:
             raise UserError(f"arrangement: needs {SLOTS} objects, not {len(arrangement.objects)}")
@@ -132,9 +135,13 @@ class Stage:
                 reason = Reason.NO_SUPPORT
             if reason is not None:
                 raise UserError(f"arrangement: slot {slot} ({thing.kind}) is not feasible: {reason.value}")
-        self._show(arrangement)
+        self.backend.reset(arrangement, seed=arrangement.layout.index)
+        self.backend.apply(arrangement)
+        frame = self.backend.capture()
+        if self.has_scene:
+            self.show_again()
         for slot in range(SLOTS):
-            hidden = self.rules.visibility(self.frame, slot)
+            hidden = self.rules.visibility(frame, slot)
             if hidden is not None:
                 raise UserError(f"arrangement: slot {slot} is not seen well enough: {hidden.value}")
 

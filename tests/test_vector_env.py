@@ -13,8 +13,10 @@ from env_parts import ROOMS
 from gymnasium.utils.env_checker import data_equivalence
 from gymnasium.vector import AutoresetMode
 
+from rls3_gym.backends.base import load_backend
 from rls3_gym.envs.vector_env import RLS3SceneVectorEnv
 from rls3_gym.registration import ENV_IDS
+from rls3_gym.stage import FeasibilityRules, Stage
 from rls3_registry.errors import UserError
 
 STEPS = 4
@@ -144,6 +146,40 @@ def test_a_wrong_action_moves_no_lane(view: str) -> None:
         with pytest.raises(UserError):
             env.step(wrong)
     assert env.scheduler.n_steps == 0 and [lane.episode.step for lane in env.loop.lanes] == [0, 0]
+
+
+@pytest.mark.parametrize("seed", [None, 8])
+@pytest.mark.parametrize(("num_envs", "workers"), [(1, 0), (2, 0), (2, 1)])
+def test_a_given_scene_in_which_something_is_hidden_is_refused_and_all_is_as_before(
+    num_envs: int, workers: int, seed: int | None
+) -> None:
+    def made() -> Any:
+        env = gymnasium.make("RLS3Scene-v0", **SHORT) if num_envs == 1 else make_vec(num_envs, workers=workers)
+        env.reset(seed=3)
+        env.action_space.seed(3)
+        return env
+
+    stage = Stage(load_backend("embedded", 64), families=ROOMS, rules=FeasibilityRules(min_visible=0, min_pixels=0))
+    hidden, rng = stage.set_scene(np.random.default_rng(0)), np.random.default_rng(1)
+    while stage.frame.visible.min() >= 0.5:
+        hidden = stage.set_scene(rng)
+    env, undisturbed, states = made(), made(), []
+    for step in range(STEPS):
+        if step == 2:
+            with pytest.raises(UserError, match="is not seen well enough: hidden"):
+                env.reset(seed=seed, options={"arrangement": hidden})
+            for one in (env, undisturbed):
+                state = one.unwrapped.state()
+                state["scheduler"].pop("vlm")  # its digest is there as well
+                for lane in state["lanes"]:
+                    lane["episode"].pop("scored")  # has NaN, which equals nothing
+                states.append(state)
+            assert data_equivalence(*states, exact=True)
+        action = env.action_space.sample()
+        assert data_equivalence(env.step(action)[:4], undisturbed.step(action)[:4], exact=True)
+    assert data_equivalence(env.reset()[0], undisturbed.reset()[0], exact=True)
+    env.close()
+    undisturbed.close()
 
 
 def test_wrong_arguments_are_refused_in_one_line() -> None:

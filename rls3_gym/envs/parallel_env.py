@@ -147,6 +147,7 @@ class RLS3SceneParallelEnv(ParallelEnv[str, Any, Any]):  # type: ignore[misc]  #
         """With a seed: a new experiment. Without: the next episode. The option `arrangement` is the scene to begin
         with; others are passed over, as PettingZoo's own tests hand some over."""
         arrangement = arrangement_option({k: v for k, v in (options or {}).items() if k == "arrangement"})
+        self.loop.check_scene(arrangement)
         if seed is not None or not self.loop.begun:
             self.loop.begin_experiment([seeding.np_random(seed)[0]])
         info = self.loop.begin_episode(arrangement=arrangement)

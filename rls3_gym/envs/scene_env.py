@@ -183,6 +183,7 @@ class RLS3SceneEnv(gymnasium.Env[Any, Any]):
             UserError: An option is unknown, or the arrangement is not feasible.
         """
         arrangement = arrangement_option(options or {})
+        self.loop.check_scene(arrangement)
         super().reset(seed=seed)
         if seed is not None or not self.loop.begun:
             self.loop.begin_experiment([self.np_random])

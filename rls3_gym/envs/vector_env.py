@@ -157,6 +157,7 @@ class RLS3SceneVectorEnv(VectorEnv[Any, Any, NDArray[Any]]):
         options = dict(options or {})
         mask = _mask(options.pop("reset_mask", None), self.num_envs)
         arrangement = arrangement_option(options)
+        self.loop.check_scene(arrangement)
         seeds = self._seeds(seed)
         if seeds is not None or not self.loop.begun:
             if not mask.all():

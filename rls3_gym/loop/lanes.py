@@ -85,6 +85,9 @@ class Lanes(Protocol):
     def restart(self, rngs: Sequence[np.random.Generator]) -> None:
         """Before the first scene; each lane draws from its generator. Lane n begins with the n-th room family."""
 
+    def check(self, arrangement: Arrangement) -> None:
+        """Raise `UserError` for a scene that can't be shown. No lane moves."""
+
     def begin(self, scenes: Mapping[int, Arrangement | None]) -> None:
         """Show scenes on some lanes: those that are given, else the next of each lane's cycle."""
 
@@ -113,6 +116,9 @@ class LocalLanes:
         for number, (lane, rng) in enumerate(zip(self.lanes, rngs, strict=True)):
             lane.rng = rng
             lane.stage.restart(number)
+
+    def check(self, arrangement: Arrangement) -> None:
+        self.lanes[0].stage.check_arrangement(arrangement)
 
     def begin(self, scenes: Mapping[int, Arrangement | None]) -> None:
         for number, arrangement in scenes.items():

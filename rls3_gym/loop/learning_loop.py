@@ -174,6 +174,11 @@ class LearningLoop:
         if not self._begun:
             raise ResetNeeded("nothing has begun: call reset() first")
 
+    def check_scene(self, arrangement: Arrangement | None) -> None:
+        """Raise `UserError` for an arrangement that is not feasible. Nothing changes."""
+        if arrangement is not None:
+            self._lanes.check(arrangement)
+
     def begin_experiment(self, rngs: Sequence[np.random.Generator]) -> None:
         """The VLM as it was given, an empty batch, all counters zero.
 

@@ -144,6 +144,14 @@ class WorkerLanes:
         states = [rng.bit_generator.state for rng in rngs]
         self._put({n: Place(dict(state), n, None) for n, state in enumerate(states)})
 
+    def check(self, arrangement: Arrangement) -> None:
+        self._settle()
+        self._send("begin", {0: arrangement})
+        try:
+            self._receive()
+        finally:
+            self._stale = True  # the lane in the worker goes back to where it stands here
+
     def begin(self, scenes: Mapping[int, Arrangement | None]) -> None:
         told = {number: None for _, command in self._expected for number in command.lanes}
         if not (self._expected and told == dict(scenes)):
