@@ -198,6 +198,24 @@ def test_an_interrupted_step_can_be_taken_again() -> None:
     env.close()
 
 
+def test_a_reset_after_an_interrupted_step_begins_the_next_episodes() -> None:
+    env, undisturbed = make_vec(2, workers=1), make_vec(2)
+    env.reset(seed=1)
+    undisturbed.reset(seed=1)
+
+    def interrupted() -> None:
+        raise KeyboardInterrupt
+
+    env.loop._score_ahead = interrupted  # type: ignore[method-assign]
+    with pytest.raises(KeyboardInterrupt):
+        env.step(env.action_space.sample())
+    del env.loop._score_ahead
+    assert data_equivalence(env.reset(), undisturbed.reset(), exact=True)
+    action = env.action_space.sample()
+    assert data_equivalence(env.step(action)[:4], undisturbed.step(action)[:4], exact=True)
+    env.close()
+
+
 def test_pictures_of_a_worker_are_those_of_the_process() -> None:
     env, local = (make_vec(2, "RLS3ScenePixels-v0", workers=workers, render_mode="rgb_array") for workers in (1, 0))
     rows = [e.reset(seed=2)[0] for e in (env, local)]

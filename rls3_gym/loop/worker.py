@@ -53,7 +53,7 @@ class Command:
 
     number: int
     name: str
-    """`place`, `begin` or `step`; anything else ends the worker."""
+    """`place`, `begin` or `step`."""
     lanes: Mapping[int, Any]
     """By lane: a `Place`, an arrangement or None, or an `Order`."""
     cells: Mapping[str, Any] | None = None
@@ -140,7 +140,7 @@ class Worker:
 def run(
     pipe: Connection, plan: LanePlan, numbers: Sequence[int], memory: Any, lanes: int, gives_way: bool = False
 ) -> None:
-    """Obey commands until told to end, or until the other end of the pipe is gone; with `gives_way`, at a low priority.
+    """Obey commands until the other end of the pipe is gone; with `gives_way`, at a low priority.
 
     Each answer is the command's number with the lanes' news, or with the exception that was raised.
     """
@@ -153,8 +153,6 @@ def run(
         try:
             command: Command = pipe.recv()
         except (EOFError, OSError):
-            return
-        if command.name == "end":
             return
         try:
             answer: Any = worker.obey(command)

@@ -153,8 +153,9 @@ class WorkerLanes:
             self._stale = True  # the lane in the worker goes back to where it stands here
 
     def begin(self, scenes: Mapping[int, Arrangement | None]) -> None:
-        told = {number: None for _, command in self._expected for number in command.lanes}
-        if not (self._expected and told == dict(scenes)):
+        told = {n: scene for _, command in self._expected for n, scene in command.lanes.items()}
+        begun = {command.name for _, command in self._expected} == {"begin"}
+        if not (begun and told == dict(scenes)):
             self._settle()
             self._send("begin", scenes)
         self._take(self._receive())
