@@ -170,6 +170,10 @@ def _row(item: CaptionItem) -> dict[str, Any]:
     return {"caption": item.caption, "negatives": false}
 
 
+MOST_PIXELS = 2**24
+"""Of a picture of a run: a small file may claim to be a picture that fills all memory."""
+
+
 def decode_items(state: Mapping[str, Any]) -> list[CaptionItem]:
     """The inverse of `encode_items`. Raises `ValueError` or `KeyError` for anything else."""
     png, ends = np.asarray(state["png"], np.uint8), [int(end) for end in state["png_ends"]]
@@ -187,8 +191,13 @@ def decode_samples(state: Mapping[str, Any]) -> list[Sample]:
 
 
 def _item(row: Mapping[str, Any], picture: bytes) -> CaptionItem:
-    with Image.open(io.BytesIO(picture), formats=["PNG"]) as image:
-        rgb = np.array(image.convert("RGB"))
+    try:
+        with Image.open(io.BytesIO(picture), formats=["PNG"]) as image:  # reads its head alone
+            if image.width * image.height > MOST_PIXELS:
+                raise ValueError(f"a picture of {image.width:,} x {image.height:,} pixels")
+            rgb = np.array(image.convert("RGB"))
+    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
+        raise ValueError(f"not a readable picture ({error})") from error
     if "slots" in row:
         slots: tuple[int, int] = (row["slots"][0], row["slots"][1])
         arrangement = Arrangement.decode(row)

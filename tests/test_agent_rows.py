@@ -68,7 +68,7 @@ def test_of_an_agent_with_very_many_names_the_first_are_kept_and_what_is_left_ou
 
     notes: list[str] = []
     said = iter(range(1000))
-    monkeypatch.setattr(RandomAgent, "log_values", lambda _: {f"chance/{next(said)}": 0.5 for _ in range(4)})
+    monkeypatch.setattr(RandomAgent, "log_values", lambda _: {f"chance/{next(said)}": 0.5 for _ in range(10)})
     with pytest.raises(InterruptedError):
         start(tiny(), ["run"], tmp_path / "run", [Stops()])
     directory = resume(tiny(), tmp_path / "run", ["run"], [Stops()]).directory
@@ -131,7 +131,7 @@ def test_a_tool_that_is_not_installed_comes_with_the_command_that_installs_it(
 
 
 def test_curves_of_later_lives_have_names_of_their_own(tmp_path: Path) -> None:
-    from rls3_gym.runs.rows import AgentRow, LifeRow
+    from rls3_gym.runs.rows import AgentRow
 
     said: dict[str, float] = {}
 
@@ -140,9 +140,10 @@ def test_curves_of_later_lives_have_names_of_their_own(tmp_path: Path) -> None:
             said.update(values)
 
     curves = Kept()
+    curves.life_begun(1)
     row = AgentRow.model_validate({**COUNTS, "values": {"loss": 1.0, "none": None}})
     curves.agent_said(row)
-    curves.life_ended(LifeRow.model_validate({**COUNTS, "life": 1, "pairwise_accuracy": {}}))
+    curves.life_begun(2)
     curves.agent_said(row)
     curves.close()
     assert said == {"agent/loss": 1.0, "life 2/agent/loss": 1.0}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import zlib
+
 import numpy as np
 import pytest
 from env_parts import draw_samples
@@ -176,6 +178,19 @@ def test_a_room_in_which_nothing_can_be_seen_is_a_clear_error(backend):
     stage = Stage(backend, families=("kitchen",), rules=rules)
     with pytest.raises(UserError, match=r"room kitchen/\d+: no feasible scene"):
         stage.set_scene(np.random.default_rng(0))
+
+
+@pytest.mark.parametrize("picture", ["broken", "huge"])
+def test_a_picture_of_a_checkpoint_that_cannot_be_read_is_a_value_error(backend, picture):
+    state = encode_items(samples(backend, 1))
+    png = bytearray(state["png"].tobytes())
+    if picture == "broken":
+        png[:8] = b"notapng!"
+    else:
+        png[16:24] = (60_000).to_bytes(4, "big") * 2
+        png[29:33] = zlib.crc32(png[12:29]).to_bytes(4, "big")
+    with pytest.raises(ValueError, match="picture"):
+        decode_samples(state | {"png": np.frombuffer(bytes(png), np.uint8)})
 
 
 def test_samples_come_back_from_a_checkpoint_as_they_were(backend):

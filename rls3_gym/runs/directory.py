@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from rls3_gym.sample import MOST_PIXELS
 from rls3_registry import reading
 from rls3_registry.errors import UserError, first_line
 
@@ -27,8 +28,6 @@ MOST_TEXT = 2**20
 """Bytes of a text file of a run, such as `environment.txt`, that are read."""
 MOST_PICTURE = 2**24
 """Bytes of a kept picture."""
-MOST_PIXELS = 2**24
-"""Of a kept picture: a small file may claim to be a picture that fills all memory."""
 PICTURE_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,99}\.png")
 """What a picture under `samples/` can be called."""
 LOCK = "run.lock"
