@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from pydantic import ValidationError
 
 from rls3_gym.experiment.budget import Budget
@@ -112,6 +113,18 @@ def test_a_last_line_without_its_end_is_of_a_run_that_still_writes(tmp_path: Pat
 
 
 # The budget
+
+
+def test_arrays_and_tensors_of_a_tree_keep_apart_whatever_its_keys_are(tmp_path: Path) -> None:
+    tree: dict[Any, Any] = {
+        "a": {"b": np.zeros(2), "c": torch.zeros(2)}, "a.b": np.ones(3), "a.c": torch.ones(3),
+        "n": {1: np.zeros(4), "1": np.ones(4)},
+    }  # fmt: skip
+    save_tree(tree, tmp_path)
+    again = load_tree(tmp_path)
+    for first, second in ((tree, again), (tree["a"], again["a"]), (tree["n"], again["n"])):
+        for key in set(first) - {"a", "n"}:
+            np.testing.assert_array_equal(first[key], second[key])
 
 
 def spent(limits: dict[str, int], early_stopped: bool = False, **counts: int) -> Budget:

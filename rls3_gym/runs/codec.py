@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -16,6 +16,7 @@ from rls3_registry.reading import check_stored
 
 TREE, ARRAYS, TENSORS = "state.json", "arrays.npz", "tensors.safetensors"
 _MARKS = ("$array", "$tensor", "$items")
+T = TypeVar("T")
 
 
 def save_tree(tree: Any, directory: Path) -> None:
@@ -56,12 +57,10 @@ def _encode(value: Any, place: str, arrays: dict[str, NDArray[Any]], tensors: di
     if isinstance(value, np.ndarray):
         if value.dtype.hasobject:
             raise TypeError(f"{place}: an array of Python objects can't be saved")
-        arrays[place] = value
-        return {"$array": place}
+        return {"$array": _keep(value, place, arrays)}
     if isinstance(value, torch.Tensor):
         # A copy of its own: safetensors refuses tensors that share memory.
-        tensors[place] = value.detach().cpu().contiguous().clone()
-        return {"$tensor": place}
+        return {"$tensor": _keep(value.detach().cpu().contiguous().clone(), place, tensors)}
     if isinstance(value, Mapping):
         items = {key: _encode(item, f"{place}.{key}", arrays, tensors) for key, item in value.items()}
         if all(isinstance(key, str) and key not in _MARKS for key in items):
@@ -72,6 +71,14 @@ def _encode(value: Any, place: str, arrays: dict[str, NDArray[Any]], tensors: di
     if isinstance(value, list | tuple):
         return [_encode(item, f"{place}.{i}", arrays, tensors) for i, item in enumerate(value)]
     raise TypeError(f"{place}: a {type(value).__name__} can't be saved")
+
+
+def _keep(value: T, place: str, kept: dict[str, T]) -> str:
+    """The name under which a value is kept: its place, or like it where the place is that of another value too."""
+    while place in kept:
+        place += "'"
+    kept[place] = value
+    return place
 
 
 def _decode(value: Any, arrays: Mapping[str, NDArray[Any]], tensors: Mapping[str, torch.Tensor]) -> Any:
