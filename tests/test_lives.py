@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from experiment_tools import SAC, go_on, metrics, run, tiny
+from experiment_tools import SAC, metrics, run, tiny
 
 from rls3_gym.experiment.callbacks import RunCallback
 from rls3_gym.experiment.run import resume, start
@@ -65,8 +65,14 @@ def test_a_run_that_dies_in_any_life_continues_as_if_nothing_had_happened(two_li
         start(TWO_LIVES, ["run"], path, [Dies(life=1, round_=2)])
     with pytest.raises(InterruptedError):
         resume(TWO_LIVES, path, ["run"], [Dies(life=2, round_=2)])
-    go_on(TWO_LIVES, path)
-    assert metrics(path) == metrics(two_lives)
+    lives: list[int] = []
+
+    class Listener(RunCallback):
+        def life_begun(self, life: int) -> None:
+            lives.append(life)
+
+    resume(TWO_LIVES, path, ["run"], [Listener()])
+    assert metrics(path) == metrics(two_lives) and lives == [2]
 
 
 def test_the_report_tells_how_the_other_lives_ended(two_lives: Path) -> None:

@@ -84,6 +84,17 @@ def test_the_estimate_of_a_continued_run_counts_from_where_it_went_on() -> None:
     assert progress.time_left() == ""
 
 
+def test_a_run_that_is_continued_in_its_second_life_has_the_first_one_behind_it() -> None:
+    clock = Clock()
+    progress, _ = watched(clock, budget={"n_generated": 100}, lives=2)
+    progress.run_begun(Path("runs/a"), resumed=True)
+    progress.life_begun(2)
+    progress.episode_ended(episode(n_generated=50))
+    clock.now += 10
+    progress.episode_ended(episode(n_generated=60))
+    assert progress.time_left() == "0:40 left"
+
+
 def test_the_live_line_fits_into_eighty_columns_and_shows_the_time_left() -> None:
     clock = Clock()
     progress, out = watched(clock, terminal=True, budget={"n_generated": 100_000})

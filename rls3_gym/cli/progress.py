@@ -94,8 +94,10 @@ class RunProgress(_Live, RunCallback):
         told = "unknown" if value is None else f"{value:.1%}"
         self.note(f"round {row.round:>2}  {name} {told} on {row.suite}")
 
+    def life_begun(self, life: int) -> None:
+        self._life = life
+
     def life_ended(self, row: LifeRow) -> None:
-        self._life = row.life + 1
         name = self._config.evaluation.sets[0]
         accuracy = row.pairwise_accuracy[name]
         told = "unknown" if accuracy is None else f"{accuracy:.1%}"

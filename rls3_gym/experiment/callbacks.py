@@ -27,6 +27,9 @@ class RunCallback:
     def run_begun(self, directory: Path, resumed: bool) -> None:
         """All parts are made, and the run begins in `directory`; `resumed`: from a checkpoint."""
 
+    def life_begun(self, life: int) -> None:
+        """What is told from now on is of this life of the VLM, 1 for the first; a continued run may begin in any."""
+
     def episode_begun(self, lane: int) -> None:
         """A lane was reset. An episode of it that has not ended by now is dropped."""
 
@@ -49,7 +52,7 @@ class RunCallback:
         """The VLM was scored on one suite, or by the forgetting probe."""
 
     def life_ended(self, row: LifeRow) -> None:
-        """The VLM begins anew, and all counts with it; the agent keeps what it has learned."""
+        """The VLM begins anew, and all counts with it; the agent keeps what it has learned. Before `life_begun`."""
 
     def warned(self, row: WarningRow) -> None:
         """The run makes no progress."""

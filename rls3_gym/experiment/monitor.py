@@ -193,6 +193,8 @@ class RunMonitor:
         self._stall = Stall(self._config)
         self._said = AgentValues()
         self.life += 1
+        for callback in (self._recorder, *self._others):
+            callback.life_begun(self.life)
         return True
 
     def episodes_begun(self, lanes: Iterable[int], first: bool) -> None:

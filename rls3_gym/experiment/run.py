@@ -202,6 +202,8 @@ def _carry_out(
     for callback in callbacks:
         callback.run_begun(directory.path, resumed=saved is not None)
     monitor = RunMonitor(config, directory, env, parts.measurer, callbacks, saved)
+    for callback in callbacks:
+        callback.life_begun(monitor.life)
     watched = watch(env, monitor, under_way=saved is not None)
 
     def ask() -> None:

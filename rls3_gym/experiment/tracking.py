@@ -9,7 +9,7 @@ from typing import Any
 
 from rls3_gym.experiment.callbacks import RunCallback
 from rls3_gym.experiment.config import ExperimentConfig
-from rls3_gym.runs.rows import AgentRow, EpisodeRow, EvaluationRow, FinetuneRow, LifeRow, SuiteRow
+from rls3_gym.runs.rows import AgentRow, EpisodeRow, EvaluationRow, FinetuneRow, SuiteRow
 from rls3_registry.errors import UserError
 
 FOLDER = "tensorboard"
@@ -46,8 +46,8 @@ class _Curves(RunCallback):
     def suite_scored(self, row: SuiteRow) -> None:
         self._write(f"suite/{row.suite}", row.value, row.n_generated)
 
-    def life_ended(self, row: LifeRow) -> None:
-        self._life = f"life {row.life + 1}/"
+    def life_begun(self, life: int) -> None:
+        self._life = f"life {life}/" if life > 1 else ""
 
     def _write(self, group: str, values: Mapping[str, float | None], step: int) -> None:
         known = {f"{self._life}{group}/{name}": value for name, value in values.items() if value is not None}
