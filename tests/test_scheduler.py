@@ -212,6 +212,25 @@ def test_mining_trains_what_the_vlm_fails_most() -> None:
     assert 4 <= len(chosen) <= 5 and {0, 3, 6} <= set(chosen)
 
 
+def test_what_depends_on_the_first_weights_alone_is_worked_out_once_for_all_experiments() -> None:
+    def guide() -> Sequence[Sample]:
+        taught.append("guide")
+        return samples()[:12]
+
+    taught: list[str] = []
+    settings = schedule(selection="learnable", episodes_per_round=1, early_stopping=3)
+    vlm = tiny_vlm()
+    first = vlm.evaluate(samples()[:4]).pairwise_accuracy
+    scheduler = Scheduler(vlm, settings, validation=samples()[:4], guide=guide)
+    assert scheduler.early_stopping is not None
+    trained = []
+    for _ in range(2):
+        scheduler.begin_experiment(np.random.default_rng(3))
+        assert scheduler.early_stopping.best == first
+        trained.append(end(scheduler, samples()).trained)
+    assert taught == ["guide"] and trained[0] == trained[1]
+
+
 def test_learnable_samples_are_those_a_reference_taught_on_the_guide_set_gets_right() -> None:
     settings = schedule(selection="learnable", episodes_per_round=1000)
     scheduler = Scheduler(tiny_vlm(), settings, guide=lambda: samples()[:12])

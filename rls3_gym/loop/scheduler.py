@@ -73,9 +73,11 @@ class Schedule(Settings):
 class EarlyStopping:
     """No more fine-tuning once `patience` rounds in a row gave no better validation accuracy."""
 
-    def __init__(self, samples: Sequence[Sample], patience: int) -> None:
+    def __init__(self, samples: Sequence[Sample], patience: int, vlm: VLM) -> None:
+        """`vlm` is in its first state, to which every experiment returns."""
         self.samples = samples
         self.patience = patience
+        self._first = vlm.evaluate(samples).pairwise_accuracy
         self.clear()
 
     @property
@@ -84,12 +86,7 @@ class EarlyStopping:
 
     def clear(self) -> None:
         """Return to the state before the first round."""
-        self.best, self.waited = -1.0, 0
-
-    def begin(self, vlm: VLM) -> None:
-        """Score the VLM as it is before the first round."""
-        self.clear()
-        self.best = vlm.evaluate(self.samples).pairwise_accuracy
+        self.best, self.waited = self._first, 0
 
     def end_round(self, vlm: VLM) -> None:
         """Score the VLM after a round."""
@@ -144,10 +141,8 @@ class Scheduler:
         self.vlm = vlm
         self.schedule = schedule
         self.held_out = held_out
-        stopping = schedule.early_stopping is not None and schedule.finetune
-        self.early_stopping = EarlyStopping(validation, schedule.early_stopping or 1) if stopping else None
+        self.early_stopping: EarlyStopping | None = None
         self._selection = SELECTIONS[schedule.selection]()
-        self._guide = guide
         self._first_state = vlm.state() if schedule.finetune else None
         self._term_error = RunningMean(6, ERROR_RATE, 0.5)
         self._complexity_error = RunningMean(3, ERROR_RATE, 0.5)
@@ -155,6 +150,10 @@ class Scheduler:
         self.cells = CellRecord()
         """Counts and errors of the relation cells, over all lanes."""
         self.begin_experiment(np.random.default_rng(0))
+        if schedule.finetune:  # once for all experiments: they begin with the same weights
+            self._selection.prepare(vlm, guide)
+            if schedule.early_stopping is not None:
+                self.early_stopping = EarlyStopping(validation, schedule.early_stopping, vlm)
 
     def begin_experiment(self, rng: np.random.Generator) -> None:
         """First VLM state, empty batch, all counters zero; `rng` is the scheduler's own from now on."""
@@ -169,10 +168,8 @@ class Scheduler:
         self._complexity_error.clear()
         self._made.clear()
         self.cells.clear()
-        if self.schedule.finetune:
-            self._selection.begin_experiment(self.vlm, self._guide, 0)
         if self.early_stopping is not None:
-            self.early_stopping.begin(self.vlm)
+            self.early_stopping.clear()
 
     @property
     def early_stopped(self) -> bool:

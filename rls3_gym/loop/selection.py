@@ -21,8 +21,8 @@ Guide = Callable[[], Sequence[Sample]]
 class Selection(Protocol):
     """A way to choose the training share. What it draws comes from the scheduler's generator."""
 
-    def begin_experiment(self, vlm: VLM, guide: Guide, seed: int) -> None:
-        """Get ready: `vlm` is in its first state."""
+    def prepare(self, vlm: VLM, guide: Guide) -> None:
+        """Get ready: `vlm` is in its first state, to which every experiment returns."""
 
     def choose(
         self, samples: Sequence[Sample], feedback: Feedback, fraction: float, rng: np.random.Generator
@@ -53,7 +53,7 @@ def _highest(values: NDArray[Any], count: int) -> list[int]:
 class RandomSelection:
     """A random share, as in the paper."""
 
-    def begin_experiment(self, vlm: VLM, guide: Guide, seed: int) -> None:
+    def prepare(self, vlm: VLM, guide: Guide) -> None:
         pass
 
     def choose(
@@ -80,10 +80,10 @@ class LearnableSelection:
     the highest scores.
     """
 
-    def begin_experiment(self, vlm: VLM, guide: Guide, seed: int) -> None:
+    def prepare(self, vlm: VLM, guide: Guide) -> None:
         # Taught once, from the first weights: a run that is resumed makes the same reference again.
         self._reference = copy.deepcopy(vlm)
-        self._reference.finetune(guide(), np.random.default_rng([seed, 1]))
+        self._reference.finetune(guide(), np.random.default_rng([0, 1]))
 
     def choose(
         self, samples: Sequence[Sample], feedback: Feedback, fraction: float, rng: np.random.Generator
