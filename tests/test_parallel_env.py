@@ -120,6 +120,15 @@ def test_it_is_the_same_loop_and_goes_on_from_a_state() -> None:
     assert data_equivalence(first.step(actions)[:4], second.step(actions)[:4], exact=True)
 
 
+@pytest.mark.parametrize("wrong", [[], [0], [0] * 4, 0, None])
+def test_a_wrong_number_of_actions_for_the_lanes_is_refused_and_nothing_happens(wrong: Any) -> None:
+    env = AgentsAsLanes(make())
+    env.reset(seed=1)
+    with pytest.raises(UserError, match="step: .* 3 lanes"):
+        env.step(wrong)
+    assert env.scheduler.n_steps == 0
+
+
 def test_wrong_actions_and_arguments_are_refused_and_nothing_happens() -> None:
     env = make()
     env.reset(seed=1)

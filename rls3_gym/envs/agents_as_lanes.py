@@ -13,7 +13,7 @@ from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 
 from rls3_gym.envs.parallel_env import AGENTS, RLS3SceneParallelEnv
-from rls3_gym.envs.vector_env import batched_infos, stacked
+from rls3_gym.envs.vector_env import batched_infos, by_lane, stacked
 from rls3_gym.loop.learning_loop import LearningLoop
 from rls3_gym.loop.scheduler import Scheduler
 
@@ -57,8 +57,12 @@ class AgentsAsLanes(VectorEnv[Any, Any, NDArray[Any]]):
     def step(
         self, actions: Any
     ) -> tuple[Any, NDArray[np.float64], NDArray[np.bool_], NDArray[np.bool_], dict[str, Any]]:
-        """One step of all agents; when the episode ends, the next one begins."""
-        seen, rewards, terminated, truncated, told = self.env.step(dict(zip(AGENTS, actions, strict=True)))
+        """One step of all agents; when the episode ends, the next one begins.
+
+        Raises `UserError` for another number of actions, or one that is not in the space; nothing has happened then.
+        """
+        chosen = by_lane(actions, self.num_envs)
+        seen, rewards, terminated, truncated, told = self.env.step(dict(zip(AGENTS, chosen.values(), strict=True)))
         self.infos, self.begun = list(told.values()), {}
         infos: dict[str, Any] = batched_infos(dict(enumerate(self.infos)), self.num_envs)
         if not self.env.agents:

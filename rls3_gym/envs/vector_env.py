@@ -179,13 +179,7 @@ class RLS3SceneVectorEnv(VectorEnv[Any, Any, NDArray[Any]]):
         Raises:
             UserError: An action is not in the space; no lane has moved then.
         """
-        try:
-            if len(actions) != self.num_envs:
-                raise UserError(f"step: {len(actions)} actions for {self.num_envs} lanes")
-            by_lane = {number: actions[number] for number in range(self.num_envs)}
-        except (TypeError, KeyError, IndexError) as error:
-            raise UserError(f"step: needs an action for each of {self.num_envs} lanes, not {shown(actions)}") from error
-        taken = self.act(by_lane)
+        taken = self.act(by_lane(actions, self.num_envs))
         ended = [number for number, step in taken.items() if step.ended]
         final = {number: self.observe(number) for number in ended}
         self.begun = self.begin(ended) if ended else {}
@@ -262,6 +256,16 @@ class RLS3SceneVectorEnv(VectorEnv[Any, Any, NDArray[Any]]):
         if len(seeds) != self.num_envs or (given and len(given) < self.num_envs):
             raise UserError(f"reset: give one seed, or {self.num_envs}, one for each lane, not {seeds}")
         return given or None
+
+
+def by_lane(actions: Any, lanes: int) -> dict[int, Any]:
+    """An action for each lane. Raises `UserError` for another number of them."""
+    try:
+        if len(actions) != lanes:
+            raise UserError(f"step: {len(actions)} actions for {lanes} lanes")
+        return {number: actions[number] for number in range(lanes)}
+    except (TypeError, KeyError, IndexError) as error:
+        raise UserError(f"step: needs an action for each of {lanes} lanes, not {shown(actions)}") from error
 
 
 def stacked(space: gymnasium.Space[Any], seen: Sequence[Any]) -> Any:
