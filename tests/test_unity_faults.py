@@ -7,8 +7,10 @@ import json
 import os
 import re
 import socket
+import stat
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -25,6 +27,7 @@ from rls3_gym.backends.base import load_backend
 from rls3_gym.backends.unity import connection, messages
 from rls3_gym.backends.unity.backend import UnityBackend
 from rls3_gym.backends.unity.checks import self_test_scenes
+from rls3_gym.backends.unity.process import PlayerProcess
 from rls3_gym.backends.unity.settings import VARIABLE, UnitySettings
 from rls3_registry.errors import UserError
 
@@ -287,6 +290,18 @@ def test_two_backends_that_start_at_once_get_ports_of_their_own(tmp_path: Path) 
     assert np.array_equal(made[0].capture().positions, scene.camera_positions().astype(np.float32))
     for world in made:
         world.close()
+
+
+def test_logs_that_nobody_asked_to_keep_lie_where_no_other_user_can_put_a_link(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    for failed in (False, True):
+        player = PlayerProcess("true", 5005, (), None)
+        folder = player.log.parent
+        assert folder.parent == tmp_path and stat.S_IMODE(folder.stat().st_mode) == 0o700
+        player.close(5.0, failed=failed)
+        assert folder.exists() == player.log.exists() == failed
 
 
 def test_loading_the_backend_starts_nothing() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,8 +16,6 @@ from rls3_registry.errors import UserError
 QUIT_SECONDS = 5.0
 """For a player that was told to quit; then it is ended."""
 _LEASH = Path(__file__).with_name("leash.py")
-_LOG_FOLDER = "rls3_gym_players"
-
 
 class PlayerProcess:
     """A started player, on a leash: it ends with this process, whatever ends that."""
@@ -24,12 +23,13 @@ class PlayerProcess:
     def __init__(self, program: str, port: int, extra_args: tuple[str, ...], log_folder: str | None) -> None:
         """Start the program. Raises `UserError` when its log can't be written."""
         self._keep_log = log_folder is not None
-        folder = Path(log_folder) if log_folder is not None else Path(tempfile.gettempdir(), _LOG_FOLDER)
-        self.log = folder / f"player-{os.getpid()}-{port}.log"
         self._owner = os.getpid()
         arguments = [program, "--mlagents-port", str(port), "-logFile", "-", *extra_args]
         try:
+            # Without a folder of the user's: a new one, in which nobody else can have put a link.
+            folder = Path(tempfile.mkdtemp(prefix="rls3_gym_player-") if log_folder is None else log_folder)
             folder.mkdir(parents=True, exist_ok=True)
+            self.log = folder / f"player-{os.getpid()}-{port}.log"
             with open(self.log, "wb") as log:
                 # Not in the terminal's process group: Ctrl-C is for this process, which then closes the player.
                 self._process = subprocess.Popen(
@@ -37,7 +37,7 @@ class PlayerProcess:
                     stdin=subprocess.PIPE, stdout=log, stderr=subprocess.STDOUT, start_new_session=True,
                 )  # fmt: skip
         except OSError as error:
-            raise UserError(f"settings.log_folder: {self.log}: {error.strerror}") from error
+            raise UserError(f"settings.log_folder: {error.filename}: {error.strerror}") from error
 
     @property
     def pid(self) -> int:
@@ -83,7 +83,7 @@ class PlayerProcess:
             except subprocess.TimeoutExpired:
                 self._kill()
         if not (self._keep_log or failed):
-            self.log.unlink(missing_ok=True)
+            shutil.rmtree(self.log.parent, ignore_errors=True)
 
     def _kill(self) -> None:
         if os.name == "posix":
