@@ -169,10 +169,12 @@ class AgentContract:
         """Saved at a safe point in the middle, whether or not an episode has just begun there. The rest of the run has
         the same actions, the agent says the same of its training, and at its end both agents save the same content."""
         view = self.view()
+        safe_points: list[int] = []
         saved_at: list[tuple[int, int, int]] = []
         env_state: dict[str, Any] = {}
 
         def save_once(agent: SamplerAgent, steps: int) -> None:
+            safe_points.append(steps)
             if 2 * env.n_generated > self.budget and not saved_at:
                 saved_at.append((steps, env.n_resets, len(monitor.logged)))
                 agent.save(tmp_path / "middle")
@@ -182,6 +184,7 @@ class AgentContract:
         uninterrupted = self.make_agent()
         monitor = BudgetMonitor(env, self.budget, save_once)
         uninterrupted.learn(env, monitor)
+        assert safe_points[0] == 0, "the first safe point comes before the first step"
         assert saved_at, f"no safe point in the second half of a run of {len(env.actions)} steps"
 
         again = Recorder(self.make_env(view))

@@ -12,7 +12,7 @@ pytest.importorskip("ray.rllib", reason="RLlib has an environment of its own: ma
 from experiment_tools import metrics, run, tiny
 
 import rls3_registry
-from rls3_agents.base import AGENTS, make_agent
+from rls3_agents.base import AGENTS, make_agent, observations_of
 from rls3_agents.contract import AgentContract
 from rls3_gym.envs.vector_env import RLS3SceneVectorEnv
 from rls3_registry.errors import UserError
@@ -35,6 +35,11 @@ class TestSac(AgentContract):
 def test_these_are_all_that_the_registry_has() -> None:
     names = [name for name in rls3_registry.names("agents") if AGENTS.find(name)[1].plugin == "rllib"]
     assert names == [TestPpo.agent, TestSac.agent]
+
+
+def test_they_take_flat_observations() -> None:
+    for name in (TestPpo.agent, TestSac.agent):
+        assert observations_of(make_agent(name, 0)) == ("state",)
 
 
 def config(name: str, settings: dict[str, Any], **environment: Any) -> Any:

@@ -36,6 +36,7 @@ class RllibAgent(LibraryAgent[RllibSettings, Learner]):
     """One RLlib algorithm as a sampler agent; takes flat observations (`observation: state`)."""
 
     library = "rllib"
+    observations = ("state",)
 
     def __init__(self, settings: Mapping[str, Any], *, seed: int) -> None:
         super().__init__(ALGORITHMS, settings, seed)
@@ -47,6 +48,8 @@ class RllibAgent(LibraryAgent[RllibSettings, Learner]):
         if self._observation is None:
             self._observation, _ = env.reset()
         with self.generators:
+            if not len(self._rollout):  # an agent that goes on may be in the middle of one
+                monitor.safe_point(self)
             while not monitor.done:
                 if isinstance(env, VectorEnv):
                     self._step_all(env)
