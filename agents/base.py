@@ -180,12 +180,14 @@ def check_observation(agent: SamplerAgent, observation: str, name: str = "") -> 
         raise UserError(f"environment.observation: agent {who!r} cannot take {observation!r}; it takes {takes}")
 
 
-def check_lanes(agent: SamplerAgent, num_envs: int, name: str = "") -> None:
-    """Raise `UserError` unless the agent can learn in an environment of so many lanes."""
-    if num_envs > 1 and not getattr(agent, "takes_lanes", False):
+def check_lanes(
+    agent: SamplerAgent, lanes: int, name: str = "", setting: str = "environment.num_envs"
+) -> None:
+    """Raise `UserError`, about the setting that asks for them, unless the agent can learn in so many lanes."""
+    if lanes > 1 and not getattr(agent, "takes_lanes", False):
         who = name or type(agent).__name__
         raise UserError(
-            f"environment.num_envs: agent {who!r} takes one lane; the on-policy agents of sb3 and tianshou take more"
+            f"{setting}: agent {who!r} takes one lane; the on-policy agents of sb3 and tianshou take more"
         )
 
 

@@ -19,7 +19,7 @@ from sb3_contrib import QRDQN
 
 import rls3_registry
 from rls3_agents.algorithms import VIEWS_BY_SPACE, Algorithm
-from rls3_agents.base import AGENTS, choose_view, make_agent
+from rls3_agents.base import AGENTS, choose_view, make_agent, observations_of
 from rls3_agents.samplers.random import RandomAgent
 from rls3_agents.saving import describe_space, restore_space
 from rls3_agents.sb3.sb3_algorithms import ALGORITHMS as SB3_ALGORITHMS
@@ -85,6 +85,15 @@ def test_every_registered_agent_can_be_made() -> None:
 
 def test_the_built_in_plugins_are_installed_as_third_parties_would_be() -> None:
     assert {"random", "stratified", "sb3", "tianshou"} <= set(installed(AGENTS.group))
+
+
+def test_an_algorithm_of_sb3_takes_the_observations_that_it_has_policies_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    agent = make_agent("sb3/sac", seed=0)
+    assert observations_of(agent) == ("state", "pixels", "dict")
+    policy = SB3_ALGORITHMS["sac"].build.policy_aliases["MlpPolicy"]
+    for names, observations in (("Mlp", "Gru", "Other"), ("state",)), (("Cnn", "Mlp"), ("state", "pixels")):
+        monkeypatch.setattr(SB3_ALGORITHMS["sac"].build, "policy_aliases", {f"{name}Policy": policy for name in names})
+        assert observations_of(agent) == observations
 
 
 @pytest.mark.parametrize(

@@ -64,6 +64,8 @@ def test_a_cell_of_the_support_table_is_true(name: str, door: str) -> None:
     if door not in doors_of(agent):
         with pytest.raises(UserError, match="takes one lane"):
             check_lanes(agent, 3, name)
+        with pytest.raises(UserError, match=r"^environment.door: agent .* takes one lane"):
+            check_lanes(agent, 3, name, "environment.door")
         return
     for view in agent.action_views:
         for observation in observations_of(agent):

@@ -17,7 +17,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import KVWriter, Logger
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
 
-from rls3_agents.base import OBSERVATIONS, Monitor
+from rls3_agents.base import Monitor
 from rls3_agents.library_agent import LibraryAgent
 from rls3_agents.sb3.sb3_algorithms import ALGORITHMS, HORIZON, Sb3Settings, constructor_arguments
 from rls3_agents.sb3.sb3_state import Memory, load_model, save_model
@@ -26,6 +26,15 @@ from rls3_registry.errors import UserError
 
 SMALLEST_PICTURE = 36
 """Pixels a side below which nothing is left after the three convolutions of SB3's network for pictures."""
+
+
+_SORTS = {"state": "Mlp", "pixels": "Cnn", "dict": "MultiInput"}
+"""How the names of SB3's policies begin, by the observations that they take."""
+
+
+def _policy_name(algorithm: type[BaseAlgorithm], sort: str) -> str | None:
+    """An algorithm's name of its policy of a sort; None where it has none."""
+    return next((name for name in algorithm.policy_aliases if name in (f"{sort}Policy", f"{sort}LstmPolicy")), None)
 
 
 class Sb3Agent(LibraryAgent[Sb3Settings, BaseAlgorithm]):
@@ -41,8 +50,10 @@ class Sb3Agent(LibraryAgent[Sb3Settings, BaseAlgorithm]):
     @property
     def observations(self) -> tuple[str, ...]:
         """Names of the observations it can learn from."""
-        aliases = cast(type[BaseAlgorithm], self.row.build).policy_aliases
-        return OBSERVATIONS if self.row.policy is None and len(aliases) == len(OBSERVATIONS) else ("state",)
+        algorithm = cast(type[BaseAlgorithm], self.row.build)
+        if self.row.policy is not None:
+            return ("state",)
+        return tuple(seen for seen, sort in _SORTS.items() if _policy_name(algorithm, sort) is not None)
 
     def learn(self, env: gymnasium.Env[Any, Any] | VectorEnv[Any, Any, Any], monitor: Monitor) -> None:
         model = self.model_for(env)
@@ -96,7 +107,7 @@ class Sb3Agent(LibraryAgent[Sb3Settings, BaseAlgorithm]):
             if height < SMALLEST_PICTURE:
                 raise UserError(f"image_size: SB3's network for pictures needs {SMALLEST_PICTURE} pixels, not {height}")
         sort = "MultiInput" if isinstance(seen, spaces.Dict) else "Cnn" if pictures else "Mlp"
-        name = next((name for name in algorithm.policy_aliases if name in (f"{sort}Policy", f"{sort}LstmPolicy")), None)
+        name = _policy_name(algorithm, sort)
         if name is None:
             raise UserError(f"observation: sb3 {self.settings.algorithm} takes flat observations only; use 'state'")
         return name

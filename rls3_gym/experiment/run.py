@@ -163,8 +163,10 @@ def _build(config: ExperimentConfig) -> _Parts:
         vlm = _find_vlm(config.vlm)
     view = choose_view(agent, config.environment.action_view, config.agent.name)
     check_observation(agent, config.environment.observation, config.agent.name)
-    lanes = SLOTS if config.environment.door == "parallel" else config.environment.num_envs
-    check_lanes(agent, lanes, config.agent.name)
+    if config.environment.door == "parallel":
+        check_lanes(agent, SLOTS, config.agent.name, "environment.door")
+    else:
+        check_lanes(agent, config.environment.num_envs, config.agent.name)
     env = make_door(config.environment, vlm, view)
     measurer = Measurer(measured.sets, env.loop.backend, measured.items, suites, measured.forgetting)
     measurer.load()
