@@ -77,20 +77,21 @@ class RunMonitor:
         self._said = AgentValues(part.get("said"))
         self._others = tuple(callbacks)
         self._clock = clock
-        self._started = clock()
+        self._started = clock() - part.get("elapsed", 0.0)
+        """Moved back by what earlier commands took up to the checkpoint; older checkpoints do not say it."""
         self._stop_asked = False
         self._stopped = False
         self._stall = Stall(config, part.get("stall"))
         self._saved: _Saved | None = None
         if state is not None:
-            self._saved = _Saved(self._budget.counts["round"], self._steps, self._started)
+            self._saved = _Saved(self._budget.counts["round"], self._steps, clock())
 
     @staticmethod
     def check(directory: RunDirectory, state: Mapping[str, Any]) -> None:
         """Raise `UserError`, or what a state of another form makes Python raise, unless the run in a directory can go
         on from the `state` of a monitor. Changes nothing."""
         known = {"life", "steps_before", "budget", "measured", "tallies", "recorder", "said", "stall"}
-        missing = known ^ state.keys()
+        missing = known ^ (state.keys() - {"elapsed"})
         if missing:
             raise KeyError(*sorted(missing))
         Recorder.check(directory, state["recorder"])
@@ -242,6 +243,7 @@ class RunMonitor:
             "recorder": self._recorder.state(),
             "said": self._said.state(),
             "stall": self._stall.state(),
+            "elapsed": self._clock() - self._started,
         }
 
     @property

@@ -80,7 +80,8 @@ class EpisodeRow(Row):
     pairwise: Share | None
     """The VLM's pairwise accuracy on its samples."""
     since_start_seconds: Seconds
-    """Since the command began that wrote the row: a continued run begins at 0 again."""
+    """Since the run began, without what was done again after a checkpoint. In runs that older versions continued it
+    begins at 0 again with each command."""
 
 
 class AgentRow(Row):
