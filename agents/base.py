@@ -180,15 +180,11 @@ def check_observation(agent: SamplerAgent, observation: str, name: str = "") -> 
         raise UserError(f"environment.observation: agent {who!r} cannot take {observation!r}; it takes {takes}")
 
 
-def check_lanes(
-    agent: SamplerAgent, lanes: int, name: str = "", setting: str = "environment.num_envs"
-) -> None:
+def check_lanes(agent: SamplerAgent, lanes: int, name: str = "", setting: str = "environment.num_envs") -> None:
     """Raise `UserError`, about the setting that asks for them, unless the agent can learn in so many lanes."""
     if lanes > 1 and not getattr(agent, "takes_lanes", False):
         who = name or type(agent).__name__
-        raise UserError(
-            f"{setting}: agent {who!r} takes one lane; the on-policy agents of sb3 and tianshou take more"
-        )
+        raise UserError(f"{setting}: agent {who!r} takes one lane; the on-policy agents of sb3 and tianshou take more")
 
 
 AGENTS: PluginSection[PluginSpec] = PluginSection(

@@ -17,6 +17,7 @@ QUIT_SECONDS = 5.0
 """For a player that was told to quit; then it is ended."""
 _LEASH = Path(__file__).with_name("leash.py")
 
+
 class PlayerProcess:
     """A started player, on a leash: it ends with this process, whatever ends that."""
 
