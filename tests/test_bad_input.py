@@ -337,7 +337,7 @@ def test_a_run_goes_on_as_it_began_when_the_agents_own_file_has_changed(tmp_path
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (("evaluate", "--vlm", "a" * 300), "File name too long"),
+        (("evaluate", "--vlm", "a" * 300), "unknown VLM"),
         (("run", "a" * 300 + ".yaml"), "File name too long"),
         (("run", "quickstart", "--set", "agent=a:b:c"), "must look like module:Class"),
         (("run", "quickstart", "--set", "agent=:B"), "must look like module:Class"),
