@@ -31,6 +31,7 @@ from rls3_gym.backends.embedded.tracer import (
     prepare_object,
 )
 from rls3_gym.scene.camera import CameraFrame
+from rls3_gym.scene.catalog import load_catalog
 from rls3_gym.scene.layouts import draw_layout
 from rls3_gym.scene.rooms import CameraPose, Layout, Light
 from rls3_registry.errors import UserError
@@ -64,7 +65,7 @@ def clear(first: Movable, second: Movable) -> bool:
 
 def arrangement(rng: np.random.Generator, layout: Layout, count: int) -> list[Movable]:
     """Objects on surfaces that do not touch: in pairs that hide or shade each other, and some out of view."""
-    kinds = rls3_registry.names("objects")
+    kinds = [kind.name for kind in load_catalog().kinds]
     movables: list[Movable] = []
     while len(movables) < count:
         surface = layout.surfaces[rng.integers(len(layout.surfaces))]
