@@ -6,14 +6,13 @@ import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from pydantic import BaseModel
 
 from rls3_gym.runs.directory import WriteError, open_to_append, writing
 from rls3_registry.errors import UserError, first_line
 from rls3_registry.reading import open_file, parse_json
-
-if TYPE_CHECKING:
-    from rls3_gym.runs.rows import Row
 
 MOST_LINE = 2**20
 """Bytes of a row."""
@@ -38,7 +37,7 @@ class JsonLines:
         if not 0 <= keep <= length:
             raise UserError(f"{path}: is shorter than its checkpoint says; it was changed after the run")
 
-    def append(self, row: Row) -> None:
+    def append(self, row: BaseModel) -> None:
         """Add one row, whole or not at all. Raises `UserError` when it can't be written, or when the file was deleted
         or replaced since it was opened."""
         line = (json.dumps(row.model_dump(), allow_nan=False) + "\n").encode()
