@@ -54,5 +54,5 @@ def test_of_two_processes_that_resume_a_run_one_does_it(whole: dict[str, Any], t
         codes = [child.wait() for child in both]
         assert 0 in codes
         for child, code in zip(both, codes, strict=True):
-            assert code == 0 or "in use by process" in child.said or "exists already" in child.said, child.said
+            assert code == 0 or "is in use by" in child.said or "exists already" in child.said, child.said
         assert outcome(out) == whole["random"]
