@@ -67,10 +67,11 @@ def _describe(model: type[BaseModel], error: ValidationError, section: str) -> S
     """The first problem in one line, unknown keys first: they are often the cause of the rest."""
     problems = sorted(error.errors(), key=lambda p: p["type"] != "extra_forbidden")
     problem, more = problems[0], len(problems) - 1
-    keys, known = _follow(model, problem["loc"])
+    unknown_key = problem["type"] == "extra_forbidden"
+    keys, known = _follow(model, problem["loc"], unknown_key)
     keys = [section, *keys] if section else keys
     also = f" (and {more} more)" if more else ""
-    if problem["type"] == "extra_forbidden":
+    if unknown_key:
         name = str(problem["loc"][-1])
         new_name = RENAMED.get(name, "")
         if new_name.split(".")[0] in known:
@@ -94,14 +95,15 @@ def _describe(model: type[BaseModel], error: ValidationError, section: str) -> S
     return SettingError("", keys, f"{': ' if keys else ''}{said}{given}{also}")
 
 
-def _follow(model: type[BaseModel], location: tuple[int | str, ...]) -> tuple[list[str], list[str]]:
-    """The path of a problem without what pydantic adds to it, and all keys that there are beside its last one."""
+def _follow(model: type[BaseModel], location: tuple[int | str, ...], unknown_key: bool) -> tuple[list[str], list[str]]:
+    """The path of a problem without what pydantic adds to it, and all keys that there are beside its last one, which
+    may be an `unknown_key`."""
     keys: list[str] = []
     here = {model}
     for i, step in enumerate(location):
-        if _TYPE_TAG.fullmatch(str(step)):
-            continue
         last = i == len(location) - 1
+        if _TYPE_TAG.fullmatch(str(step)) and not (last and unknown_key):
+            continue
         tagged = {m for m in here if any(step in get_args(field.annotation) for field in m.model_fields.values())}
         if i and isinstance(location[i - 1], int) and tagged and not last:
             here = tagged  # the value of the key that says which model an entry of a list is

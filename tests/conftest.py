@@ -16,6 +16,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from gymnasium.utils import seeding
+from hypothesis import settings
+
+# The same examples in every run, as far as hypothesis can, and no verdict that hangs on the speed of a busy machine.
+settings.register_profile("rls3", deadline=None, derandomize=True, database=None)
+settings.load_profile("rls3")
 
 
 @pytest.fixture(scope="session")

@@ -21,7 +21,7 @@ def contract_of(name: str) -> type[BackendContract]:
 
 
 ELSEWHERE = {"unity", "unity_editor"}
-globals().update({t.__name__: t for t in map(contract_of, set(rls3_registry.names("backends")) - ELSEWHERE)})
+globals().update({t.__name__: t for t in map(contract_of, sorted(set(rls3_registry.names("backends")) - ELSEWHERE))})
 
 
 def test_a_fingerprint_names_backend_size_and_settings():

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import yaml
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 import rls3_registry
@@ -85,7 +85,9 @@ SECTIONS = ["", "environment", "environment.rules", "vlm", "agent", "budget", "e
 
 
 @given(experiments(), st.sampled_from(SECTIONS), words)
-@settings(max_examples=60, deadline=None)
+@example({"name": "drawn", "agent": "a", "budget": {"n_generated": 1}}, "", "none")
+@example({"name": "drawn", "agent": "a", "budget": {"n_generated": 1}}, "environment", "int")
+@settings(max_examples=60)
 def test_an_unknown_key_anywhere_is_refused_by_its_path(content: dict[str, Any], section: str, key: str) -> None:
     full = parse_config(content, "drawn.yaml").model_dump(mode="json")
     node = full

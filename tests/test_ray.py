@@ -143,7 +143,7 @@ def test_programs_share_a_vlm_which_ends_with_the_last_of_them(cluster: Any) -> 
     sleep(2)
     assert alive(pid)
     programs[1].communicate()
-    wait_until_gone([pid])
+    wait_until_gone([pid], 90)  # a program whose farewell was lost counts as gone after a minute
 
 
 def test_a_run_with_a_shared_vlm_is_the_same_run_even_when_its_actor_is_killed(cluster: Any, tmp_path: Path) -> None:
@@ -179,8 +179,9 @@ def wait_for(pattern: str, folder: Path, process: subprocess.Popen[str], seconds
 
 def test_a_node_that_dies_costs_a_run_what_it_did_since_its_last_checkpoint(cluster: Any, tmp_path: Path) -> None:
     """Two runs on two nodes, one of which is killed; both come out as when they are made here."""
-    arms = {"random": {"agent": "random"}, "stratified": {"agent": "stratified"}}
-    write_study(tmp_path, arms=arms, seeds={"count": 1}, set={"budget": {"n_generated": 150}})
+    # Long enough that neither has ended when the node does.
+    arms = {"stratified": {"agent": "stratified"}, "rarity": {"agent": "rarity"}}
+    write_study(tmp_path, arms=arms, seeds={"count": 1}, set={"budget": {"n_generated": 500}})
     here = study(tmp_path, "--out", "here", "--results", "here-results")
     _, said = here.communicate(timeout=400)
     assert here.returncode == 0, said
@@ -225,13 +226,14 @@ def scratch_folders() -> set[Path]:
 def test_ctrl_c_saves_what_is_under_way_and_the_next_call_goes_on(cluster: Any, tmp_path: Path) -> None:
     one = {"arms": {"random": {"agent": "random"}}, "seeds": {"count": 1}, "set": {"budget": {"n_generated": 150}}}
     write_study(tmp_path, **one)
+    before = scratch_folders()
     there = study(tmp_path, "--on", "ray")
     wait_for("runs/studies/mini/random-seed0/checkpoints/0*", tmp_path, there)
     os.killpg(there.pid, signal.SIGINT)  # as the terminal does
     _, said = there.communicate(timeout=120)
     assert there.returncode == 0 and "random seed 0: saved" in said, said
     assert "continue with: rls3 study mini.yaml --on ray" in said
-    assert not scratch_folders()
+    assert scratch_folders() <= before
     again = study(tmp_path, "--on", "ray")
     _, said = again.communicate(timeout=400)
     assert again.returncode == 0, said

@@ -114,11 +114,11 @@ def test_a_plugin_of_ones_own_is_named_again_for_each_process(study: StudyConfig
     agent = tmp_path / "mine.yaml"
     agent.write_text("plugin: my_agents:Mine\n", encoding="utf-8")
     own = replace(job, config={**job.config, "agent": {"name": str(agent), "settings": {}}})
-    assert "--plugin" not in own.arguments()
+    assert "--trust" not in own.arguments()
     with allowing(["my_agents:Mine"]):
-        assert own.arguments()[-4:] == ["--out", "out/random-seed5", "--plugin", "my_agents:Mine"]
+        assert own.arguments()[-4:] == ["--out", "out/random-seed5", "--trust", "my_agents:Mine"]
     (job.directory / "checkpoints" / "000000018").mkdir(parents=True)
-    assert own.arguments()[1:] == ["--resume", "out/random-seed5", "--plugin", "my_agents:Mine"]
+    assert own.arguments()[1:] == ["--resume", "out/random-seed5", "--trust", "my_agents:Mine"]
 
 
 def test_a_complete_run_is_not_repeated_and_kept_in_the_results(study: StudyConfig) -> None:
@@ -206,7 +206,7 @@ def test_a_dry_run_prints_what_is_missing_and_makes_nothing(
     [
         ("", ""),
         (
-            "--arms random --seeds 2 --plugin mine:Agent --plugin mine:Vlm",
+            "--arms random --seeds 2 --trust mine:Agent --trust mine:Vlm",
             "--processes 3 --out 'my runs' --results kept",
         ),
     ],
@@ -333,7 +333,8 @@ def test_a_study_ends_with_tables_curves_and_a_page_and_is_not_made_twice(tmp_pa
 
 @pytest.mark.slow
 def test_ctrl_c_saves_and_the_next_call_goes_on_to_the_same_rows(tmp_path: Path) -> None:
-    write_study(tmp_path, arms={"random": {"agent": "random"}}, seeds={"count": 1}, set={"budget": {"n_generated": 80}})
+    budget = {"budget": {"n_generated": 150}}
+    write_study(tmp_path, arms={"random": {"agent": "random"}}, seeds={"count": 1}, set=budget)
     assert rls3(tmp_path, "study", "mini.yaml", "--out", "whole").returncode == 0
     shutil.rmtree(tmp_path / "results")
     process = subprocess.Popen(

@@ -135,19 +135,21 @@ def show(world: Any, scene: Arrangement) -> Frame:
 
 
 PROGRAM = """
-import gc, os, sys, time
+import gc, os, signal, sys, time
 import numpy as np
 from rls3_gym.backends.base import load_backend
 from rls3_gym.scene.layouts import draw_layout
 from rls3_gym.scene.proposals import random_arrangement
 world = load_backend("unity", 32)
 kinds = ["blender", "football", "globe"]
+signal.signal(signal.SIGINT, signal.default_int_handler)
 world.reset(random_arrangement(np.random.default_rng(0), draw_layout("kitchen", 0), kinds), seed=0)
-print("shown", flush=True)
 """
+SHOWN = "print('shown', flush=True)\n"
 ENDS = {
     "killed": "time.sleep(60)",
-    "interrupted": "try:\n    while True: world.capture()\nexcept KeyboardInterrupt:\n    print('stopped', flush=True)",
+    "interrupted": "try:\n    print('shown', flush=True)\n    while True: world.capture()\n"
+    "except KeyboardInterrupt:\n    print('stopped', flush=True)",
     "without_close": "",
     "raises": "raise RuntimeError",
     "collected": "del world; gc.collect(); print('collected', flush=True); time.sleep(60)",
@@ -157,8 +159,9 @@ ENDS = {
 @pytest.mark.parametrize("end", [*["killed"], *(pytest.param(e, marks=pytest.mark.slow) for e in list(ENDS)[1:])])
 def test_no_player_is_left_behind_however_the_program_ends(end: str, starts: Path) -> None:
     before = len(players(starts))
+    text = PROGRAM + ("" if end == "interrupted" else SHOWN) + ENDS[end]
     program = subprocess.Popen(
-        [sys.executable, "-c", PROGRAM + ENDS[end]], stdout=subprocess.PIPE, text=True, stderr=subprocess.DEVNULL
+        [sys.executable, "-c", text], stdout=subprocess.PIPE, text=True, stderr=subprocess.DEVNULL
     )
     assert program.stdout is not None
     assert program.stdout.readline() == "shown\n"
@@ -205,7 +208,7 @@ def test_a_player_that_will_not_end_is_killed_with_all_it_has_started(tmp_path: 
     )
     file.chmod(0o755)
     with pytest.raises(UserError, match="it did not answer in time"):
-        _ = UnityBackend({"file_name": str(file), "start_timeout": 3.0}).fingerprint
+        _ = UnityBackend({"file_name": str(file), "start_timeout": 10.0}).fingerprint
     found = players(numbers)
     assert len(found) == 2
     wait_until_gone(found, 10)

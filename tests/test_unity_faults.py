@@ -241,7 +241,7 @@ def test_a_player_that_fails_leaves_no_half_of_a_sample(tmp_path: Path, fault: s
     log = tmp_path / "logs"
     player.write_text(
         f"plugin: unity\nsettings: {{file_name: '{stand_in(tmp_path, fault=fault, at=at)}', log_folder: '{log}', "
-        "start_timeout: 30.0, step_timeout: 2.0}\n",
+        f"start_timeout: 30.0, step_timeout: {2.0 if fault == 'hang' else 20.0}}}\n",
         encoding="utf-8",
     )
     if at == 1:

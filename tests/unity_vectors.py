@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import math
 import struct
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -311,4 +312,4 @@ def write(folder: Path, count: int) -> dict[str, int]:
 
 
 if __name__ == "__main__":
-    print(write(KEPT, KEPT_CASES))
+    print(json.dumps(write(*((Path(sys.argv[1]), int(sys.argv[2])) if len(sys.argv) > 1 else (KEPT, KEPT_CASES)))))

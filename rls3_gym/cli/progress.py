@@ -50,7 +50,8 @@ class RunProgress(_Live, RunCallback):
             TimeElapsedColumn(),
             TextColumn("{task.fields[left]}", markup=False),
         )
-        super().__init__(Progress(*columns, console=console, disable=not console.is_terminal, transient=True))
+        hidden = not console.is_terminal
+        super().__init__(Progress(*columns, console=console, disable=hidden, transient=True, get_time=clock))
         self._task = self._progress.add_task("run", total=1.0, state="preparing", left="")
         self._config = config
         self._clock = clock

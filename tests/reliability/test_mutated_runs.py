@@ -118,12 +118,12 @@ def problems(folder: Path, work: Path, commands: tuple[str, ...], capsys: pytest
 
 def try_out(unfinished: Path, work: Path, n: int, seed: int, capsys: pytest.CaptureFixture[str], every: int) -> None:
     """`n` runs, each with one file put wrong; a command, in turn, to every so many of them."""
-    rng, failures = np.random.default_rng(seed), []
+    failures = []
     for number in range(n):
         folder = work / "run"
         shutil.rmtree(folder, ignore_errors=True)
         shutil.copytree(unfinished, folder)
-        how = put_wrong(folder, rng)
+        how = put_wrong(folder, np.random.default_rng([seed, number]))  # lengths of files differ with the clock
         commands = (COMMANDS[number // every % len(COMMANDS)],) if number % every == 0 else ()
         failures += [f"{number}, {how}: {problem}" for problem in problems(folder, work, commands, capsys)]
     assert not failures, "\n".join(failures)

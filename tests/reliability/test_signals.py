@@ -16,7 +16,7 @@ from killing import Forked, begin, forked, go_on, outcome, short
 from rls3_gym.cli.app import main
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("no_report")]
-CONFIG = short("random").model_copy(update={"budget": short("random").budget.model_copy(update={"rounds": 3})})
+CONFIG = short("random").model_copy(update={"budget": short("random").budget.model_copy(update={"rounds": 10})})
 
 
 def command(file: Path, out: Path) -> None:
