@@ -26,14 +26,20 @@ VIEWS_BY_SPACE: dict[type[gymnasium.Space[Any]], tuple[str, ...]] = {
 """Action views by the type of their space, best first. A new view is one more name here."""
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
-Weight = Annotated[float, Field(ge=0)]
+Weight = Annotated[float, Field(ge=0, le=1000)]
+PositiveWeight = Annotated[float, Field(gt=0, le=1000)]
+Norm = Annotated[float, Field(gt=0, le=1e9)]
+"""What gradients are clipped to."""
+LogStd = Annotated[float, Field(ge=-20, le=5)]
+"""Log of the standard deviation that actions in a Box start with."""
+Steps = Annotated[int, Field(ge=1, le=10**9)]
 Count = Annotated[int, Field(ge=1, le=1_000_000)]
 """What memory or time is in proportion to."""
 Rate = Annotated[float, Field(gt=0, le=1)]
 """A learning rate."""
 Layers = Annotated[list[Annotated[int, Field(ge=1, le=16_384)]], Field(min_length=1, max_length=64)]
 BufferSize = Annotated[int, Field(ge=1, le=10_000_000)]
-EntropyPerDim = Annotated[float, Field(lt=0.6931)]
+EntropyPerDim = Annotated[float, Field(ge=-20, lt=0.6931)]
 """Nats per dimension of a Box action. A uniform policy over -1..1 has ln 2 = 0.6931 and can't be exceeded."""
 
 

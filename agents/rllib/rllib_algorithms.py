@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import gymnasium
 from gymnasium.spaces import Box, Discrete, MultiDiscrete
-from pydantic import Field, PositiveFloat, PositiveInt
+from pydantic import Field
 from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
 from ray.rllib.algorithms.ppo import PPOConfig
 from ray.rllib.algorithms.sac import SACConfig
@@ -20,9 +20,15 @@ from rls3_agents.algorithms import (
     Algorithm,
     AlgorithmSettings,
     BufferSize,
+    Count,
     EntropyPerDim,
     Fraction,
     Layers,
+    LogStd,
+    Norm,
+    PositiveWeight,
+    Rate,
+    Steps,
     Weight,
     target_entropy,
 )
@@ -31,29 +37,30 @@ from rls3_agents.algorithms import (
 class RllibSettings(AlgorithmSettings):
     """What every algorithm has."""
 
-    lr: PositiveFloat  # of all networks, and of SAC's weight of entropy
+    lr: Rate  # of all networks, and of SAC's weight of entropy
     gamma: Fraction  # 0 where every step is paid for its own sample; near 1 for a reward at the episode's end
     fcnet_hiddens: Layers
-    train_batch_size: Annotated[int, Field(ge=2)]  # PPO: steps of a rollout, over all lanes; SAC: rows per update
+    # PPO: steps of a rollout, over all lanes; SAC: rows per update.
+    train_batch_size: Annotated[int, Field(ge=2, le=1_000_000)]
 
 
 class PpoSettings(RllibSettings):
-    minibatch_size: Annotated[int, Field(ge=2)]
-    num_epochs: PositiveInt
+    minibatch_size: Annotated[int, Field(ge=2, le=1_000_000)]
+    num_epochs: Count
     lambda_: Fraction
     clip_param: Annotated[float, Field(gt=0, lt=1)]
     entropy_coeff: Weight
     vf_loss_coeff: Weight
-    grad_clip: PositiveFloat
-    log_std_init: float  # ours: log of the standard deviation that actions in a Box start with
+    grad_clip: Norm
+    log_std_init: LogStd  # ours
 
 
 class SacSettings(RllibSettings):
     buffer_size: BufferSize  # ours: transitions kept
-    learning_starts: PositiveInt  # ours: uniform actions before the first gradient step
-    gradient_steps: PositiveInt  # ours: after every environment step
+    learning_starts: Steps  # ours: uniform actions before the first gradient step
+    gradient_steps: Count  # ours: after every environment step
     tau: Annotated[float, Field(gt=0, le=1)]
-    initial_alpha: PositiveFloat
+    initial_alpha: PositiveWeight
     target_entropy_per_dim: EntropyPerDim  # ours: RLlib takes that of all dimensions
 
 

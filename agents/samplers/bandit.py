@@ -31,7 +31,7 @@ class BanditSettings(Settings):
     """Settings of the bandit."""
 
     alpha: float = Field(gt=0, le=1)  # weight of the newest progress in Q
-    temperature: float = Field(gt=0)  # of the Boltzmann choice: the lower, the more it follows Q
+    temperature: float = Field(gt=0, le=1000)  # of the Boltzmann choice: the lower, the more it follows Q
 
 
 class OnlineTeacher:

@@ -29,10 +29,10 @@ class CemSettings(Settings):
     """Settings of the cross-entropy method."""
 
     population: int = Field(ge=2, le=100_000)  # candidates, of one episode each, before the distribution changes
-    elite: int = Field(ge=1)  # the best of them, which it changes to
-    spread: float = Field(gt=0)  # standard deviation of the first candidates
-    noise: float = Field(ge=0)  # variance added after the first population; it fades linearly ...
-    noise_generations: int = Field(ge=1)  # ... to nothing in this many populations
+    elite: int = Field(ge=1, le=100_000)  # the best of them, which it changes to
+    spread: float = Field(gt=0, le=1000)  # standard deviation of the first candidates
+    noise: float = Field(ge=0, le=1000)  # variance added after the first population; it fades linearly ...
+    noise_generations: int = Field(ge=1, le=10**9)  # ... to nothing in this many populations
 
     @model_validator(mode="after")
     def _elite_is_a_part(self) -> CemSettings:

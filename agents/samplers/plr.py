@@ -34,7 +34,7 @@ class PlrSettings(Settings):
 
     replay: float = Field(ge=0, le=1)  # chance that an episode begins in a level, not in a new scene
     capacity: int = Field(ge=2, le=1_000_000)  # levels kept; the one with the lowest score goes first
-    beta: float = Field(gt=0)  # temperature of the ranks: the lower, the more the hardest levels are replayed
+    beta: float = Field(gt=0, le=1000)  # temperature of the ranks: the lower, the more the hardest levels are replayed
     rho: float = Field(ge=0, le=1)  # share of staleness
 
 

@@ -24,7 +24,7 @@ class RaritySettings(Settings):
     """Settings of the rarity sampler."""
 
     kept: float = Field(gt=0, le=1)  # factor on all counts at each sample: old samples fade
-    prior: float = Field(gt=0)  # added to every cell's count: the first samples do not say what is rare
+    prior: float = Field(gt=0, le=1e6)  # added to every cell's count: the first samples do not say what is rare
 
 
 class RarityAgent(ScriptedAgent):

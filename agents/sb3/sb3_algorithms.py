@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import gymnasium
 import numpy as np
 from gymnasium.spaces import Box, Discrete, MultiDiscrete
-from pydantic import Field, PositiveFloat, PositiveInt
+from pydantic import Field
 from sb3_contrib import TQC, CrossQ, MaskablePPO, RecurrentPPO
 from stable_baselines3 import A2C, DQN, PPO, SAC, TD3
 from stable_baselines3.common.noise import NormalActionNoise
@@ -24,7 +24,10 @@ from rls3_agents.algorithms import (
     EntropyPerDim,
     Fraction,
     Layers,
+    LogStd,
+    Norm,
     Rate,
+    Steps,
     Weight,
     steps_per_lane,
     target_entropy,
@@ -56,11 +59,11 @@ class OnPolicySettings(Sb3Settings):
     gae_lambda: Fraction
     ent_coef: Weight
     vf_coef: Weight
-    max_grad_norm: PositiveFloat
+    max_grad_norm: Norm
 
 
 class A2cSettings(OnPolicySettings):
-    log_std_init: float  # log of the standard deviation that actions in a Box start with
+    log_std_init: LogStd
 
 
 class MaskablePpoSettings(OnPolicySettings):
@@ -72,20 +75,20 @@ class MaskablePpoSettings(OnPolicySettings):
 
 
 class PpoSettings(MaskablePpoSettings):
-    log_std_init: float  # as for A2C
+    log_std_init: LogStd
 
 
 class RecurrentPpoSettings(PpoSettings):
     """PPO with a memory: an LSTM before the actor and one before the critic."""
 
-    lstm_hidden_size: PositiveInt
+    lstm_hidden_size: Annotated[int, Field(ge=1, le=16_384)]
 
 
 class OffPolicySettings(Sb3Settings):
     """Learners from a replay buffer."""
 
     buffer_size: BufferSize  # transitions kept
-    learning_starts: Annotated[int, Field(ge=0)]  # uniform actions before the first gradient step
+    learning_starts: Annotated[int, Field(ge=0, le=10**9)]  # uniform actions before the first gradient step
     batch_size: Count
     train_freq: Count  # environment steps between updates
     gradient_steps: Count  # gradient steps per update
@@ -115,9 +118,9 @@ class Td3Settings(OffPolicySettings):
 
 class DqnSettings(OffPolicySettings):
     tau: SoftUpdate
-    target_update_interval: PositiveInt  # environment steps
-    max_grad_norm: PositiveFloat
-    exploration_steps: PositiveInt  # ours: steps from all-random to the final share (a run's length isn't known ahead)
+    target_update_interval: Steps  # environment steps
+    max_grad_norm: Norm
+    exploration_steps: Steps  # ours: steps from all-random to the final share (a run's length isn't known ahead)
     exploration_final_eps: Fraction
 
 

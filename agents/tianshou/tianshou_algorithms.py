@@ -14,7 +14,7 @@ from typing import Annotated, Any, Self
 import gymnasium
 import torch
 from gymnasium.spaces import Box, Discrete, MultiDiscrete, flatdim
-from pydantic import Field, PositiveFloat, PositiveInt, model_validator
+from pydantic import Field, model_validator
 from tianshou.algorithm import A2C, DQN, PPO, REDQ, SAC
 from tianshou.algorithm.modelfree.dqn import DiscreteQLearningPolicy
 from tianshou.algorithm.modelfree.redq import REDQPolicy
@@ -34,7 +34,11 @@ from rls3_agents.algorithms import (
     EntropyPerDim,
     Fraction,
     Layers,
+    LogStd,
+    Norm,
+    PositiveWeight,
     Rate,
+    Steps,
     Weight,
     target_entropy,
 )
@@ -60,8 +64,8 @@ class OnPolicySettings(TianshouSettings):
     gae_lambda: Fraction
     ent_coef: Weight
     vf_coef: Weight
-    max_grad_norm: PositiveFloat
-    log_std_init: float  # log of the standard deviation that actions in a Box start with
+    max_grad_norm: Norm
+    log_std_init: LogStd
 
 
 class PpoSettings(OnPolicySettings):
@@ -72,13 +76,13 @@ class OffPolicySettings(TianshouSettings):
     """Learners from a replay buffer."""
 
     buffer_size: BufferSize  # transitions kept
-    learning_starts: PositiveInt  # uniform actions before the first gradient step
+    learning_starts: Steps  # uniform actions before the first gradient step
     gradient_steps: Count  # after every environment step
 
 
 class SacSettings(OffPolicySettings):
     tau: Annotated[float, Field(gt=0, le=1)]  # share of the new weights in the target networks
-    alpha: PositiveFloat  # weight of entropy at the start; learned from there
+    alpha: PositiveWeight  # weight of entropy at the start; learned from there
     target_entropy_per_dim: EntropyPerDim  # entropy that the learned weight keeps
 
 
@@ -95,7 +99,7 @@ class RedqSettings(SacSettings):
 
 
 class DqnSettings(OffPolicySettings):
-    target_update_freq: PositiveInt  # gradient steps between copies to the target network
+    target_update_freq: Steps  # gradient steps between copies to the target network
     eps_training: Fraction  # share of random actions
 
 

@@ -35,6 +35,7 @@ from rls3_registry.errors import UserError, unknown
 Actions = Mapping[int, Any]
 """Lane -> what to do there: an action that the loop's decoder understands; without one an `Edit`, or None where the
 action means none (`Reason.NO_PLACE`)."""
+Pay = Annotated[float, Field(ge=-1000, le=1000)]
 
 
 class LoopSettings(Schedule):
@@ -56,9 +57,9 @@ class LoopSettings(Schedule):
     """Side of the square pictures, pixels."""
     extrinsic: str = DEFAULT_EXTRINSIC
     """Reward for what the VLM gets wrong: a registered name, a YAML file, or `module:Class`."""
-    intrinsic_feasible: float = 0.0
+    intrinsic_feasible: Pay = 0.0
     """Reward of a step that gives a sample."""
-    intrinsic_infeasible: float | dict[str, float] | None = None
+    intrinsic_infeasible: Pay | dict[str, Pay] | None = None
     """Reward of a step that gives none: one number, or numbers by reason. When left out: 0 in the action views that
     choose among proposals, and -0.1 in the others."""
     rules: FeasibilityRules = FeasibilityRules()

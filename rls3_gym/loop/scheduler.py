@@ -48,7 +48,7 @@ class Schedule(Settings):
     """How that share is chosen."""
     finetune: bool = True
     """Off: the VLM is scored but never taught, and there are no rounds. Build evaluation environments that way."""
-    early_stopping: int | None = Field(None, ge=1)
+    early_stopping: int | None = Field(None, ge=1, le=1_000_000)
     """Rounds without a better validation score until fine-tuning ends for good; never when left out."""
 
     @model_validator(mode="after")

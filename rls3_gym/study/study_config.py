@@ -21,7 +21,7 @@ _ARM_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+=-]*")
 _OWN = {"seed": "seeds", "output": "--out", "evaluation.sets": "sets"}
 """Keys of an experiment that a study decides elsewhere."""
 
-Positive = Annotated[int, Field(ge=1)]
+Positive = Annotated[int, Field(ge=1, le=10**12)]
 Budgets = Annotated[tuple[Positive, ...], Field(strict=False)]
 ArmNames = Annotated[tuple[str, ...], Field(strict=False)]
 
@@ -31,7 +31,7 @@ class SeedsConfig(BaseModel):
 
     model_config = _STRICT
 
-    first: Annotated[int, Field(ge=0)] = 0
+    first: Annotated[int, Field(ge=0, lt=2**31)] = 0
     count: Annotated[int, Field(ge=1, le=10_000)] = 5
 
 
@@ -88,7 +88,7 @@ class StudyConfig(BaseModel):
     """Arms of a small figure, `headline.png`: their accuracy on the first set over what they trained on."""
     processes: Annotated[int, Field(ge=1, le=1024)] | None = None
     """Runs at a time; one for each CPU core when left out."""
-    noise_floor: Annotated[float, Field(ge=0)] | None = None
+    noise_floor: Annotated[float, Field(ge=0, le=1)] | None = None
     """Standard deviation of accuracy over shuffles of the same data, 0..1: how much a difference must be to mean
     anything. Measured elsewhere; printed beside the differences."""
 

@@ -42,7 +42,7 @@ class FineTuneSettings(Settings):
     """Passes over the round's items; with replay, steps are counted as if without it."""
     batch_size: int = Field(64, ge=1, le=65_536)
     """Items of an optimizer step."""
-    accumulation_steps: int = Field(1, ge=1)
+    accumulation_steps: int = Field(1, ge=1, le=65_536)
     """Parts that a batch is cut into, to save memory; their gradients are added. A loss that compares the items of a
     batch with each other (a contrastive one) then compares within a part alone: it has fewer negatives."""
     weight_decay: float = Field(0.02, ge=0, le=1e6)

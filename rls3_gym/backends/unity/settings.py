@@ -33,11 +33,11 @@ class UnitySettings(Settings):
     """Added to `base_port`, as ML-Agents has it."""
     quality: Quality = "high"
     """Shadows and anti-aliasing; part of the fingerprint."""
-    start_timeout: Annotated[float, Field(gt=0)] = 120.0
+    start_timeout: Annotated[float, Field(gt=0, le=86_400)] = 120.0
     """Seconds that a player may take to start and to show its first picture."""
-    step_timeout: Annotated[float, Field(gt=0)] = 30.0
+    step_timeout: Annotated[float, Field(gt=0, le=86_400)] = 30.0
     """Seconds that it may take for each further picture."""
-    restarts: Annotated[int, Field(ge=0)] = 0
+    restarts: Annotated[int, Field(ge=0, le=10_000)] = 0
     """How often a player that died, hung or sent something broken is replaced by a new one, which is shown the same."""
     log_folder: str | None = None
     """Where the players' logs are kept. Left out: in the temporary folder, and only of players that failed."""

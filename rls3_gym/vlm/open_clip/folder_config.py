@@ -33,7 +33,8 @@ Side = Annotated[int, Field(ge=8, le=4_096)]
 Sides = Side | Annotated[tuple[Side, Side], Field(strict=False)]
 Chance = Annotated[float, Field(ge=0, le=1)]
 HubName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?$", max_length=200)]
-Channels = Annotated[tuple[float, float, float], Field(strict=False)]
+Mean = Annotated[float, Field(ge=-1000, le=1000)]
+Deviation = Annotated[float, Field(gt=0, le=1000)]
 
 
 class _Part(Settings):
@@ -53,7 +54,7 @@ class _Tower(_Part):
 
     width: Width | None = None
     mlp_ratio: Ratio | None = None
-    ls_init_value: float | None = None
+    ls_init_value: Annotated[float, Field(ge=-1000, le=1000)] | None = None
     final_ln_after_pool: bool | None = None
     pool_type: Literal["tok", "avg", "argmax", "first", "last", "eos", "none"] | None = None
     output_tokens: bool | None = None
@@ -137,8 +138,8 @@ class PreprocessConfig(_Part):
 
     size: Sides | None = None
     mode: Literal["RGB"] | None = None
-    mean: Channels | float | None = None
-    std: Channels | float | None = None
+    mean: Annotated[tuple[Mean, Mean, Mean], Field(strict=False)] | Mean | None = None
+    std: Annotated[tuple[Deviation, Deviation, Deviation], Field(strict=False)] | Deviation | None = None
     interpolation: Literal["bicubic", "bilinear", "random"] | None = None
     resize_mode: Literal["shortest", "longest", "squash"] | None = None
     fill_color: Annotated[int, Field(ge=0, le=255)] | None = None
