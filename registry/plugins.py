@@ -22,7 +22,7 @@ from pydantic import BaseModel, ConfigDict
 
 import rls3_registry
 from rls3_registry.errors import SettingError, UserError, first_line, unknown
-from rls3_registry.trust import CLASS, check_may_import, is_restricted, lies_unlooked
+from rls3_registry.trust import CLASS, check_may_import, check_may_reach, is_restricted, lies_unlooked
 from rls3_registry.validation import check
 
 T = TypeVar("T")
@@ -92,9 +92,25 @@ class PluginSection(Generic[S]):
         registered = {self.find(name)[1].plugin for name in rls3_registry.names(self.section)}
         return registered | {point.value for point in installed(self.group).values()}
 
-    def own_code(self, spec: PluginSpec) -> list[str]:
-        """The class of a plugin, as `module:Class`, where it is of the user's own: neither registered nor installed."""
-        return [spec.plugin] if ":" in spec.plugin and spec.plugin not in self.known() else []
+    def own(self, spec: PluginSpec, settings: Mapping[str, Any]) -> list[str]:
+        """What a run directory may name only where the user does too: the class of a plugin, as `module:Class`, that is
+        neither registered nor installed; what `settings` reach for that those of no registered plugin do."""
+        if ":" in spec.plugin and spec.plugin not in self.known():
+            return [spec.plugin]
+        known = self._reached_by_known(spec.plugin)
+        return [name for name in self._reached(spec.plugin, settings) if name not in known]
+
+    def _reached(self, plugin: str, settings: Mapping[str, Any]) -> list[str]:
+        """What a plugin has started, fetched or written to that its settings name. Its class says so by a static method
+        `reaches_for(settings)`; one without it reaches for nothing."""
+        found = plugin_class(self.group, self.what, plugin, self.needs, self.extras)
+        reaches_for: Callable[[Mapping[str, Any]], Sequence[str]] | None = getattr(found, "reaches_for", None)
+        return [] if reaches_for is None else list(reaches_for(settings))
+
+    def _reached_by_known(self, plugin: str) -> set[str]:
+        """What the registered settings of a plugin reach for."""
+        registered = (self.find(name)[1] for name in rls3_registry.names(self.section))
+        return {name for spec in registered if spec.plugin == plugin for name in self._reached(plugin, spec.settings)}
 
     def create(self, name: str, overrides: Mapping[str, Any] | None = None, **given: Any) -> Any:
         """Build the plugin `name` stands for, with `overrides` put over its file's settings.
@@ -108,8 +124,8 @@ class PluginSection(Generic[S]):
         """Call the class of `spec`, which was read from `where`; errors name that place, but for those in a setting
         that the caller put over the file's.
 
-        Where it is a run directory that names the plugin, it has to be a known one, or one that the user has named too:
-        see `rls3_registry.trust`.
+        Where it is a run directory that names the plugin, it has to be a known one, or one that the user has named too,
+        and so has what its settings reach for: see `rls3_registry.trust`.
         """
         if is_restricted():
             check_may_import(spec.plugin, self.what, self.known())
@@ -117,6 +133,8 @@ class PluginSection(Generic[S]):
             found = plugin_class(self.group, self.what, spec.plugin, self.needs, self.extras)
         except UserError as error:
             raise UserError(str(error) if where == spec.plugin else f"{where}: {error}") from error
+        if is_restricted():
+            check_may_reach(self._reached(spec.plugin, settings), self.what, self._reached_by_known(spec.plugin))
         try:
             return make(found, f"{self.what} {where}", settings, **given)
         except SettingError as error:
@@ -161,7 +179,7 @@ def plugin_class(
         if error.name == point.module.split(".")[0] and lies_unlooked(point.module):
             raise UserError(
                 f"{what} {plugin!r} lies in the current folder, where no code is looked for unless you say so; "
-                f"if you trust it, add: --plugin {plugin}"
+                f"if you trust it, add: --trust {plugin}"
             ) from error
         raise UserError(f"{what} {plugin!r} cannot be imported: {error}") from error
     except UserError:

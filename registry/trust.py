@@ -2,7 +2,8 @@
 
 What a user types or writes may name any class that Python finds, as `module:Class`. A run directory or a model folder
 may come from somebody else: what its files name is imported only where it is registered or installed, or where the user
-has named the same class on the command line (`--plugin module:Class`). The current folder may be somebody else's, too:
+has named the same class on the command line (`--trust module:Class`). So it is with what a plugin's settings have
+started or fetched: the program of a Unity player, a model of a hub. The current folder may be somebody else's, too:
 code is looked for in it only where the user names a class in this way.
 """
 
@@ -11,6 +12,7 @@ from __future__ import annotations
 import importlib.machinery
 import os
 import re
+import shlex
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -27,20 +29,22 @@ _places: list[str] = []
 
 
 @contextmanager
-def allowing(plugins: Iterable[str]) -> Iterator[None]:
-    """Inside, these plugins may be imported, whatever names them, and from the folders of `look_in` as well.
+def allowing(names: Iterable[str]) -> Iterator[None]:
+    """Inside, these plugins may be imported and these programs and models had, whatever names them.
 
     Args:
-        plugins: Each as `module:Class`.
+        names: Each `module:Class`, which is then looked for in the folders of `look_in` as well; or what the settings
+            of a plugin reach for, as they name it.
 
     Raises:
-        UserError: One of them does not look like that.
+        UserError: One of them looks like a module, but not like `module:Class`.
     """
-    named = frozenset(plugins)
-    for plugin in sorted(named):
-        if not CLASS.fullmatch(plugin):
-            raise UserError(f"--plugin {plugin}: must look like module:Class")
-    if named:
+    named = frozenset(names)
+    classes = {name for name in named if CLASS.fullmatch(name)}
+    for name in sorted(named - classes):
+        if name.endswith(".py") or (":" in name and not os.path.isfile(name)):
+            raise UserError(f"--trust {name}: a class must look like module:Class")
+    if classes:
         sys.path.extend(place for place in _places if place not in sys.path)
     token = _allowed.set(_allowed.get() | named)
     try:
@@ -77,13 +81,33 @@ def check_may_import(plugin: str, what: str, known: Iterable[str]) -> None:
         return
     raise UserError(
         f"{file}: its {what} is {plugin!r}, code that is neither registered nor installed, and that a run directory "
-        f"can't make run; if you trust it, add: --plugin {plugin}"
+        f"can't make run; if you trust it, add: --trust {plugin}"
     )
 
 
-def is_allowed(plugin: str) -> bool:
-    """Whether the user has named this class with `--plugin`."""
-    return plugin in _allowed.get()
+def check_may_reach(names: Iterable[str], what: str, known: Iterable[str]) -> None:
+    """Raise `UserError` if the settings of a plugin that a run directory names reach for something that is not `known`
+    and that the user has not named.
+
+    Args:
+        names: What they reach for: programs to start, models to fetch, files to write.
+        what: What people call such a plugin.
+        known: What settings in the registry reach for.
+    """
+    file = _file.get()
+    if file is None:
+        return
+    for name in names:
+        if name not in _allowed.get() and name not in set(known):
+            raise UserError(
+                f"{file}: the settings of its {what} name {name!r}, which would be started, fetched or written to, and "
+                f"a run directory can't have that done; if you trust it, add: --trust {shlex.quote(name)}"
+            )
+
+
+def is_allowed(name: str) -> bool:
+    """Whether the user has named this with `--trust`."""
+    return name in _allowed.get()
 
 
 def look_in(folder: str | os.PathLike[str]) -> None:

@@ -21,7 +21,7 @@ def main() -> None:
     except KeyboardInterrupt:
         print("rls3: interrupted", file=sys.stderr)
         sys.exit(130)
-    look_in(here)  # where plugins that are named with --plugin may lie
+    look_in(here)  # where plugins that are named with --trust may lie
     app.main()
 
 

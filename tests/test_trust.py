@@ -15,6 +15,7 @@ import yaml
 from experiment_tools import TINY, run, tiny
 from test_cli import rls3
 
+from rls3_gym.backends.unity.backend import UnityBackend
 from rls3_gym.envs.scene_env import RLS3SceneEnv
 from rls3_gym.experiment.config import ExperimentConfig
 from rls3_gym.experiment.run import config_of, resume
@@ -85,7 +86,7 @@ def opened_inside(folder: Path) -> dict[str, tuple[int, str]]:
 def refusal(what: str) -> str:
     return (
         f"rls3: config.yaml: its {what} is 'evil:Evil', code that is neither registered nor installed, and that a run "
-        "directory can't make run; if you trust it, add: --plugin evil:Evil\n"
+        "directory can't make run; if you trust it, add: --trust evil:Evil\n"
     )
 
 
@@ -111,9 +112,73 @@ def test_a_backend_of_somebody_elses_run_is_refused_in_every_command(taught_run:
     said = opened_inside(folder)
     for command in ("evaluate", "resume", "config", "export"):
         code, output = said[command]
-        assert code == 2 and "its backend is 'evil:Evil'" in output and "--plugin evil:Evil" in output, command
+        assert code == 2 and "its backend is 'evil:Evil'" in output and "--trust evil:Evil" in output, command
     assert said["report"][0] == said["export-vlm"][0] == 0
     assert not (folder / "ran").exists() and not (folder / "out").exists()
+
+
+def refused_reach(what: str, name: str) -> str:
+    return f"the settings of its {what} name '{name}', which would be started, fetched or written to"
+
+
+def test_a_known_backend_starts_no_program_of_somebody_elses_run(taught_run: Path, tmp_path: Path) -> None:
+    folder = hostile(taught_run, tmp_path / "run", environment={"backend": "backend.yaml"})
+    program = folder / "evil.sh"
+    program.write_text("#!/bin/sh\ntouch ran\n", encoding="utf-8")
+    program.chmod(0o755)
+    (folder / "backend.yaml").write_text("plugin: unity\nsettings: {file_name: ./evil.sh}\n", encoding="utf-8")
+    said = opened_inside(folder)
+    for command in ("evaluate", "resume", "config", "export"):
+        code, output = said[command]
+        assert code == 2 and refused_reach("backend", "./evil.sh") in output, command
+        assert output.endswith("if you trust it, add: --trust ./evil.sh\n")
+    assert not (folder / "ran").exists()
+
+
+@pytest.mark.parametrize("settings", [{"extra_args": ["-executeMethod"]}, {"log_folder": "/somewhere"}])
+def test_a_players_arguments_and_logs_are_not_for_somebody_elses_run_to_say(
+    taught_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, settings: dict[str, Any]
+) -> None:
+    folder = hostile(taught_run, tmp_path / "run", environment={"backend": "backend.yaml"})
+    (folder / "backend.yaml").write_text(yaml.safe_dump({"plugin": "unity", "settings": settings}), encoding="utf-8")
+    monkeypatch.chdir(folder)
+    name = "-executeMethod" if "extra_args" in settings else "/somewhere"
+    with pytest.raises(UserError, match=refused_reach("backend", name)):
+        resume(config_of(folder), folder, [])
+    assert config_of(folder).own() == [name]
+    with allowing([name]):
+        assert isinstance(find_backend(str(folder), find_vlm("tiny")), UnityBackend)
+
+
+def test_a_model_of_the_hub_is_fetched_for_a_run_only_where_the_registry_or_the_user_names_it(
+    taught_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fetched: list[str] = []
+
+    def snapshot_download(name: str, **_: Any) -> str:
+        fetched.append(name)
+        raise OSError("no network")
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot_download)
+    folder = hostile(taught_run, tmp_path / "run", vlm={"name": "theirs.yaml", "finetune": {}})
+    theirs = {"plugin": "transformers", "settings": {"model": "theirs/model"}}
+    (folder / "theirs.yaml").write_text(yaml.safe_dump(theirs), encoding="utf-8")
+    monkeypatch.chdir(folder)
+    with pytest.raises(UserError, match=refused_reach("VLM", "theirs/model")):
+        find_vlm(f"{folder}@0")
+    assert not fetched and config_of(folder).own() == ["theirs/model"]
+    with allowing(["theirs/model"]), pytest.raises(UserError, match="cannot be fetched from the hub"):
+        find_vlm(f"{folder}@0")
+    assert fetched == ["theirs/model"]
+
+    (folder / "theirs.yaml").write_text("plugin: transformers\nsettings: {model: google/paligemma2-3b-pt-224}\n")
+    assert config_of(folder).own() == []
+    with pytest.raises(UserError, match="cannot be fetched from the hub"):
+        find_vlm(f"{folder}@0")
+    folder = hostile(taught_run, tmp_path / "other", vlm={"name": str(tmp_path / "tower.yaml"), "finetune": {}})
+    (tmp_path / "tower.yaml").write_text("plugin: open_clip\nsettings: {model: tower, from_hub: true}\n")
+    with pytest.raises(UserError, match=refused_reach("VLM", "tower")):
+        find_vlm(f"{folder}@0")
 
 
 @pytest.mark.parametrize(
@@ -176,13 +241,13 @@ def test_ones_own_plugin_is_named_on_the_command_line(mine: Path, capsys: pytest
     words = ("evaluate", "--vlm", str(mine), "--set", "validation", "--items", "26", "--json")
     assert rls3(*words) == 2
     said = capsys.readouterr().err
-    assert said.endswith("if you trust it, add: --plugin test_trust:MineVLM\n")
+    assert said.endswith("if you trust it, add: --trust test_trust:MineVLM\n")
     assert rls3(*words, *said.split("add: ")[1].split()) == 0
     capsys.readouterr()
     assert rls3("run", "--resume", str(mine)) == 2
-    assert "--plugin test_trust:MineVLM" in capsys.readouterr().err
-    assert rls3("run", "--resume", str(mine), "--plugin", "test_trust:MineVLM") == 0
-    assert config_of(mine).own_code() == ["test_trust:MineVLM"]
+    assert "--trust test_trust:MineVLM" in capsys.readouterr().err
+    assert rls3("run", "--resume", str(mine), "--trust", "test_trust:MineVLM") == 0
+    assert config_of(mine).own() == ["test_trust:MineVLM"]
     with allowing(["test_trust:MineVLM"]):
         assert isinstance(find_vlm(str(mine)), MineVLM)
 
@@ -193,12 +258,13 @@ def test_what_the_package_brings_needs_no_word(tmp_path: Path) -> None:
     config = ExperimentConfig.model_validate(
         {**TINY, "environment": {**TINY["environment"], "backend": str(rough)}, "agent": {"name": "sb3/ppo_select"}}
     )
-    assert config.own_code() == []
+    assert config.own() == []
 
 
 def test_a_plugin_that_is_no_class_is_a_mistake(capsys: pytest.CaptureFixture[str]) -> None:
-    assert rls3("evaluate", "--plugin", "mine.py") == 2
-    assert capsys.readouterr().err == "rls3: --plugin mine.py: must look like module:Class\n"
+    for name in ("mine.py", "mine:", "a:b:c"):
+        assert rls3("evaluate", "--trust", name) == 2
+        assert capsys.readouterr().err == f"rls3: --trust {name}: a class must look like module:Class\n"
 
 
 def test_a_plugin_in_the_current_folder_is_found_when_it_is_named_and_its_mistakes_too(
@@ -208,10 +274,10 @@ def test_a_plugin_in_the_current_folder_is_found_when_it_is_named_and_its_mistak
     (tmp_path / "broken.py").write_text("def (", encoding="utf-8")
     words = ["run", "quickstart", "--set", "agent=broken:Agent"]
     said = []
-    for more in ([], ["--plugin", "broken:Agent"]):
+    for more in ([], ["--trust", "broken:Agent"]):
         done = subprocess.run([script, *words, *more], cwd=tmp_path, capture_output=True, text=True, check=False)
         assert done.returncode == 2
         said.append(done.stderr)
     assert "agent 'broken:Agent' lies in the current folder, where no code is looked for unless you say so" in said[0]
-    assert said[0].endswith("add: --plugin broken:Agent\n")
+    assert said[0].endswith("add: --trust broken:Agent\n")
     assert "agent 'broken:Agent' cannot be imported: SyntaxError" in said[1]

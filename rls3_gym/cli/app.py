@@ -16,7 +16,7 @@ import typer
 
 import rls3_registry
 from rls3_gym.cli import export_commands, study_commands, tables
-from rls3_gym.cli.options import Json, Plugins, plain_console
+from rls3_gym.cli.options import Json, Trusted, plain_console
 from rls3_registry.errors import SettingError, UserError, unknown
 from rls3_registry.trust import allowing
 
@@ -72,7 +72,7 @@ def run(
     resume: Annotated[Path | None, typer.Option(help="Continue the run in this directory.")] = None,
     tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Write TensorBoard files, too.")] = False,
     wandb: Annotated[bool, typer.Option("--wandb", help="Send curves to Weights & Biases, too.")] = False,
-    plugin: Plugins = None,
+    trust: Trusted = None,
     as_json: Json = False,
 ) -> None:
     """Carry out an experiment, or continue one (with a larger budget: extend it). Ctrl-C saves and stops."""
@@ -99,7 +99,7 @@ def run(
     curves = [*([TensorBoardCurves()] if tensorboard else []), *([WandbCurves(config)] if wandb else [])]
     try:
         console = plain_console(stderr=True)
-        with allowing(plugin or ()), reading_config(source.path), RunProgress(console, config) as progress:
+        with allowing(trust or ()), reading_config(source.path), RunProgress(console, config) as progress:
             if resume is None:
                 result = running.start(config, context.obj, out, [progress, *curves])
             else:
@@ -111,7 +111,7 @@ def run(
     finally:
         for curve in curves:
             curve.close()
-    own = (word for code in config.own_code() for word in ("--plugin", code))
+    own = (word for code in config.own() for word in ("--trust", code))
     again = shlex.join(["rls3", "run", "--resume", str(result.directory), *own])
     summary = summarize(result.directory)
     for name, lines in beside(result.directory).items():
@@ -151,7 +151,7 @@ def evaluate(
         int | None,
         typer.Option(min=1, help="Largest number of items of each set, or part of a suite, for a coarse measurement."),
     ] = None,
-    plugin: Plugins = None,
+    trust: Trusted = None,
     as_json: Json = False,
 ) -> None:
     """Measure a VLM: relations by term and complexity on an evaluation set, and object presence; or one suite."""
@@ -162,13 +162,13 @@ def evaluate(
     if suite is not None and backend is not None:
         raise UserError("evaluate: --backend shows a set of this world; a suite brings its own pictures")
     if suite is not None and data is not None:
-        with allowing(plugin or ()):
+        with allowing(trust or ()):
             _evaluate_suite(vlm, suite, data, items, as_json)
         return
     from rls3_gym.experiment.evaluator import evaluate_vlm
     from rls3_gym.runs.taught import find_backend, find_vlm
 
-    with allowing(plugin or ()):
+    with allowing(trust or ()):
         found = find_vlm(vlm)
         shown_by = find_backend(vlm, found, backend)
     try:

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from rls3_gym.cli.options import Json, Plugins, plain_console
+from rls3_gym.cli.options import Json, Trusted, plain_console
 from rls3_registry.errors import UserError
 from rls3_registry.trust import allowing
 
@@ -37,7 +37,7 @@ def export(
     limit: Annotated[int | None, typer.Option(min=1, help="At most so many samples, the earliest.")] = None,
     push: Push = None,
     yes: Yes = False,
-    plugin: Plugins = None,
+    trust: Trusted = None,
     as_json: Json = False,
 ) -> None:
     """Write the samples of a run as a dataset: pictures, captions true and false, scenes, and a card."""
@@ -49,7 +49,7 @@ def export(
     check_format(format_)
     check_empty(out)
     upload = _upload(push, yes, "dataset")
-    with allowing(plugin or ()), PhaseProgress(plain_console(stderr=True)) as progress:
+    with allowing(trust or ()), PhaseProgress(plain_console(stderr=True)) as progress:
 
         def show(done: int, total: int) -> None:
             progress.show("samples", done, total)
@@ -63,7 +63,7 @@ def export_vlm(
     out: Out,
     push: Push = None,
     yes: Yes = False,
-    plugin: Plugins = None,
+    trust: Trusted = None,
     as_json: Json = False,
 ) -> None:
     """Write the VLM that a run has taught as a model folder of its library, open_clip or transformers, with a card."""
@@ -72,7 +72,7 @@ def export_vlm(
 
     check_empty(out)
     upload = _upload(push, yes, "model")
-    with allowing(plugin or ()):
+    with allowing(trust or ()):
         digest = write(run, out).digest
     _finish({"path": str(out), "vlm_digest": digest}, out, upload, yes, as_json)
 

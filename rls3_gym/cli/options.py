@@ -8,12 +8,13 @@ import typer
 from rich.console import Console
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, and nothing but JSON, on standard output.")]
-Plugins = Annotated[
+Trusted = Annotated[
     list[str] | None,
     typer.Option(
-        "--plugin",
+        "--trust",
         metavar="module:Class",
-        help="A class of yours that files may name as agent, VLM, backend or reward; it may lie in this folder.",
+        help="A class of yours that files may name as agent, VLM, backend or reward; it may lie in this folder. Or a "
+        "program or a model of the Hub that the files of a run may name.",
     ),
 ]
 

@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from rls3_gym.cli.options import Json, Plugins, plain_console
+from rls3_gym.cli.options import Json, Trusted, plain_console
 from rls3_registry.errors import UserError
 from rls3_registry.trust import allowing
 
@@ -51,7 +51,7 @@ def study(
     ),
     gpus: Annotated[float, typer.Option(min=0, help="With --on ray: GPUs that each run keeps for itself.")] = 0,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say which runs are missing.")] = False,
-    plugin: Plugins = None,
+    trust: Trusted = None,
     as_json: Json = False,
 ) -> None:
     """Compare arms over seeds: make the runs that are missing, write tables, curves and a page. Ctrl-C saves and stops;
@@ -70,12 +70,12 @@ def study(
         return
     # What decides which runs there are; the rest of the options say where and how they are made.
     command = ["rls3", "study", source, *_given({"--arms": arms, "--seeds": seeds})]
-    command += [word for code in plugin or () for word in ("--plugin", code)]
+    command += [word for code in trust or () for word in ("--trust", code)]
     how = {"--processes": processes, "--out": out, "--results": results, "--gpus": gpus or None}
     where = {} if on is Place.HERE else {"--on": on}
     console = plain_console(stderr=True)
     trusting = reading_config(experiment_path(config.experiment))
-    with allowing(plugin or ()), trusting, _executor(on, gpus) as executor:
+    with allowing(trust or ()), trusting, _executor(on, gpus) as executor:
         outcome = run_study(
             config, folders, console, shlex.join(command),
             arms=chosen, seeds=seeds, processes=processes, executor=executor,

@@ -23,14 +23,13 @@ from rls3_gym.loop.worker_processes import StartMethod
 from rls3_gym.runs.taught import describe
 from rls3_gym.vlm.base import VLMS
 from rls3_registry.errors import UserError
-from rls3_registry.plugins import PluginSection, PluginSpec
 from rls3_registry.validation import check
 from rls3_registry.yaml_text import parse_yaml
 
 _STRICT = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
 _EXPONENT = re.compile(r"[+-]?\d+(\.\d*)?[eE][+-]?\d+")
 
-Positive = Annotated[int, Field(ge=1)]
+Positive = Annotated[int, Field(ge=1, le=10**12)]
 Names = Annotated[tuple[str, ...], Field(min_length=1, strict=False)]
 
 
@@ -232,16 +231,18 @@ class ExperimentConfig(BaseModel):
         vlm = self.vlm.model_copy(update={"finetune": {**describe(self.vlm.name).finetune, **self.vlm.finetune}})
         return self.model_copy(update={"agent": agent, "vlm": vlm})
 
-    def own_code(self) -> list[str]:
-        """The classes behind it that are neither registered nor installed, as `module:Class`: continuing the run takes
-        a `--plugin` for each. Raises `UserError` for an unknown name."""
-        named: list[tuple[PluginSection[Any], PluginSpec]] = [
-            (AGENTS, AGENTS.find(self.agent.name)[1]),
-            (VLMS, describe(self.vlm.name)),
-            (BACKENDS, BACKENDS.find(self.environment.backend)[1]),
-            (REWARDS, REWARDS.find(self.environment.extrinsic)[1]),
+    def own(self) -> list[str]:
+        """What it names that a run directory can't have on its own word, such as a class that is neither registered nor
+        installed: continuing the run takes a `--trust` for each. Raises `UserError` for an unknown name."""
+        agent, backend = AGENTS.find(self.agent.name)[1], BACKENDS.find(self.environment.backend)[1]
+        vlm, reward = describe(self.vlm.name), REWARDS.find(self.environment.extrinsic)[1]
+        names = [
+            *AGENTS.own(agent, {**agent.settings, **self.agent.settings}),
+            *VLMS.own(vlm, {**vlm.settings, **self.vlm.settings}),
+            *BACKENDS.own(backend, backend.settings),
+            *REWARDS.own(reward, reward.settings),
         ]
-        return list(dict.fromkeys(code for section, spec in named for code in section.own_code(spec)))
+        return list(dict.fromkeys(names))
 
     def to_yaml(self) -> str:
         """The experiment as YAML; loading it gives an equal one."""

@@ -86,10 +86,10 @@ class Job:
             experiment: A file that has its configuration there.
         """
         where = str(directory or self.directory)
-        own = parse_config(self.config, str(self.directory)).own_code()
+        own = parse_config(self.config, str(self.directory)).own()
         if self.begun:
-            return ["run", "--resume", where, *(word for code in own for word in ("--plugin", code))]
-        trusted = [word for code in own if is_allowed(code) for word in ("--plugin", code)]
+            return ["run", "--resume", where, *(word for code in own for word in ("--trust", code))]
+        trusted = [word for code in own if is_allowed(code) for word in ("--trust", code)]
         return ["run", *([str(experiment)] if experiment else self.words()), "--out", where, *trusted]
 
     def words(self) -> list[str]:

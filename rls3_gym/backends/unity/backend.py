@@ -41,6 +41,13 @@ class UnityBackend:
         self._fresh: tuple[Arrangement, int, Frame] | None = None
         """What `reset` has captured, until `capture` is asked for it."""
 
+    @staticmethod
+    def reaches_for(settings: Mapping[str, Any]) -> list[str]:
+        """The player that would be started, its arguments, and where logs would be written (`rls3_registry.trust`)."""
+        arguments = settings.get("extra_args") or ()
+        named = [settings.get("file_name"), *(arguments if isinstance(arguments, list | tuple) else [arguments])]
+        return [str(name) for name in (*named, settings.get("log_folder")) if name is not None]
+
     @property
     def fingerprint(self) -> str:
         """Player, graphics device, world and settings. Starts the player. Raises `UserError`."""

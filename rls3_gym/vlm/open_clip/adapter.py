@@ -37,10 +37,10 @@ class OpenClipFineTuneSettings(ContrastiveSettings):
     """How one round teaches a model of open_clip."""
 
     train: tuple[str, ...] = ("visual.*", "text.*", "logit_*")
-    lock_image_unlocked_groups: int | None = Field(None, ge=0)
+    lock_image_unlocked_groups: int | None = Field(None, ge=0, le=1024)
     """As open_clip's option: the image tower is locked but for so many of its upper layer groups; 0 locks all of it.
     Left out, nothing is locked. `train` holds besides."""
-    lock_text_unlocked_layers: int | None = Field(None, ge=0)
+    lock_text_unlocked_layers: int | None = Field(None, ge=0, le=1024)
     """The same of the text tower."""
 
     @model_validator(mode="after")
@@ -69,6 +69,11 @@ class OpenClipVLM:
         self._tuner = Finetuner(self.clip.model, self.settings, parts, self.clip.public_name, towers, fixed)
         self.clip.note_trainable(self._tuner.trainable)
         self._features = FeatureCache(self.clip)
+
+    @staticmethod
+    def reaches_for(settings: Mapping[str, Any]) -> list[str]:
+        """A folder that would have its text tower's description fetched from the hub (`rls3_registry.trust`)."""
+        return [str(settings.get("model"))] if settings.get("from_hub") else []
 
     def evaluate(self, items: Sequence[CaptionItem]) -> Feedback:
         """See `VLM.evaluate`."""

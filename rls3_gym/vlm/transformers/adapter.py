@@ -17,7 +17,7 @@ from rls3_gym.vlm.feedback import captions_of, feedback_from_logits, join_feedba
 from rls3_gym.vlm.finetuner import Finetuner
 from rls3_gym.vlm.transformers.folder import save_folder
 from rls3_gym.vlm.transformers.generative_model import GenerativeModel, Prompt
-from rls3_gym.vlm.transformers.loading import load_pretrained
+from rls3_gym.vlm.transformers.loading import folder_of, load_pretrained
 from rls3_gym.vlm.transformers.settings import LOSSES, TransformersFineTuneSettings, TransformersSettings
 from rls3_registry.errors import UserError
 from rls3_registry.validation import check
@@ -40,6 +40,12 @@ class TransformersVLM:
         self.model = GenerativeModel(*load_pretrained(self.source))
         self.image_size = self.source.image_size or _image_size(self.model)
         self._tuner = Finetuner(self.model.module, self.settings, LOSSES)
+
+    @staticmethod
+    def reaches_for(settings: Mapping[str, Any]) -> list[str]:
+        """The model that would be fetched from the hub (`rls3_registry.trust`)."""
+        model = str(settings.get("model", ""))
+        return [] if not model or folder_of(model) is not None else [model]
 
     def evaluate(self, items: Sequence[CaptionItem]) -> Feedback:
         """See `VLM.evaluate`; in the reading that the settings name."""

@@ -19,38 +19,35 @@ from rls3_gym.vlm.weights_check import check_finite, check_fits
 from rls3_registry.errors import UserError, first_line, unknown
 
 PACKAGED = Path(__file__).resolve().parent.parent / "packaged"
-_SAFE = {"trust_remote_code": False}
+_SAFE: dict[str, Any] = {"trust_remote_code": False, "local_files_only": True}
+_FETCHED = ["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja"]
+_NOT_FETCHED = ["*/*", "consolidated*"]
+"""Weights that are there a second time, in other formats."""
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 
 def load_pretrained(source: TransformersSettings) -> tuple[Any, Any]:
     """The model that the settings name, on its device, and its processor. Raises `UserError` for one that doesn't
     load."""
-    device = find_device(source.device)
-    folder = folder_of(source.model)
-    if folder is not None:
-        _check_folder(folder)
-        check_library_files(folder)
-    place = source.model if folder is None else str(folder)
-    given: dict[str, Any] = {**_SAFE, "local_files_only": folder is not None}
-    if source.quantize:
-        given |= _quantization(source, device)
+    device, folder = find_device(source.device), folder_of(source.model) or _fetched(source.model)
+    _check_folder(folder)
+    check_library_files(folder)
+    given = _quantization(source, device) if source.quantize else {}
     try:
-        if folder is not None:
-            _check_size(folder)
-        processor = transformers.AutoProcessor.from_pretrained(place, local_files_only=folder is not None, **_SAFE)
+        _check_size(folder)
+        processor = transformers.AutoProcessor.from_pretrained(folder, **_SAFE)
         model, found = transformers.AutoModelForImageTextToText.from_pretrained(
-            place, use_safetensors=True, dtype=_DTYPES[source.dtype], output_loading_info=True, **given
+            folder, use_safetensors=True, dtype=_DTYPES[source.dtype], output_loading_info=True, **_SAFE, **given
         )
     except UserError:
         raise
-    except Exception as error:  # network, missing files, damaged weights and unknown families come as many types
-        raise _told(source.model, folder, error) from error
+    except Exception as error:  # missing files, damaged weights and unknown families come as many types
+        raise UserError(f"{folder}: cannot be loaded as a model of transformers ({first_line(error)})") from error
     _adjust(processor.image_processor, source.image_processor)
     if found["missing_keys"]:
         lacking = sorted(found["missing_keys"])
-        raise UserError(f"{place}: the weights lack {len(lacking)} of the model's parameters, e.g. {lacking[0]}")
-    check_finite(model.state_dict(), place)
+        raise UserError(f"{folder}: the weights lack {len(lacking)} of the model's parameters, e.g. {lacking[0]}")
+    check_finite(model.state_dict(), str(folder))
     return (model if source.quantize else model.to(device)), processor
 
 
@@ -59,6 +56,20 @@ def folder_of(model: str) -> Path | None:
     if model.startswith("packaged:"):
         return PACKAGED / model.removeprefix("packaged:")
     return Path(model) if os.path.isdir(model) else None
+
+
+def _fetched(name: str) -> Path:
+    """The folder of a model that was fetched from the hub, now or before: data, as any other, and read as such."""
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HFValidationError
+
+    try:
+        return Path(snapshot_download(name, allow_patterns=_FETCHED, ignore_patterns=_NOT_FETCHED))
+    except (OSError, HFValidationError) as error:  # the hub's own errors and those of the network are OSErrors
+        raise UserError(
+            f"settings.model: {name} is no folder here and cannot be fetched from the hub ({first_line(error)}); "
+            "give the path of a folder that holds its config.json, *.safetensors and tokenizer files"
+        ) from error
 
 
 def _check_folder(folder: Path) -> None:
@@ -74,9 +85,9 @@ def _check_folder(folder: Path) -> None:
 
 def _check_size(folder: Path) -> None:
     """See `check_fits`."""
-    config = transformers.AutoConfig.from_pretrained(folder, local_files_only=True, **_SAFE)
+    config = transformers.AutoConfig.from_pretrained(folder, **_SAFE)
     with torch.device("meta"):
-        skeleton = transformers.AutoModelForImageTextToText.from_config(config, **_SAFE)
+        skeleton = transformers.AutoModelForImageTextToText.from_config(config, trust_remote_code=False)
     check_fits(skeleton, folder.glob("*.safetensors"), str(folder))
 
 
@@ -94,14 +105,3 @@ def _quantization(source: TransformersSettings, device: torch.device) -> dict[st
     if source.quantize == "4bit":
         bits["bnb_4bit_compute_dtype"] = _DTYPES[source.dtype]
     return {"quantization_config": transformers.BitsAndBytesConfig(**bits), "device_map": {"": device}}
-
-
-def _told(model: str, folder: Path | None, error: Exception) -> UserError:
-    if folder is not None:
-        return UserError(f"{folder}: cannot be loaded as a model of transformers ({first_line(error)})")
-    if isinstance(error, OSError):
-        return UserError(
-            f"settings.model: {model} is no folder here and cannot be fetched from the hub ({first_line(error)}); "
-            "give the path of a folder that holds its config.json, *.safetensors and tokenizer files"
-        )
-    return UserError(f"settings.model: {model} cannot be loaded ({first_line(error)})")
