@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import sys
 from pathlib import Path
 
+import generative_parts
 import numpy as np
 import pytest
 import torch
@@ -231,9 +233,29 @@ def test_a_wrong_setting_is_one_line(folders, settings, said):
 
 
 def test_few_bits_need_bitsandbytes(folders):
-    if "bitsandbytes" in sys.modules:
+    if importlib.util.find_spec("bitsandbytes"):
         pytest.skip("it is installed")
     assert "pip install bitsandbytes" in error_of(folders["paligemma"], LORA, quantize="4bit")
+
+
+@pytest.mark.parametrize("quantize", ["8bit", "4bit"])
+def test_in_few_bits_a_model_scores_and_its_adapters_learn(quantize, items, monkeypatch, tmp_path):
+    pytest.importorskip("bitsandbytes", reason="not among the extras: pip install bitsandbytes to run this")
+    wide = {"hidden_size": 64, "intermediate_size": 128, "head_dim": 64}  # 4-bit blocks have 64 weights
+    monkeypatch.setattr(generative_parts, "WIDTH", 64)
+    monkeypatch.setattr(generative_parts, "TEXT", {**generative_parts.TEXT, **wide})
+    monkeypatch.setattr(generative_parts, "VISION", {**generative_parts.VISION, **wide, "num_attention_heads": 1})
+    vlm = vlm_of(write_family("paligemma", tmp_path), LORA, quantize=quantize)
+    assert any(type(part).__name__ in ("Linear8bitLt", "Linear4bit") for part in vlm.model.module.modules())
+    before = vlm.evaluate(items)
+    assert np.isfinite(before.loss).all()
+    if quantize == "4bit" and not torch.cuda.is_available():
+        return  # on a CPU, bitsandbytes packs 4-bit weights for scoring alone
+    frozen = {name: tensor.clone() for name, tensor in vlm.model.module.state_dict().items() if "lora" not in name}
+    assert vlm.finetune(items, np.random.default_rng(0)).rolled_back is None
+    after = vlm.model.module.state_dict()
+    assert all(torch.equal(after[name], tensor) for name, tensor in frozen.items())
+    assert vlm.evaluate(items).loss.mean() < before.loss.mean()
 
 
 def test_a_missing_library_names_the_extra(monkeypatch):
