@@ -81,6 +81,15 @@ def test_the_card_says_what_it_was_taught_and_what_it_scores(taught_run: Path, e
             in text
         )
     assert "rls3 run tiny.yaml" in text and "batch_size: 8" in text
+    assert (
+        "Whether it has forgotten objects was not asked" in text and "nothing has been measured on photographs" in text
+    )
+
+
+def test_the_card_says_which_share_trained(tmp_path: Path) -> None:
+    mined = run(tiny(environment={**TINY["environment"], "selection": "mined"}, budget={"rounds": 1}), tmp_path / "run")
+    folder = export_vlm(str(mined.directory), tmp_path / "vlm").folder
+    assert "(the share of it that the VLM failed most trained)" in card(folder)
 
 
 def test_the_examples_of_the_card_load_the_packaged_model(exported: Path) -> None:

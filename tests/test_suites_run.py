@@ -20,8 +20,9 @@ from rls3_gym.cli.tables import print_summary
 from rls3_gym.experiment.callbacks import RunCallback
 from rls3_gym.experiment.config import ExperimentConfig, parse_config
 from rls3_gym.experiment.run import find_vlm, start
+from rls3_gym.export.model import export_vlm
 from rls3_gym.runs.checkpoints import load_checkpoint, save_checkpoint
-from rls3_gym.runs.rows import FinetuneRow, read_metrics
+from rls3_gym.runs.rows import FinetuneRow, SuiteRow, read_metrics
 from rls3_gym.runs.run_data import read_run, summarize
 from rls3_gym.study.archive import load_run, write_archive
 from rls3_gym.study.compare import compare_runs
@@ -45,6 +46,10 @@ def with_suites(folder: Path, **changes: Any) -> ExperimentConfig:
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("suites")
     return run(with_suites(folder), folder / "run").directory
+
+
+def suite_rows(path: Path) -> dict[str, tuple[SuiteRow, ...]]:
+    return read_metrics(path / "metrics.jsonl").suites
 
 
 def test_suites_are_scored_before_and_after_as_the_sets_are(finished: Path) -> None:
@@ -78,6 +83,15 @@ def test_the_report_has_a_table_before_and_after_with_intervals(finished: Path) 
     assert f"{value:.1f} % ({low:.0f}–{high:.0f})" in figure
     assert all(word in figure for word in ("before", "after", "blind", "pair", "mirrored"))
     assert "<h3>forgetting</h3>" in page
+
+
+def test_the_card_of_the_model_has_them_too(finished: Path, tmp_path: Path) -> None:
+    text = (export_vlm(str(finished), tmp_path / "vlm").folder / "README.md").read_text(encoding="utf-8")
+    before, after = (rows[i].value["kinds"] for rows in [suite_rows(finished)["forgetting"]] for i in (0, -1))
+    n = suite_rows(finished)["forgetting"][0].n_by_measure["kinds"]
+    assert f"| forgetting | kinds | {n} | {before:.3f} [" in text and f"| 1 | {after:.3f} [" in text
+    assert "| whatsup_a | pair | 4 |" in text and "photographs" not in text
+    assert "(a random share of it trained)" in text
 
 
 def test_the_summary_and_the_tables_have_them(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:

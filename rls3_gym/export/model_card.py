@@ -16,10 +16,17 @@ from rls3_gym.runs.row_values import TERM_NAMES
 from rls3_gym.runs.rows import EvaluationRow
 from rls3_gym.runs.run_data import RunData, add_up
 from rls3_gym.scene.relations import RELATIONS
+from rls3_gym.suites.forgetting import NAME as FORGETTING
 
 TOWER = "rls3_scene_tower"
 """The image tower of the packaged VLM, which open_clip does not know by itself."""
 _CONFIG = "open_clip_config.json"
+_TRAINED = {
+    "random": "a random share of it",
+    "mined": "the share of it that the VLM failed most",
+    "learnable": "the share of it that a reference VLM got right where this one did not",
+}
+"""What `environment.selection` let train."""
 
 LOADING = """import open_clip
 
@@ -107,6 +114,7 @@ def model_card(run: RunData, taught_digest: str, digest: str, folder: Path) -> s
         "",
         *_scores(run, round_),
         "",
+        *_suites(run, round_),
         "## Settings",
         "",
         "```yaml",
@@ -121,7 +129,8 @@ def model_card(run: RunData, taught_digest: str, digest: str, folder: Path) -> s
         "",
         f"Data and what it changed in the weights: {LICENSE}. Weights that a run began with keep their own license;",
         "for those of the packaged model it is the same.",
-        "It was taught on ray-traced rooms with three objects each; nothing has been measured on photographs.",
+        "It was taught on rendered rooms with three objects each"
+        + ("." if set(run.metrics.suites) - {FORGETTING} else "; nothing has been measured on photographs."),
         "",
     ]
     return "\n".join(lines)
@@ -177,10 +186,10 @@ def _data(run: RunData, round_: int) -> list[str]:
     rows = [row for row in run.metrics.episodes if row.round < round_]
     if not rows:
         return []
-    made = add_up(rows)
+    made, selection = add_up(rows), str((run.config.get("environment") or {}).get("selection", "random"))
     cells = [f"{relation.label} {n:,}" for relation, n in zip(RELATIONS, made.cells, strict=True)]
     return [
-        "What the sampler made (a random share of it trained):",
+        f"What the sampler made ({_TRAINED.get(selection, 'a share of it')} trained):",
         "",
         f"- by term: {', '.join(f'{term} {n:,}' for term, n in made.terms.items())}",
         f"- by number of terms: {', '.join(f'{terms}: {n:,}' for terms, n in made.complexity.items())}",
@@ -200,6 +209,33 @@ def _scores(run: RunData, round_: int) -> list[str]:
         for row in dict.fromkeys((0, len(until) - 1)) if until else ():
             lines.append(_score_row(name, until[row]))
     return lines
+
+
+def _suites(run: RunData, round_: int) -> list[str]:
+    """A table: each measure of the suites and of the forgetting probe, before anything was taught and then."""
+    lines = [
+        "Other pictures, and whether the model still knows which objects it sees (`forgetting`):",
+        "",
+        "| suite | measure | items | before | after round | after | chance |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for name, rows in run.metrics.suites.items():
+        until = [row for row in rows if row.round <= round_]
+        for measure in until[0].value if until else ():
+            first, last = (
+                _share(row.value.get(measure)) + _between(row.low.get(measure), row.high.get(measure))
+                for row in (until[0], until[-1])
+            )
+            chance, n = _share(until[-1].chance.get(measure)), until[-1].n_by_measure.get(measure, 0)
+            lines.append(f"| {name} | {measure} | {n:,} | {first} | {until[-1].round} | {last} | {chance} |")
+    if FORGETTING not in run.metrics.suites:
+        unasked = "Whether it has forgotten objects was not asked (`evaluation.forgetting: true` in the experiment)."
+        return [unasked, ""] if len(lines) == 4 else [*lines, "", unasked, ""]
+    return [*lines, ""]
+
+
+def _between(low: float | None, high: float | None) -> str:
+    return "" if low is None or high is None else f" [{low:.3f}, {high:.3f}]"
 
 
 def _score_row(name: str, row: EvaluationRow) -> str:
