@@ -55,7 +55,7 @@ def test_the_oracle_draws_cells_by_their_validation_error_averaged_over_antonyms
     assert said["chance/left"] == pytest.approx(sum(chances[r.index] for r in RELATIONS if Term.LEFT in r.terms))
 
 
-def test_jest_trains_the_samples_of_the_highest_learner_loss_minus_reference_loss() -> None:
+def test_jests_score_trains_the_samples_of_the_highest_learner_loss_minus_reference_loss() -> None:
     chooser = LearnableSelection()
     reference = [0.1, 2.0, 0.2, 0.9]
     chooser._reference = SimpleNamespace(evaluate=lambda samples: SimpleNamespace(loss=np.array(reference)))  # type: ignore[assignment]

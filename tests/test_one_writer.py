@@ -202,6 +202,20 @@ def test_a_run_without_a_checkpoint_says_so_and_begins_again(whole: Path, tmp_pa
     assert equal(tmp_path / "run", whole)
 
 
+def test_a_run_that_was_killed_before_its_configuration_was_written_says_how_to_begin_it_again(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "run"
+    out.mkdir()
+    (out / "run.lock").touch()
+    (out / ".config.yaml.partial").touch()
+    with pytest.raises(SystemExit, match="2"):
+        main(["run", "--resume", str(out)])
+    said = capsys.readouterr().err
+    assert said.endswith("before it had written anything; begin it again with the command that it began with\n")
+    start(CONFIG, ["run"], out)
+
+
 def test_a_run_whose_checkpoints_were_deleted_is_not_begun_again_over_its_rows(whole: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
     shutil.copytree(whole, out)

@@ -158,7 +158,7 @@ SAMPLERS = (
     (
         "`jest`",
         "`environment.selection: learnable`",
-        "a reference VLM gets right, unlike the VLM (arXiv 2406.17711)",
+        "a reference VLM gets right, unlike the VLM (arXiv 2406.17711, sample by sample and not jointly)",
     ),
 )
 """Samplers of the literature that choose what trains, not what is made: settings of the environment."""

@@ -75,9 +75,10 @@ class MinedSelection(RandomSelection):
 class LearnableSelection:
     """The samples that a reference VLM, taught on the guide set, gets right where the VLM itself does not.
 
-    It is the selection of JEST (arXiv 2406.17711): the VLM's loss minus a reference's. There, samples are drawn jointly
-    because one is a negative of the other; here every sample brings its own negatives, so the joint choice is that of
-    the highest scores.
+    It is the learnability score of JEST (arXiv 2406.17711), the VLM's loss minus a reference's, sample by sample. JEST
+    draws samples jointly, because one is a negative of the other. Here the loss is that against a sample's own
+    negatives, and its highest values are chosen; what samples are to each other in the contrastive part of a
+    fine-tuning loss is left out.
     """
 
     def prepare(self, vlm: VLM, guide: Guide) -> None:

@@ -201,6 +201,11 @@ class RunDirectory:
         if not self.path.is_dir():
             raise UserError(f"{self.path}: there is no such run directory")
         missing = [part.name for part in parts if not part.exists() and not part.is_symlink()]
+        if missing and (self.path / LOCK).exists() and self.is_bare():
+            raise UserError(
+                f"{self.path}: a run was ended here before it had written anything; begin it again with the command "
+                "that it began with"
+            )
         if missing:
             raise UserError(f"{self.path}: is not a run directory of rls3 (it has no {', '.join(missing)})")
         self._check_own()
