@@ -3,8 +3,9 @@
     python benchmarks/error_left.py RUN_DIR [RUN_DIR ...] [--set test] [--json FILE]
 
 By term, caption length, distance of the two objects, visible pixels of the smaller one, angle to the nearest boundary
-between relations, room family, and object kind (the worst and the best). Several runs (seeds of one arm) count as one;
-the interval is Wilson's, as if each run had been asked about other items, and so a little too narrow.
+between relations, room family and layout, object kind, and pair of kinds (the worst and the best). Several runs (seeds
+of one arm) count as one; the interval is Wilson's, as if each run had been asked about other items, and so a little too
+narrow.
 """
 
 from __future__ import annotations
@@ -87,6 +88,7 @@ def error_left(runs: Sequence[str], set_name: str) -> dict[str, list[dict[str, A
         asked = of_terms[:, :, term]
         terms.append(row(term.name.lower(), asked[~np.isnan(asked)]))
     kinds = by_label(lambda sample: {sample.kind_a, sample.kind_b}, samples, errors)
+    pairs = by_label(lambda sample: {" and ".join(sorted((sample.kind_a, sample.kind_b)))}, samples, errors)
     return {
         "all": [row("all items", errors.ravel())],
         "term": terms,
@@ -97,6 +99,7 @@ def error_left(runs: Sequence[str], set_name: str) -> dict[str, list[dict[str, A
         "family": by_label(lambda sample: {sample.arrangement.layout.family}, samples, errors),
         "layout": by_label(lambda sample: {sample.arrangement.layout.key}, samples, errors),
         "kind": [*kinds[:5], *kinds[-5:]],
+        "pair": [*pairs[:5], *pairs[-5:]],
     }
 
 

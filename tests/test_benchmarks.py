@@ -78,7 +78,18 @@ def test_benchmarks_run_as_the_documents_say(command: str, tmp_path: Path) -> No
         assert re.search(r"validation, points: .*noise floor \d+\.\d+  order is worth -?\d+\.\d+", out)
     elif name == "error_left":
         tables = [line for line in out.splitlines() if not line.startswith(" ")]
-        assert tables == ["all", "term", "length", "distance", "pixels", "clearness", "family", "layout", "kind"]
+        assert tables == [
+            "all",
+            "term",
+            "length",
+            "distance",
+            "pixels",
+            "clearness",
+            "family",
+            "layout",
+            "kind",
+            "pair",
+        ]
         assert re.search(r"above +254 items  error +\d+\.\d %  \[", out)
     elif name == "steer":
         assert re.search(r"sb3/ppo +select +vertical seed 0 after +500: .*vertical \d\.\d+", out)
