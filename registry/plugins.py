@@ -100,6 +100,12 @@ class PluginSection(Generic[S]):
         known = self._reached_by_known(spec.plugin)
         return [name for name in self._reached(spec.plugin, settings) if name not in known]
 
+    def check_trusted(self, spec: PluginSpec, settings: Mapping[str, Any]) -> None:
+        """Raise `UserError` where it is a run directory that names the plugin and its settings, and it may not."""
+        if is_restricted():
+            check_may_import(spec.plugin, self.what, self.known())
+            check_may_reach(self._reached(spec.plugin, settings), self.what, self._reached_by_known(spec.plugin))
+
     def _reached(self, plugin: str, settings: Mapping[str, Any]) -> list[str]:
         """What a plugin has started, fetched or written to that its settings name. Its class says so by a static method
         `reaches_for(settings)`; one without it reaches for nothing."""
@@ -127,14 +133,11 @@ class PluginSection(Generic[S]):
         Where it is a run directory that names the plugin, it has to be a known one, or one that the user has named too,
         and so has what its settings reach for: see `rls3_registry.trust`.
         """
-        if is_restricted():
-            check_may_import(spec.plugin, self.what, self.known())
+        self.check_trusted(spec, settings)
         try:
             found = plugin_class(self.group, self.what, spec.plugin, self.needs, self.extras)
         except UserError as error:
             raise UserError(str(error) if where == spec.plugin else f"{where}: {error}") from error
-        if is_restricted():
-            check_may_reach(self._reached(spec.plugin, settings), self.what, self._reached_by_known(spec.plugin))
         try:
             return make(found, f"{self.what} {where}", settings, **given)
         except SettingError as error:

@@ -13,13 +13,18 @@ from __future__ import annotations
 
 import os
 import socket
-from contextlib import suppress
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from rls3_registry.errors import UserError, first_line
+from rls3_registry.trust import check_may_reach
 
 NAMESPACE = "rls3_gym"
 """Of Ray: named actors are found by all programs that use it."""
+RAY = "ray"
+"""What `--trust` names it."""
 CONNECT_SECONDS = 5.0
 """How long the head node of a cluster may take to answer."""
 
@@ -143,9 +148,12 @@ def join(what: str) -> Cluster:
         what: The setting that asks for it; used in messages.
 
     Raises:
-        UserError: Ray is not installed, or there is no cluster at `RAY_ADDRESS`.
+        UserError: Ray is not installed, or there is no cluster at `RAY_ADDRESS`; or it is a run directory that asks
+            for Ray, which opens ports, and the user has not said `--trust ray`.
     """
     global _owner
+    if not what.startswith("--"):
+        check_may_reach([RAY], what, ())
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     try:
         import ray
@@ -158,12 +166,34 @@ def join(what: str) -> Cluster:
         _stays.clear()  # the program has ended Ray under them
         _check_address(what)
         try:
-            ray.init(namespace=NAMESPACE, include_dashboard=False, log_to_driver=False, logging_level="WARNING")
+            with _where_nothing_is_imported():
+                ray.init(namespace=NAMESPACE, include_dashboard=False, log_to_driver=False, logging_level="WARNING")
         except (ConnectionError, RuntimeError, ValueError) as error:
             raise UserError(f"{what}: Ray can't be reached or started: {first_line(error)}") from error
     _owner = os.getpid()
     _stays.append(cluster)
     return cluster
+
+
+@contextmanager
+def _where_nothing_is_imported() -> Iterator[None]:
+    """Ray has its workers look for modules in the folder where it was started, before all others: somebody else's
+    perhaps, and one where this process does not look."""
+    here = os.getcwd()
+    if here in map(os.path.abspath, sys.path):
+        yield
+        return
+    os.chdir(os.path.abspath(os.sep))
+    try:
+        yield
+    finally:
+        os.chdir(here)
+
+
+def go_to(folder: str) -> None:
+    """Called in an actor: relative paths are those of the program that started it, where its folder is there."""
+    if os.path.isdir(folder):
+        os.chdir(folder)
 
 
 def _check_address(what: str) -> None:

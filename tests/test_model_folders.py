@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import struct
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -270,6 +271,7 @@ def test_pickled_weights_are_not_taken(tmp_path: Path) -> None:
         "image_size: 1000000",
         "image_processor: {preprocess: x}",
         "image_processor: {__class__: x}",
+        "image_processor: {size: {height: 1000000, width: 1000000}}",
         "scale: .inf",
     ],
 )
@@ -277,6 +279,52 @@ def test_how_a_folder_wants_to_be_asked_is_checked(tmp_path: Path, settings: str
     folder = changed("paligemma_tiny", tmp_path / "model", "config.json", {})
     (folder / "rls3_settings.yaml").write_text(settings, encoding="utf-8")
     with pytest.raises(UserError, match=settings.partition(":")[0]):
+        load_vlm(str(folder))
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"vision_config.model_args": {"checkpoint_path": "/x/evil.pth"}}, "has text among its values"),
+        ({"vision_config.architecture": "hf-hub:evil/model"}, "is no name of a model of timm"),
+        ({"vision_config.backbone": "local-dir:/x"}, "is no name of a model of timm"),
+        ({"vision_config.use_pretrained_backbone": True}, "lies elsewhere"),
+        ({"vision_config.checkpoint_path": "evil.pth"}, "lies elsewhere"),
+        ({"audio_tokenizer_name_or_path": "evil/audio"}, "lies elsewhere"),
+        ({"text_config._experts_implementation": "evil/kernel"}, "a kernel"),
+    ],
+)
+def test_no_part_of_a_model_of_transformers_lies_elsewhere(tmp_path: Path, changes: dict[str, Any], said: str) -> None:
+    file = "processor_config.json" if "audio_tokenizer_name_or_path" in changes else "config.json"
+    with pytest.raises(UserError, match=said):
+        load_vlm(str(changed("paligemma_tiny", tmp_path / "model", file, changes)))
+
+
+def test_no_link_leads_out_of_a_model_folder_but_a_snapshot_of_a_hub_is_read(tmp_path: Path) -> None:
+    secret = tmp_path / "id_rsa"
+    secret.write_text("secret", encoding="utf-8")
+    for name, file in (("paligemma_tiny", "chat_template.jinja"), ("tiny", "notes.txt")):
+        folder = changed(name, tmp_path / name, "config.json" if name != "tiny" else "open_clip_config.json", {})
+        (folder / file).symlink_to(secret)
+        with pytest.raises(UserError, match=f"{file}: is a link that leads out of the model folder"):
+            load_vlm(str(folder))
+
+    blobs, snapshot = tmp_path / "models--a--b" / "blobs", tmp_path / "models--a--b" / "snapshots" / "1234"
+    shutil.copytree(PACKAGED / "paligemma_tiny", blobs)
+    snapshot.mkdir(parents=True)
+    for path in blobs.iterdir():
+        (snapshot / path.name).symlink_to(Path("../../blobs") / path.name)
+    assert load_vlm(str(snapshot)).digest() == load_vlm("paligemma_tiny").digest()
+    (snapshot / "chat_template.jinja").symlink_to(secret)
+    with pytest.raises(UserError, match="is a link that leads out"):
+        load_vlm(str(snapshot))
+
+
+def test_pickled_weights_that_unpack_to_more_than_they_are_are_not_read(tmp_path: Path) -> None:
+    folder = changed("tiny", tmp_path / "model", "open_clip_config.json", {})
+    with zipfile.ZipFile(folder / "more.bin", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("data", bytes(10**6))
+    with pytest.raises(UserError, match="more.bin: is not read"):
         load_vlm(str(folder))
 
 

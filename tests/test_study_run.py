@@ -32,7 +32,7 @@ from rls3_gym.study.runner import Tail
 from rls3_gym.study.study_config import StudyConfig
 from rls3_gym.study.study_progress import StudyProgress, duration
 from rls3_registry.errors import UserError
-from rls3_registry.trust import allowing
+from rls3_registry.trust import allowing, reading
 from rls3_registry.validation import check
 
 STUDY: dict[str, Any] = {
@@ -119,6 +119,18 @@ def test_a_plugin_of_ones_own_is_named_again_for_each_process(study: StudyConfig
         assert own.arguments()[-4:] == ["--out", "out/random-seed5", "--trust", "my_agents:Mine"]
     (job.directory / "checkpoints" / "000000018").mkdir(parents=True)
     assert own.arguments()[1:] == ["--resume", "out/random-seed5", "--trust", "my_agents:Mine"]
+
+
+def test_a_study_of_somebody_elses_run_trusts_what_the_user_names_alone(study: StudyConfig, tmp_path: Path) -> None:
+    job = jobs(study)[0]
+    agent = tmp_path / "theirs.yaml"
+    agent.write_text("plugin: their_agents:Theirs\n", encoding="utf-8")
+    theirs = replace(job, config={**job.config, "agent": {"name": str(agent), "settings": {}}})
+    (job.directory / "checkpoints" / "000000018").mkdir(parents=True)
+    with reading(tmp_path / "config.yaml"):
+        assert "--trust" not in theirs.arguments()
+        with allowing(["their_agents:Theirs"]):
+            assert theirs.arguments()[-2:] == ["--trust", "their_agents:Theirs"]
 
 
 def test_a_complete_run_is_not_repeated_and_kept_in_the_results(study: StudyConfig) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -15,6 +16,7 @@ import yaml
 from experiment_tools import TINY, run, tiny
 from test_cli import rls3
 
+from rls3_gym import cluster
 from rls3_gym.backends.unity.backend import UnityBackend
 from rls3_gym.envs.scene_env import RLS3SceneEnv
 from rls3_gym.experiment.config import ExperimentConfig
@@ -81,6 +83,10 @@ def opened_inside(folder: Path) -> dict[str, tuple[int, str]]:
     assert done.returncode == 0, done.stderr
     found: dict[str, tuple[int, str]] = json.loads(done.stdout)
     return found
+
+
+def config_of_file(path: Path) -> ExperimentConfig:
+    return ExperimentConfig.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
 
 
 def refusal(what: str) -> str:
@@ -175,10 +181,73 @@ def test_a_model_of_the_hub_is_fetched_for_a_run_only_where_the_registry_or_the_
     assert config_of(folder).own() == []
     with pytest.raises(UserError, match="cannot be fetched from the hub"):
         find_vlm(f"{folder}@0")
-    folder = hostile(taught_run, tmp_path / "other", vlm={"name": str(tmp_path / "tower.yaml"), "finetune": {}})
-    (tmp_path / "tower.yaml").write_text("plugin: open_clip\nsettings: {model: tower, from_hub: true}\n")
-    with pytest.raises(UserError, match=refused_reach("VLM", "tower")):
+
+
+@pytest.mark.parametrize(
+    ("settings", "name"),
+    [
+        ({"model": "tower", "from_hub": True}, "tower"),
+        ({"model": "RN50", "pretrained": "yfcc15m"}, "RN50/yfcc15m"),
+        ({"model": "ViT-B-16-SigLIP-i18n-256"}, "timm/ViT-B-16-SigLIP-i18n-256"),
+    ],
+)
+def test_what_open_clip_would_fetch_for_a_run_is_for_the_registry_or_the_user_to_name(
+    taught_run: Path, tmp_path: Path, settings: dict[str, Any], name: str
+) -> None:
+    folder = hostile(taught_run, tmp_path / "run", vlm={"name": "open_clip", "settings": settings, "finetune": {}})
+    with pytest.raises(UserError, match=refused_reach("VLM", name)):
         find_vlm(f"{folder}@0")
+    known = hostile(taught_run, tmp_path / "known", vlm={"name": "vit_b_32", "finetune": {}})
+    assert config_of(known).own() == [] and config_of(folder).own() == [name]
+
+
+def test_a_run_directory_does_not_start_ray(
+    taught_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)
+    frozen = {**TINY["environment"], "finetune": False}
+    asked: list[dict[str, Any]] = [
+        {"vlm": {"name": "evil:Evil", "actor": "ray"}, "environment": frozen, "agent": "random"},
+        {"vlm": {"name": "tiny", "actor": "ray"}, "environment": frozen, "agent": "random"},
+        {"environment": {**TINY["environment"], "workers": "ray", "num_envs": 2}, "agent": "sb3/ppo_select"},
+    ]
+    monkeypatch.chdir(tmp_path)
+    for content, name in zip(asked, ("evil:Evil", "ray", "ray"), strict=True):
+        content = {**TINY, **content, "budget": {"n_generated": 6}}
+        (tmp_path / "config.yaml").write_text(yaml.safe_dump(content), encoding="utf-8")
+        assert rls3("run", "config.yaml", "--out", "again") == 2
+        assert capsys.readouterr().err.endswith(f"if you trust it, add: --trust {name}\n")
+        assert config_of_file(tmp_path / "config.yaml").own()[-1] == "ray"
+    assert rls3("run", "config.yaml", "--out", "again", "--trust", "ray") == 2
+    assert "needs ray: pip install" in capsys.readouterr().err
+    assert not (tmp_path / "again").exists()
+
+
+def test_rays_workers_do_not_look_in_a_folder_where_this_process_does_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [entry for entry in sys.path if entry])
+    with cluster._where_nothing_is_imported():
+        assert Path.cwd() == Path(os.sep)
+    assert Path.cwd() == tmp_path
+    monkeypatch.syspath_prepend(tmp_path)
+    with cluster._where_nothing_is_imported():
+        assert Path.cwd() == tmp_path
+
+
+def test_a_run_writes_nothing_where_its_own_files_say(
+    taught_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for output in (str(tmp_path / "elsewhere"), "../elsewhere"):
+        (tmp_path / "config.yaml").write_text(yaml.safe_dump({**TINY, "output": output}), encoding="utf-8")
+        assert rls3("run", "config.yaml") == 2
+        assert "a run's file can't say so; name a folder with --out" in capsys.readouterr().err
+    folder = hostile(taught_run, tmp_path / "run")
+    (folder / "tensorboard").symlink_to(tmp_path)
+    with pytest.raises(UserError, match="tensorboard: is a link"):
+        resume(config_of(folder), folder, [])
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ from rls3_gym.backends.base import BACKENDS
 from rls3_gym.envs.settings import ActionViewName, EnvironmentSettings
 from rls3_gym.loop.rewards.base import REWARDS
 from rls3_gym.loop.worker_processes import StartMethod
-from rls3_gym.runs.taught import describe
+from rls3_gym.runs.taught import TaughtVLM, describe
 from rls3_gym.vlm.base import VLMS
 from rls3_registry.errors import UserError
 from rls3_registry.validation import check
@@ -231,16 +231,22 @@ class ExperimentConfig(BaseModel):
         vlm = self.vlm.model_copy(update={"finetune": {**describe(self.vlm.name).finetune, **self.vlm.finetune}})
         return self.model_copy(update={"agent": agent, "vlm": vlm})
 
-    def own(self) -> list[str]:
+    def own(self, of_runs: bool = True) -> list[str]:
         """What it names that a run directory can't have on its own word, such as a class that is neither registered nor
-        installed: continuing the run takes a `--trust` for each. Raises `UserError` for an unknown name."""
+        installed: continuing the run takes a `--trust` for each. Raises `UserError` for an unknown name.
+
+        Args:
+            of_runs: Also what the run names whose VLM it takes up, if it does; else only what it names itself.
+        """
         agent, backend = AGENTS.find(self.agent.name)[1], BACKENDS.find(self.environment.backend)[1]
         vlm, reward = describe(self.vlm.name), REWARDS.find(self.environment.extrinsic)[1]
+        taught = TaughtVLM.named(self.vlm.name) is not None
         names = [
             *AGENTS.own(agent, {**agent.settings, **self.agent.settings}),
-            *VLMS.own(vlm, {**vlm.settings, **self.vlm.settings}),
+            *(VLMS.own(vlm, {**vlm.settings, **self.vlm.settings}) if of_runs or not taught else ()),
             *BACKENDS.own(backend, backend.settings),
             *REWARDS.own(reward, reward.settings),
+            *(["ray"] if "ray" in (self.environment.workers, self.vlm.actor) else ()),
         ]
         return list(dict.fromkeys(names))
 

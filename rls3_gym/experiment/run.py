@@ -30,7 +30,7 @@ from rls3_gym.scene.arrangement import SLOTS
 from rls3_gym.suites.catalog import OpenSuite
 from rls3_gym.vlm.base import VLM, ClosingVLM
 from rls3_registry.errors import SettingError, UserError
-from rls3_registry.trust import reading
+from rls3_registry.trust import is_restricted, reading
 
 if TYPE_CHECKING:
     from rls3_gym.experiment.doors import SceneDoor
@@ -67,6 +67,8 @@ def start(
     if out is not None:
         directory = RunDirectory.create(out)
     else:
+        if is_restricted() and (Path(config.output).is_absolute() or ".." in Path(config.output).parts):
+            raise UserError(f"output: {config.output}: a run's file can't say so; name a folder with --out")
         agent = config.agent.name.rsplit(":")[-1].replace("/", "-").removesuffix(".yaml")
         directory = RunDirectory.create_next(Path(config.output), f"{config.name}-{agent}-seed{config.seed}")
     with locked(directory.path, LOCK):

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rls3_gym.cluster import Actor, Answer, Cluster, Died, join
+from rls3_gym.cluster import Actor, Answer, Cluster, Died, go_to, join
 from rls3_gym.loop.lanes import LanePlan
 from rls3_gym.loop.worker import Command, News, Pictures, Worker
 
@@ -27,7 +27,8 @@ class ActorCrew:
         self._cluster: Cluster = join("workers: ray")
 
     def start(self, numbers: Sequence[int]) -> WorkerActor:
-        return WorkerActor(self._cluster.actor(StageActor, self._plan, numbers, self._lanes), self.pictures)
+        actor = self._cluster.actor(StageActor, self._plan, numbers, self._lanes, os.getcwd())
+        return WorkerActor(actor, self.pictures)
 
     def dismiss(self) -> None:
         self._cluster.leave()
@@ -80,7 +81,8 @@ class WorkerActor:
 class StageActor:
     """The worker, in its process."""
 
-    def __init__(self, plan: LanePlan, numbers: Sequence[int], lanes: int) -> None:
+    def __init__(self, plan: LanePlan, numbers: Sequence[int], lanes: int, folder: str) -> None:
+        go_to(folder)
         self._pictures = Pictures(bytearray(Pictures.bytes_for(lanes, plan.image_size)), lanes, plan.image_size)
         self._worker = Worker(plan, numbers, self._pictures)
 

@@ -213,11 +213,12 @@ class RunDirectory:
     def _check_own(self) -> None:
         """Raise `UserError` for a part of the run that is no file or folder of its own. Pictures are looked at when
         they are read: there may be many."""
-        _check_plain(self.samples, self.checkpoints, self.config, self.command, self.environment)
-        _check_plain(self.metrics, self.metrics_table, self.sample_lines, self.sample_table)
-        _check_plain(self.path / LOCK, self.path / f"{LOCK}.json", *self.sample_table.glob("*"))
+        check_plain(self.samples, self.checkpoints, self.config, self.command, self.environment)
+        check_plain(self.metrics, self.metrics_table, self.sample_lines, self.sample_table)
+        check_plain(self.path / "tensorboard", *(self.path / "tensorboard").glob("*"), self.path / "wandb")
+        check_plain(self.path / LOCK, self.path / f"{LOCK}.json", *self.sample_table.glob("*"))
         for folder, folders, files in os.walk(self.checkpoints):
-            _check_plain(*(Path(folder, name) for name in (*folders, *files)))
+            check_plain(*(Path(folder, name) for name in (*folders, *files)))
 
     def check_free(self) -> None:
         """Raise `UserError` when there is something at the path already."""
@@ -260,7 +261,7 @@ class RunDirectory:
                 temporary.write_bytes(png_of(rgb))
 
 
-def _check_plain(*paths: Path) -> None:
+def check_plain(*paths: Path) -> None:
     """Raise `UserError` for a link, a pipe or a device; what isn't there is fine."""
     for path in paths:
         try:

@@ -24,10 +24,10 @@ from typing import Any
 
 import numpy as np
 
-from rls3_gym.cluster import Actor, Cluster, Died, end_this_actor, join
+from rls3_gym.cluster import Actor, Cluster, Died, end_this_actor, go_to, join
 from rls3_gym.runs import taught
 from rls3_gym.sample import CaptionItem
-from rls3_gym.vlm.base import VLM, Feedback, FineTuneReport
+from rls3_gym.vlm.base import VLM, VLMS, Feedback, FineTuneReport
 from rls3_registry.errors import UserError
 
 LEASE_SECONDS = 60.0
@@ -65,6 +65,7 @@ class SharedVLM:
             UserError: Ray is not there, or what `find_vlm` raises.
         """
         described = taught.describe(name)
+        VLMS.check_trusted(described, {**described.settings, **(settings or {})})  # here: the actor does not know
         self.name = name
         self._arguments = (_absolute(name), dict(finetune or {}), dict(settings or {}))
         self._cluster: Cluster = join("vlm.actor: ray")
@@ -110,7 +111,13 @@ class SharedVLM:
         said = ""
         for _ in range(RESTARTS):
             actor = self._cluster.actor(
-                VlmActor, *self._arguments, name=known_as, gpus=self._gpus, threads=THREADS, restarts=RESTARTS
+                VlmActor,
+                *self._arguments,
+                os.getcwd(),
+                name=known_as,
+                gpus=self._gpus,
+                threads=THREADS,
+                restarts=RESTARTS,
             )
             lease = _Lease(actor)
             try:
@@ -132,7 +139,8 @@ class SharedVLM:
 class VlmActor:
     """The VLM in its process, and who holds it."""
 
-    def __init__(self, name: str, finetune: Mapping[str, Any], settings: Mapping[str, Any]) -> None:
+    def __init__(self, name: str, finetune: Mapping[str, Any], settings: Mapping[str, Any], folder: str) -> None:
+        go_to(folder)
         self._arguments = name, finetune, settings
         self._vlm: VLM | None = None
         self._one_by_one = threading.Lock()

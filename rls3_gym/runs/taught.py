@@ -44,7 +44,7 @@ class _WrittenAgent(BaseModel):
 
 class _WrittenEnvironment(BaseModel):
     backend: str = "embedded"
-    image_size: int = Field(64, ge=16, le=2048)
+    image_size: int = Field(64, ge=16, le=512)
 
 
 class WrittenConfig(BaseModel):

@@ -16,7 +16,7 @@ from rls3_gym.study.archive import SUFFIX, read_archive, write_archive
 from rls3_gym.study.run_rows import RunRows, is_complete, read_run
 from rls3_gym.study.study_config import StudyConfig
 from rls3_registry.errors import UserError, unknown
-from rls3_registry.trust import is_allowed
+from rls3_registry.trust import is_allowed, is_restricted
 
 
 @dataclass(frozen=True)
@@ -86,10 +86,12 @@ class Job:
             experiment: A file that has its configuration there.
         """
         where = str(directory or self.directory)
-        own = parse_config(self.config, str(self.directory)).own()
+        config = parse_config(self.config, str(self.directory))
+        # The user's own study names it, or the user has; in a run of somebody else, the second alone counts.
+        named = [] if is_restricted() or not self.begun else config.own(of_runs=False)
+        trusted = [word for name in config.own() if name in named or is_allowed(name) for word in ("--trust", name)]
         if self.begun:
-            return ["run", "--resume", where, *(word for code in own for word in ("--trust", code))]
-        trusted = [word for code in own if is_allowed(code) for word in ("--trust", code)]
+            return ["run", "--resume", where, *trusted]
         return ["run", *([str(experiment)] if experiment else self.words()), "--out", where, *trusted]
 
     def words(self) -> list[str]:

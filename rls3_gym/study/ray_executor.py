@@ -21,13 +21,15 @@ import yaml
 
 import rls3_registry
 from rls3_gym.cluster import Actor, Answer, Died, join
-from rls3_gym.runs.directory import writing
+from rls3_gym.runs.directory import check_plain, open_to_append, writing
 from rls3_gym.study.executor import THREADS, Ending
 from rls3_gym.study.jobs import Job
-from rls3_gym.study.run_mirror import Changes, RunSource, follow, read_tree, write_tree
+from rls3_gym.study.run_mirror import Changes, RunSource, check_tree, follow, read_tree, write_tree
+from rls3_registry.trust import is_restricted
 
-RUN, EXPERIMENT = Path("run-directory"), Path("experiment.yaml")
-"""In the folder of a run on its machine: its run directory, and the experiment."""
+RUN, EXPERIMENT, THEIRS = Path("run-directory"), Path("experiment.yaml"), Path("config.yaml")
+"""In the folder of a run on its machine: its run directory, and the experiment. One that comes from a run directory has
+that name there, too, and so makes nothing run there either (`rls3_gym.runs.taught.reading_config`)."""
 
 
 class RayExecutor:
@@ -43,13 +45,18 @@ class RayExecutor:
         return self._cluster.cpus
 
     def start(self, job: Job) -> RayExecution:
-        files = {EXPERIMENT.as_posix(): yaml.safe_dump(job.config, allow_unicode=True).encode()}
+        """Raises `UserError` for a link in the run directory, which may come from somebody else: what it leads to would
+        be sent to the cluster, overwritten or removed."""
+        check_tree(job.directory)
+        check_plain(job.log)
+        experiment = THEIRS if is_restricted() else EXPERIMENT
+        files = {experiment.as_posix(): yaml.safe_dump(job.config, allow_unicode=True).encode()}
         if job.begun:
             files |= {(RUN / name).as_posix(): content for name, content in read_tree(job.directory).items()}
         environment = {"RAY_ADDRESS": self._cluster.address}
         if folders := os.environ.get(rls3_registry.VARIABLE):
             environment[rls3_registry.VARIABLE] = folders
-        arguments = job.arguments(RUN, EXPERIMENT)
+        arguments = job.arguments(RUN, experiment)
         actor = self._cluster.actor(RunActor, files, arguments, environment, os.getcwd(), cpus=1, gpus=self._gpus)
         return RayExecution(actor, job)
 
@@ -80,8 +87,10 @@ class RayExecution:
             return self._ended
         self._asked = None
         follow(self._job.directory, changes)
-        with writing(self._job.log), self._job.log.open("ab") as file:
-            file.write(log)
+        with open_to_append(self._job.log) as file, writing(self._job.log):
+            rest = memoryview(log)
+            while rest:  # it is unbuffered: a write may take less
+                rest = rest[file.write(rest) :]
         if code is not None:
             self._ended = Ending.of(code)
             with suppress(Died):
@@ -112,7 +121,7 @@ class RunActor:
         self._source = RunSource(self._folder / RUN)
         self._log = (self._folder / "log").open("w+b")
         command = [sys.executable, "-P", "-m", "rls3_gym.study.tethered", str(self._folder)]
-        command += [str(self._folder / word) if Path(word) in (RUN, EXPERIMENT) else word for word in arguments]
+        command += [str(self._folder / word) if Path(word) in (RUN, EXPERIMENT, THEIRS) else word for word in arguments]
         self._process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=self._log, stderr=subprocess.STDOUT,
             cwd=where if Path(where).is_dir() else self._folder, env={**THREADS, **os.environ, **environment},

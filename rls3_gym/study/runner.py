@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,15 +11,19 @@ from time import monotonic, sleep
 from typing import Any
 
 from rls3_gym.experiment.interrupt import graceful_stop
+from rls3_gym.runs.json_lines import MOST_LINE
 from rls3_gym.study.executor import Ending, Execution, Executor
 from rls3_gym.study.jobs import Job
 from rls3_gym.study.run_rows import RunRows
 from rls3_gym.study.study_progress import StudyProgress
 from rls3_registry.errors import UserError, first_line
+from rls3_registry.reading import open_file
 
 POLL_SECONDS = 0.5
 PATIENCE_SECONDS = 10.0
 """How long a run may take to end when it is told to end at once."""
+MOST_OF_LOG = 2**20
+"""Bytes of the end of a log that its last line is looked for in."""
 TRIES = 3
 """Times that a run may be ended from outside before it is given up."""
 
@@ -38,24 +43,31 @@ class Tail:
     _set: str | None = None
 
     def read(self) -> None:
-        """Take up the rows that were written since the last call."""
+        """Take up the rows that were written since the last call.
+
+        Raises `UserError` for what is no log of a run: the run directory may come from somebody else, and a link, a
+        pipe or a device in it might never end.
+        """
         try:
-            with self.path.open("rb") as file:
+            with os.fdopen(open_file(self.path, follow=False), "rb") as file:
                 file.seek(max(self._offset - 1, 0))
                 if self._offset and file.read(1) != b"\n":
                     # A continued run drops what lies behind its checkpoint, and writes on from there.
                     self._offset = self.lives = 0
                     file.seek(0)
-                new = file.read()
+                while line := file.readline(MOST_LINE + 1):
+                    if len(line) > MOST_LINE:
+                        raise UserError(f"{self.path}: has a line of more than {MOST_LINE:,} bytes, which no row has")
+                    if not line.endswith(b"\n"):
+                        break  # it is still being written
+                    self._offset += len(line)
+                    self._take(json.loads(line))
         except FileNotFoundError:
             return
-        whole = new[: new.rfind(b"\n") + 1]
-        self._offset += len(whole)
-        for line in whole.splitlines():
-            try:
-                self._take(json.loads(line))
-            except (ValueError, KeyError, TypeError, RecursionError) as error:
-                raise UserError(f"{self.path}: is not the log of a run ({first_line(error)})") from error
+        except OSError as error:
+            raise UserError(f"{self.path}: cannot be read ({error.strerror or error})") from error
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
+            raise UserError(f"{self.path}: is not the log of a run ({first_line(error)})") from error
 
     def _take(self, row: Mapping[str, Any]) -> None:
         if row["row"] == "life":
@@ -205,6 +217,12 @@ def _final(run: RunRows) -> dict[str, float | None]:
 
 
 def _last_line(log: Path) -> str:
-    text = log.read_text(encoding="utf-8", errors="replace") if log.exists() else ""
+    """What a run said last; "" when it said nothing. Raises `UserError` for a log that is no plain file."""
+    try:
+        with os.fdopen(open_file(log, follow=False), "rb") as file:
+            file.seek(max(0, os.fstat(file.fileno()).st_size - MOST_OF_LOG))
+            text = file.read(MOST_OF_LOG).decode(errors="replace")
+    except OSError:
+        return ""
     lines = [line for line in text.splitlines() if line.strip()]
     return lines[-1].removeprefix("rls3: ") if lines else ""

@@ -24,7 +24,7 @@ from rls3_gym.vlm.losses import LOSSES
 from rls3_gym.vlm.open_clip.clip_model import FeatureCache
 from rls3_gym.vlm.open_clip.folder import save_folder
 from rls3_gym.vlm.open_clip.layers import locked, tower_layers
-from rls3_gym.vlm.open_clip.named import load_clip
+from rls3_gym.vlm.open_clip.named import fetched_by, load_clip
 from rls3_gym.vlm.open_clip.weights import OpenClipSettings
 from rls3_registry.validation import check
 
@@ -72,8 +72,9 @@ class OpenClipVLM:
 
     @staticmethod
     def reaches_for(settings: Mapping[str, Any]) -> list[str]:
-        """A folder that would have its text tower's description fetched from the hub (`rls3_registry.trust`)."""
-        return [str(settings.get("model"))] if settings.get("from_hub") else []
+        """What would be fetched (`rls3_registry.trust`): weights by their tag, as `MODEL/TAG`; the description or the
+        tokenizer of a text tower that is one of transformers."""
+        return fetched_by(settings)
 
     def evaluate(self, items: Sequence[CaptionItem]) -> Feedback:
         """See `VLM.evaluate`."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import logging
 import os
+import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -27,7 +28,7 @@ from rls3_gym.vlm.open_clip.weights import (
 )
 from rls3_gym.vlm.weights_check import check_finite
 from rls3_registry.errors import SettingError, UserError, first_line, unknown
-from rls3_registry.reading import parse_json, read_bytes
+from rls3_registry.reading import check_stored, parse_json, read_bytes
 
 _SUFFIXES = (".safetensors", ".pt", ".pth", ".bin", ".ckpt")
 _LOCAL_FILE = "give a local file instead, pretrained: /path/to/weights.safetensors (or .pt, .bin), or local-dir:FOLDER"
@@ -37,6 +38,20 @@ def load_clip(source: OpenClipSettings) -> ClipModel:
     """The model that the settings name, on its device. Raises `UserError` for weights that don't load."""
     device, folder = find_device(source.device), folder_of(source)
     return load_named(source, device) if folder is None else load_folder(folder, device, source.dtype, source.from_hub)
+
+
+def fetched_by(settings: Mapping[str, Any]) -> list[str]:
+    """What loading a model with these settings, which may be wrong, would fetch from a hub."""
+    model, pretrained = str(settings.get("model")), settings.get("pretrained")
+    if settings.get("from_hub"):
+        return [model]
+    if model.startswith(("packaged:", LOCAL)) or os.path.isdir(model):
+        return []
+    weights = str(pretrained or "")
+    is_tag = weights and not weights.startswith(LOCAL) and not os.path.exists(weights)
+    text = (open_clip_module().get_model_config(model) or {}).get("text_cfg", {})
+    towers = [] if settings.get("tokenizer") else [text.get("hf_tokenizer_name")]
+    return [f"{model}/{weights}"] * bool(is_tag) + [str(name) for name in (*towers, text.get("hf_model_name")) if name]
 
 
 def load_named(source: OpenClipSettings, device: torch.device) -> ClipModel:
@@ -127,6 +142,11 @@ def _local_weights(pretrained: str | None) -> tuple[Path | None, Mapping[str, An
     if pretrained.startswith(LOCAL):
         raise UserError(f"settings.pretrained: there is no folder {path}")
     if os.path.isfile(path):
+        if path.suffix != ".safetensors" and zipfile.is_zipfile(path):
+            try:
+                check_stored(path)
+            except (OSError, ValueError, zipfile.BadZipFile) as error:
+                raise UserError(f"checkpoint {path}: is not read ({first_line(error)})") from error
         return path, None
     if "/" in pretrained or path.suffix in _SUFFIXES:
         raise UserError(f"checkpoint {pretrained}: there is no such file")

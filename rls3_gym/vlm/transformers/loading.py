@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from rls3_gym.vlm.device import find_device
-from rls3_gym.vlm.library_files import check_library_files
+from rls3_gym.vlm.library_files import check_library_files, check_values
 from rls3_gym.vlm.transformers.library import transformers
 from rls3_gym.vlm.transformers.settings import TransformersSettings
 from rls3_gym.vlm.weights_check import check_finite, check_fits
@@ -92,6 +92,7 @@ def _check_size(folder: Path) -> None:
 
 
 def _adjust(image_processor: Any, settings: Mapping[str, Any]) -> None:
+    check_values(settings, Path("settings.image_processor"))
     for key, value in settings.items():
         if key not in image_processor.to_dict():
             raise unknown("key", key, image_processor.to_dict(), "settings.image_processor")
