@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable
 from typing import Annotated
 
 import typer
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType
+from rich.segment import Segment
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, and nothing but JSON, on standard output.")]
 Trusted = Annotated[
@@ -19,6 +22,19 @@ Trusted = Annotated[
 ]
 
 
+_CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
+"""What a terminal obeys instead of showing it: all control characters but tab and newline, and those that turn text."""
+
+
+class _PlainConsole(Console):
+    """A console where text can't steer the terminal: the names in somebody else's files are printed too."""
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        """See `Console`. What rich itself tells the terminal is in the styles and in segments marked as control."""
+        for segment in super().render(renderable, options):
+            yield segment if segment.control else Segment(_CONTROLS.sub("?", segment.text), segment.style)
+
+
 def plain_console(stderr: bool = False) -> Console:
-    """A console that prints names and paths as they are, brackets and colons included."""
-    return Console(stderr=stderr, markup=False, emoji=False, highlight=False)
+    """A console that prints names and paths as they are, brackets and colons included; control characters as "?"."""
+    return _PlainConsole(stderr=stderr, markup=False, emoji=False, highlight=False)

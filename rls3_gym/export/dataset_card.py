@@ -9,6 +9,7 @@ from typing import Any
 
 import yaml
 
+from rls3_gym.export.model_card import printable
 from rls3_gym.export.records import LICENSE, Record, RunFacts
 from rls3_gym.runs.row_values import COMPLEXITIES, TERM_NAMES
 
@@ -134,9 +135,10 @@ def dataset_card(facts: RunFacts, kind: str, tally: Tally, rendered: int, differ
         "## How they were made",
         "",
         f"By the sampler `{facts.agent}` in the experiment `{facts.name}` with seed {facts.seed}, which chose them to",
-        f"teach a vision-language model (RLS3), in {facts.package}, renderer `{facts.world}`:",
+        f"teach a vision-language model (RLS3), in {printable(facts.package)},",
+        f"renderer `{printable(facts.world)}`:",
         "",
-        f"    {facts.command}",
+        f"    {printable(facts.command)}",
         "",
         "Samples that did not train are included.",
         again,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -85,7 +86,7 @@ def model_card(run: RunData, taught_digest: str, digest: str, folder: Path) -> s
         f"{library.what}, {state} of the experiment `{name}` with seed {run.config.get('seed')}; weights digest",
         f"`{digest}`. The sampler `{agent}` chose the pictures that it was taught with (RLS3).",
         "",
-        "    " + (run.command.splitlines() or ["unknown"])[0],
+        "    " + printable((run.command.splitlines() or ["unknown"])[0]),
         "",
         "## Loading",
         "",
@@ -117,13 +118,9 @@ def model_card(run: RunData, taught_digest: str, digest: str, folder: Path) -> s
         *_suites(run, round_),
         "## Settings",
         "",
-        "```yaml",
-        yaml.safe_dump(run.config, sort_keys=False, allow_unicode=True).strip(),
-        "```",
+        *_fenced(yaml.safe_dump(run.config, sort_keys=False, allow_unicode=True).strip(), "yaml"),
         "",
-        "```",
-        run.environment,
-        "```",
+        *_fenced("\n".join(printable(line) for line in run.environment.splitlines())),
         "",
         "## License and limits",
         "",
@@ -134,6 +131,17 @@ def model_card(run: RunData, taught_digest: str, digest: str, folder: Path) -> s
         "",
     ]
     return "\n".join(lines)
+
+
+def printable(text: str) -> str:
+    """The printable characters of a line that somebody else may have written."""
+    return "".join(character for character in text if character.isprintable())
+
+
+def _fenced(text: str, language: str = "") -> list[str]:
+    """A block of code: its fence is longer than any run of backticks inside, which would end it."""
+    fence = "`" * max(3, 1 + max(map(len, re.findall("`+", text)), default=0))
+    return [fence + language, text, fence]
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from rls3_gym.runs.codec import load_tree, save_tree
 from rls3_gym.runs.directory import RunDirectory, remove_tree, replacing_folder, sync, writing
 from rls3_gym.runs.rows import read_metrics
 from rls3_registry.errors import UserError, first_line
+from rls3_registry.reading import read_text
 
 FORMAT = "rls3_gym checkpoint 3"
 WITHOUT_SUMS = "rls3_gym checkpoint 2"
@@ -24,7 +25,9 @@ KEPT = 2
 FINAL = "final"
 SUMS = "SHA256SUMS"
 """Checksums of all other files of a checkpoint, as `sha256sum --check` reads them."""
-_DAMAGED = (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile, SafetensorError)
+MOST_SUMS = 2**20
+"""Bytes of it; a line has about a hundred, and a checkpoint a handful of files."""
+_DAMAGED = (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile, SafetensorError, UserError)
 
 
 @dataclass(frozen=True)
@@ -94,7 +97,7 @@ def _sums(checkpoint: Path) -> dict[str, str]:
 
 def _check_sums(checkpoint: Path) -> None:
     """Raise `ValueError` or `OSError` unless the files are those that were written."""
-    lines = (checkpoint / SUMS).read_text(encoding="utf-8").splitlines()
+    lines = read_text(checkpoint / SUMS, MOST_SUMS, follow=False).splitlines()
     written = {name: digest for digest, _, name in (line.partition("  ") for line in lines)}
     found = _sums(checkpoint)
     for name in sorted(written.keys() | found.keys()):

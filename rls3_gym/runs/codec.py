@@ -12,9 +12,12 @@ import torch
 from numpy.typing import NDArray
 from safetensors.torch import load_file, save
 
-from rls3_registry.reading import check_stored
+from rls3_registry.errors import UserError
+from rls3_registry.reading import check_stored, read_text
 
 TREE, ARRAYS, TENSORS = "state.json", "arrays.npz", "tensors.safetensors"
+MOST_TREE = 2**29
+"""Bytes of `TREE`; a run of 17,000 samples has four million."""
 _MARKS = ("$array", "$tensor", "$items")
 T = TypeVar("T")
 
@@ -39,11 +42,13 @@ def save_tree(tree: Any, directory: Path) -> None:
 def load_tree(directory: Path) -> Any:
     """The inverse of `save_tree`. Raises `OSError`, `ValueError` or `KeyError` for damaged files."""
     try:
-        encoded = json.loads((directory / TREE).read_text(encoding="utf-8"))
+        encoded = json.loads(read_text(directory / TREE, MOST_TREE, follow=False))
         check_stored(directory / ARRAYS)
         with np.load(directory / ARRAYS, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
         return _decode(encoded, arrays, load_file(directory / TENSORS))
+    except UserError as error:  # of `read_text`: for who loads, the file is damaged
+        raise ValueError(str(error)) from error
     except (RecursionError, MemoryError) as error:
         raise ValueError(f"not a tree that was saved here: {type(error).__name__}") from error
 

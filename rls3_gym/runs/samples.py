@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pyarrow import json as json_rows
 
@@ -25,6 +26,10 @@ from rls3_registry.validation import check
 
 MOST_BYTES, MOST_UNPACKED, MOST_ROWS = 2**28, 2**30, 2**22
 """Of one part; a round of 4,096 samples has about a megabyte."""
+MOST_DECODED = 2**28
+"""Bytes of the columns of one part as they are in memory; a sample has about 212."""
+_BATCH = 256
+"""Rows that are decoded at once."""
 _READABLE = (OSError, pa.ArrowException, ValueError, KeyError)
 Columns = dict[str, list[Any]]
 
@@ -150,13 +155,20 @@ def _row(path: Path, number: int, content: Mapping[str, Any]) -> SampleRow:
 
 def _read(path: Path, names: Sequence[str] | None) -> pa.Table:
     try:
-        # Without threads: they cost more than they save on parts of some thousand rows.
         content = read_bytes(path, MOST_BYTES, follow=False)
-        with pq.ParquetFile(pa.BufferReader(content)) as file:
+        wanted = SAMPLE_SCHEMA if names is None else pa.schema([SAMPLE_SCHEMA.field(name) for name in names])
+        # Texts stay dictionaries until all sizes are known: a text that is there once may stand in every row.
+        with pq.ParquetFile(pa.BufferReader(content), read_dictionary=_TEXTS) as file:
             _check_size(file.metadata)
-            table = file.read(columns=None if names is None else list(names), use_threads=False)
-            wanted = SAMPLE_SCHEMA if names is None else pa.schema([SAMPLE_SCHEMA.field(name) for name in names])
-            return table.select(wanted.names).cast(wanted)
+            batches, decoded = [], 0
+            # Without threads: they cost more than they save on parts of some thousand rows.
+            for batch in file.iter_batches(_BATCH, columns=wanted.names, use_threads=False):
+                decoded += sum(_decoded_bytes(column) for column in batch.columns)
+                if decoded > MOST_DECODED:
+                    raise ValueError(f"its columns come to more than {MOST_DECODED:,} bytes: more than a round has")
+                batches.append(batch)
+        table = pa.Table.from_batches(batches) if batches else wanted.empty_table()
+        return table.select(wanted.names).cast(wanted)
     except _READABLE as error:
         raise UserError(f"{path}: is not a file of samples ({first_line(error)})") from error
 
@@ -166,6 +178,31 @@ def _check_size(metadata: pq.FileMetaData) -> None:
     unpacked = sum(metadata.row_group(number).total_byte_size for number in range(metadata.num_row_groups))
     if metadata.num_rows > MOST_ROWS or unpacked > MOST_UNPACKED:
         raise ValueError(f"{metadata.num_rows:,} rows, {unpacked:,} bytes: more than a round has")
+
+
+def _text_columns(kind: pa.DataType, path: str) -> list[str]:
+    """The paths of the texts in a column, as Parquet writes them."""
+    if pa.types.is_list(kind):
+        return _text_columns(kind.value_type, f"{path}.list.element")
+    if pa.types.is_struct(kind):
+        fields = [kind.field(number) for number in range(kind.num_fields)]
+        return [found for field in fields for found in _text_columns(field.type, f"{path}.{field.name}")]
+    return [path] if pa.types.is_string(kind) else []
+
+
+_TEXTS = [path for field in SAMPLE_SCHEMA for path in _text_columns(field.type, field.name)]
+
+
+def _decoded_bytes(column: pa.Array) -> int:
+    """What a column comes to when each row has its own copy of its texts."""
+    if pa.types.is_dictionary(column.type):
+        lengths = pc.take(pc.binary_length(column.dictionary), column.indices)
+        return int(column.indices.nbytes) + int(pc.sum(lengths).as_py() or 0)
+    if pa.types.is_list(column.type):
+        return 4 * len(column) + _decoded_bytes(column.flatten())
+    if pa.types.is_struct(column.type):
+        return sum(_decoded_bytes(part) for part in column.flatten())
+    return int(column.nbytes)
 
 
 def _read_lines(path: Path, names: Sequence[str]) -> pa.Table:

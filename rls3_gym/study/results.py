@@ -50,11 +50,16 @@ def as_csv(analysis: Analysis) -> str:
     numbers = list(dict.fromkeys(number for run in analysis.runs for number in run.numbers))
     sink = io.StringIO()
     writer = csv.writer(sink, lineterminator="\n")
-    writer.writerow(["arm", "seed", "axis", "budget", *numbers])
+    writer.writerow(["arm", "seed", "axis", "budget", *map(_no_formula, numbers)])
     for run in analysis.runs:
         shown = [_text(run.numbers, number) for number in numbers]
-        writer.writerow([run.arm, run.seed, run.axis, run.budget, *shown])
+        writer.writerow([_no_formula(run.arm), run.seed, run.axis, run.budget, *shown])
     return sink.getvalue()
+
+
+def _no_formula(name: str) -> str:
+    """A name as a cell that a spreadsheet shows and does not carry out: names come from files of others."""
+    return f"'{name}" if name.startswith(("=", "+", "-", "@", "\t")) else name
 
 
 def _text(numbers: Numbers, number: str) -> str:

@@ -43,6 +43,7 @@ _NEAR = 0.1
 """Samples whose offsets fall into the same cube of this edge (metres) are near-duplicates, other things equal."""
 
 MOST_ROUNDS = 1_000_000
+"""Of each list of a run. They fail at the first wrong entry: a small file may hold very many."""
 
 Rows = Sequence[Mapping[str, Any]]
 Real = Annotated[float, Field(ge=-1e30, le=1e30)]
@@ -127,9 +128,9 @@ class RunRows(BaseModel):
     command: Text
     environment: Annotated[str, Field(max_length=MOST_TEXT)]
     """Versions, platform, commit."""
-    evaluations: Annotated[tuple[EvaluationPoint, ...], Field(min_length=1, max_length=MOST_ROUNDS)]
-    rounds: Annotated[tuple[RoundTotals, ...], Field(max_length=MOST_ROUNDS)]
-    suites: Annotated[tuple[SuitePoint, ...], Field(max_length=MOST_ROUNDS)] = ()
+    evaluations: Annotated[tuple[EvaluationPoint, ...], Field(min_length=1, max_length=MOST_ROUNDS, fail_fast=True)]
+    rounds: Annotated[tuple[RoundTotals, ...], Field(max_length=MOST_ROUNDS, fail_fast=True)]
+    suites: Annotated[tuple[SuitePoint, ...], Field(max_length=MOST_ROUNDS, fail_fast=True)] = ()
     """In time; none where the experiment asked for none."""
     n_generated: Count
     """Valid samples when the run ended, or so far."""

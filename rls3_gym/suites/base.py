@@ -17,6 +17,10 @@ from rls3_gym.vlm.base import VLM, FittingVLM
 from rls3_registry.errors import UserError, first_line
 
 _FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP")
+_MOST_PIXELS = 80_000_000
+"""Of a photograph; 240 MB in memory."""
+_MOST_OBLONG = 100
+"""How many times longer than the other a side may be: a VLM may bring the shorter one to its own size."""
 Box = tuple[float, float, float, float]
 """Left, top, right and bottom of a part of a picture, pixels."""
 
@@ -39,13 +43,17 @@ class Picture:
     def show(self, size: int, fit: Fit | None = None) -> NDArray[np.uint8]:
         """(size, size, 3) RGB, the whole picture or its part: squeezed into the square, or as `fit` brings it there.
 
-        Raises `UserError` for a file that is missing, broken, or not a picture.
+        Raises `UserError` for a file that is missing, broken, not a picture, or one too large or too oblong.
         """
         where = self.name if isinstance(self.source, bytes) else str(self.source)
         try:
             with Image.open(
                 io.BytesIO(self.source) if isinstance(self.source, bytes) else self.source, formats=_FORMATS
             ) as image:
+                if image.width * image.height > _MOST_PIXELS:
+                    raise UserError(
+                        f"{where}: has {image.width:,} x {image.height:,} pixels; at most {_MOST_PIXELS:,} are read"
+                    )
                 rgb = image.convert("RGB")
         except UnidentifiedImageError as error:
             raise UserError(f"{where}: is not a picture ({', '.join(_FORMATS)})") from error
@@ -62,6 +70,11 @@ class Picture:
             if part[0] >= part[2] or part[1] >= part[3]:
                 raise UserError(f"{where}: the box {self.box} shows nothing of its {rgb.width} x {rgb.height} pixels")
             rgb = rgb.crop(part)
+        if max(rgb.size) > _MOST_OBLONG * min(rgb.size):
+            raise UserError(
+                f"{where}: shows {rgb.width:,} x {rgb.height:,} pixels; one side may be {_MOST_OBLONG} times as long "
+                "as the other"
+            )
         if fit is not None:
             return fit(np.asarray(rgb))
         return np.asarray(rgb.resize((size, size), Image.Resampling.BICUBIC))

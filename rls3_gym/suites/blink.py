@@ -9,13 +9,15 @@ from typing import Any
 
 from rls3_gym.suites.base import ChoiceItem, Picture, Score
 from rls3_gym.suites.choices import accuracy, by_part, choose, mirrored, present
-from rls3_gym.suites.files import SuiteFolder
+from rls3_gym.suites.files import MOST_BYTES, MOST_TEXT, SuiteFolder
 from rls3_gym.suites.left_right import is_about_sides
 from rls3_gym.suites.relation_words import RELATIONS, VERBS, with_opposite
 from rls3_gym.vlm.base import VLM
 from rls3_registry.errors import UserError, first_line
 
 _FOLDER = "Spatial_Relation"
+_MOST_ROWS = 10_000
+"""Of a file; the authors' has 143."""
 _COLUMNS = ("idx", "question", "image_1", "choices", "answer")
 OPPOSITE, NOT, QUESTION = "against the opposite", "against its denial", "question with answer"
 """The parts: how a question was turned into captions."""
@@ -84,7 +86,16 @@ def _rows(path: Path) -> list[dict[str, Any]]:
         missing = [column for column in _COLUMNS if column not in file.schema_arrow.names]
         if missing:
             raise UserError(f"{path}: has no column {', '.join(missing)}; it should have {', '.join(_COLUMNS)}")
-        rows: list[dict[str, Any]] = file.read(columns=list(_COLUMNS)).to_pylist()
+        if file.metadata.num_rows > _MOST_ROWS:
+            raise UserError(f"{path}: has {file.metadata.num_rows:,} rows; at most {_MOST_ROWS:,} are read")
+        rows: list[dict[str, Any]] = []
+        decoded = 0
+        # One row at a time: what is there once in the file may stand in every row.
+        for batch in file.iter_batches(1, columns=list(_COLUMNS), use_threads=False):
+            decoded += batch.nbytes
+            if decoded > MOST_BYTES:
+                raise UserError(f"{path}: its columns come to more than {MOST_BYTES:,} bytes, the most that is read")
+            rows += batch.to_pylist()
     except (pa.ArrowException, OSError) as error:
         raise UserError(f"{path}: is not a Parquet file that can be read ({first_line(error)})") from error
     return rows
@@ -94,6 +105,8 @@ def _item(row: Mapping[str, Any], where: str) -> ChoiceItem:
     name, question, image, choices, answer = (row[column] for column in _COLUMNS)
     if not isinstance(question, str) or not isinstance(name, str):
         raise UserError(f"{where}: idx and question should be text")
+    if max(len(question), len(name)) > MOST_TEXT:
+        raise UserError(f"{where}: idx and question should have at most {MOST_TEXT:,} characters")
     if not isinstance(image, Mapping) or not isinstance(image.get("bytes"), bytes):
         raise UserError(f"{where}: image_1 should hold the bytes of a picture")
     options = [str(choice).strip().lower() for choice in choices] if isinstance(choices, list) else []

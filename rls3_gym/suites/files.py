@@ -11,9 +11,14 @@ from typing import Annotated, Any, TypeVar
 from pydantic import BaseModel, ConfigDict, Field
 
 from rls3_registry.errors import UserError, first_line
+from rls3_registry.reading import read_bytes
 from rls3_registry.validation import check
 
-Text = Annotated[str, Field(min_length=1)]
+MOST_BYTES = 2**28
+"""Of a file with the items of a suite."""
+MOST_TEXT = 10_000
+"""Characters of a caption or a question; the patterns that look at them take long for very long ones."""
+Text = Annotated[str, Field(min_length=1, max_length=MOST_TEXT)]
 
 
 class FileRow(BaseModel):
@@ -112,8 +117,8 @@ def _leads_out(reference: str) -> bool:
 
 def _text(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
+        return read_bytes(path, MOST_BYTES, follow=False).decode("utf-8-sig")
+    except UnicodeDecodeError as error:
         raise UserError(f"{path}: cannot be read ({first_line(error)})") from error
 
 

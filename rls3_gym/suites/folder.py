@@ -24,7 +24,7 @@ class _Line(FileRow):
     """Within `images/`, which may stand before it."""
     caption: Text
     """True of the picture."""
-    false: Annotated[tuple[Text, ...], Field(strict=False, min_length=1)]
+    false: Annotated[tuple[Text, ...], Field(strict=False, min_length=1, fail_fast=True)]
     """Captions that are not."""
     group: Text | None = None
     """Items of one group are also counted together: all of them right."""

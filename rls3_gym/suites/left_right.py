@@ -15,6 +15,8 @@ _AFTER = re.compile(
     r"(?:of|side(?! up| out)|sides|hand|arm|leg|foot|eye|ear|wing|corner|edge|half|end|part|lane|turn)\b",
     re.IGNORECASE,
 )
+_NEAR = 64
+"""Characters before and after a word that are looked at: the whole text for each word takes long in a long one."""
 _OTHER = {"left": "right", "right": "left"}
 
 
@@ -40,7 +42,8 @@ def exchanged(caption: str) -> str:
 
 
 def _is_side(caption: str, match: re.Match[str]) -> bool:
-    before, after = caption[: match.start()], caption[match.end() :]
+    before = caption[max(0, match.start() - _NEAR) : match.start()]
+    after = caption[match.end() : match.end() + _NEAR]
     return bool(match["more"] or _BEFORE.search(before) or _AFTER.match(after))
 
 

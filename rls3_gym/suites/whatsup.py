@@ -21,7 +21,7 @@ _ROOT = "data/"
 
 class _Entry(FileRow):
     image_path: Text
-    caption_options: Annotated[tuple[Text, ...], Field(strict=False, min_length=2)]
+    caption_options: Annotated[tuple[Text, ...], Field(strict=False, min_length=2, fail_fast=True)]
     """The first one is true."""
 
 
