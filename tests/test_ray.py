@@ -180,8 +180,8 @@ def wait_for(pattern: str, folder: Path, process: subprocess.Popen[str], seconds
 def test_a_node_that_dies_costs_a_run_what_it_did_since_its_last_checkpoint(cluster: Any, tmp_path: Path) -> None:
     """Two runs on two nodes, one of which is killed; both come out as when they are made here."""
     # Long enough that neither has ended when the node does.
-    arms = {"stratified": {"agent": "stratified"}, "rarity": {"agent": "rarity"}}
-    write_study(tmp_path, arms=arms, seeds={"count": 1}, set={"budget": {"n_generated": 500}})
+    arms = {"random": {"agent": "random"}, "stratified": {"agent": "stratified"}}
+    write_study(tmp_path, arms=arms, seeds={"count": 1}, set={"budget": {"n_generated": 400}})
     here = study(tmp_path, "--out", "here", "--results", "here-results")
     _, said = here.communicate(timeout=400)
     assert here.returncode == 0, said

@@ -98,7 +98,7 @@ def test_an_actor_gives_the_news_and_pictures_that_a_worker_gives() -> None:
     env: Any = RLS3SceneVectorEnv(2, steps_per_episode=4)
     env.reset(seed=3)
     plan = env.loop._lanes._plan
-    actor = StageActor(plan, [0, 1], 2)
+    actor = StageActor(plan, [0, 1], 2, os.getcwd())
     places = {n: Place(dict(np.random.default_rng(n).bit_generator.state), n, None) for n in range(2)}
     news, pictures = actor.obey(Command(1, "place", places))  # type: ignore[misc]
     assert set(news) == {0, 1} and pictures == {}
