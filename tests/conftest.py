@@ -11,16 +11,19 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import zlib
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 import pytest
 from gymnasium.utils import seeding
-from hypothesis import settings
 
-# The same examples in every run, as far as hypothesis can, and no verdict that hangs on the speed of a busy machine.
-settings.register_profile("rls3", deadline=None, derandomize=True, database=None)
-settings.load_profile("rls3")
+with suppress(ImportError):  # the environment of RLlib's tests is without it
+    from hypothesis import settings
+
+    # The same examples in every run, as far as hypothesis can, and no verdict that hangs on how busy a machine is.
+    settings.register_profile("rls3", deadline=None, derandomize=True, database=None)
+    settings.load_profile("rls3")
 
 
 @pytest.fixture(scope="session")
