@@ -21,7 +21,7 @@ OFFLINE := SDL_VIDEODRIVER=dummy MPLBACKEND=Agg HF_HUB_OFFLINE=1
 # A test file stays in one process: its fixtures are made once.
 PYTEST = $(OFFLINE) $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
 
-.PHONY: help quickstart install test test-slow test-all test-rllib lint format docs bench clean
+.PHONY: help quickstart install test test-slow test-all test-rllib test-bits lint format docs bench clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -42,6 +42,9 @@ test-all: lint  ## lint, then all tests, the slow ones too
 
 test-rllib: build/rllib/.install  ## the agents of RLlib, which pins gymnasium, in an environment of their own
 	$(OFFLINE) build/rllib/bin/python -m pytest -m "slow or not slow" tests/test_rllib_agents.py
+
+test-bits: build/bits/.install  ## VLMs in 8 and 4 bits, with bitsandbytes, which no extra brings
+	$(OFFLINE) PYTHONPATH=build/bits $(BIN)/python -m pytest -k in_few_bits tests/test_generative_vlm.py
 
 lint: $(VENV)/.install  ## ruff, mypy, import-linter
 	$(BIN)/ruff check .
@@ -78,6 +81,11 @@ $(VENV)/.quickstart: pyproject.toml requirements/constraints.txt | $(BIN)/python
 build/rllib/.install: pyproject.toml requirements/rllib.txt
 	$(PYTHON) -m venv build/rllib || { rm -rf build/rllib; exit 2; }
 	build/rllib/bin/python -m pip install --quiet --disable-pip-version-check -c requirements/rllib.txt -e ".[rllib]" pytest
+	@touch $@
+
+# Beside the environment and not in it: transformers and peft do other things where they find it.
+build/bits/.install: | $(VENV)/.install
+	$(PIP_INSTALL) --no-deps --target build/bits --upgrade bitsandbytes==0.50.2
 	@touch $@
 
 $(VENV)/.install: pyproject.toml requirements/constraints.txt | $(BIN)/python

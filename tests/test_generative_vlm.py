@@ -240,7 +240,7 @@ def test_few_bits_need_bitsandbytes(folders):
 
 @pytest.mark.parametrize("quantize", ["8bit", "4bit"])
 def test_in_few_bits_a_model_scores_and_its_adapters_learn(quantize, items, monkeypatch, tmp_path):
-    pytest.importorskip("bitsandbytes", reason="not among the extras: pip install bitsandbytes to run this")
+    pytest.importorskip("bitsandbytes", reason="no extra brings it: make test-bits")
     wide = {"hidden_size": 64, "intermediate_size": 128, "head_dim": 64}  # 4-bit blocks have 64 weights
     monkeypatch.setattr(generative_parts, "WIDTH", 64)
     monkeypatch.setattr(generative_parts, "TEXT", {**generative_parts.TEXT, **wide})

@@ -26,8 +26,8 @@ from rls3_registry.validation import check
 
 MOST_BYTES, MOST_UNPACKED, MOST_ROWS = 2**28, 2**30, 2**22
 """Of one part; a round of 4,096 samples has about a megabyte."""
-MOST_DECODED = 2**28
-"""Bytes of the columns of one part as they are in memory; a sample has about 212."""
+MOST_DECODED = 2**30
+"""Bytes of the columns of one part as they are in memory: a sample has about 460, and a round at most a million."""
 _BATCH = 256
 """Rows that are decoded at once."""
 _READABLE = (OSError, pa.ArrowException, ValueError, KeyError)
