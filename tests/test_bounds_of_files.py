@@ -165,7 +165,7 @@ def _part(folder: Path, **changes: object) -> RunDirectory:
     return run
 
 
-_LONG = "x" * 500_000
+_LONG = "x" * 1_000_000
 
 
 @pytest.mark.parametrize(

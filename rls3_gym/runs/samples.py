@@ -26,7 +26,7 @@ from rls3_registry.validation import check
 
 MOST_BYTES, MOST_UNPACKED, MOST_ROWS = 2**28, 2**30, 2**22
 """Of one part; a round of 4,096 samples has about a megabyte."""
-MOST_DECODED = 2**30
+MOST_DECODED = 2**29
 """Bytes of the columns of one part as they are in memory: a sample has about 460, and a round at most a million."""
 _BATCH = 256
 """Rows that are decoded at once."""
