@@ -12,6 +12,7 @@ import numpy as np
 from pydantic import Field
 
 from rls3_gym.backends.base import Frame
+from rls3_gym.backends.embedded.clutter import MOST_CLUTTER, shown_clutter
 from rls3_gym.backends.embedded.furniture_meshes import build_room
 from rls3_gym.backends.embedded.objects import load_object
 from rls3_gym.backends.embedded.textures import texture, texture_names
@@ -36,6 +37,8 @@ class EmbeddedSettings(Settings):
 
     supersampling: int = Field(2, ge=1, le=8, strict=True)
     """Its square is the number of rays per pixel."""
+    clutter: int = Field(0, ge=0, le=MOST_CLUTTER, strict=True)
+    """Things that stand about in every room, which no action moves and no caption names."""
 
 
 @cache
@@ -66,7 +69,8 @@ class EmbeddedBackend:
     @property
     def fingerprint(self) -> str:
         """World and settings: backends with the same one show the same pixels."""
-        return f"embedded-{WORLD_VERSION}-{self.image_size}px-{self.settings.supersampling}x"
+        clutter = f"-clutter{self.settings.clutter}" if self.settings.clutter else ""
+        return f"embedded-{WORLD_VERSION}-{self.image_size}px-{self.settings.supersampling}x{clutter}"
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave out Embree's scenes, which can't be copied: a copy builds its rooms again, the same to the byte."""
@@ -87,15 +91,25 @@ class EmbeddedBackend:
         if arrangement is None:
             raise RuntimeError("nothing to capture: call reset with an arrangement first")
         movables = [Movable(_geometry(o.kind), o.position, o.yaw) for o in arrangement.objects]
-        traced = self._tracer(arrangement.layout, size or self.image_size).trace(movables, self._layers)
+        tracer = self._tracer(arrangement.layout, size or self.image_size)
+        traced, slots = (
+            tracer.trace(movables, self._layers, self._clutter(arrangement, movables, tracer)),
+            len(movables),
+        )
         return Frame(
             rgb=traced.rgb,
-            ids=np.where(traced.ids < len(movables), traced.ids, np.int16(-1)),
+            ids=np.where(traced.ids < slots, traced.ids, np.int16(-1)),
             depth=traced.depth,
-            visible=traced.visible,
-            pixels=traced.pixels,
+            visible=traced.visible[:slots],
+            pixels=traced.pixels[:slots],
             positions=arrangement.camera_positions().astype(np.float32),
         )
+
+    def _clutter(self, arrangement: Arrangement, movables: list[Movable], tracer: Tracer) -> list[Movable]:
+        if not self.settings.clutter:
+            return []
+        objects = list(zip(movables, (o.kind for o in arrangement.objects), strict=True))
+        return shown_clutter(arrangement.layout, objects, tracer.camera, self.settings.clutter)
 
     def close(self) -> None:
         """Drop all kept rooms."""

@@ -26,6 +26,7 @@ from rls3_registry.errors import UserError
 __all__ = ["STATIC_IDS", "LayerCache", "Movable", "ObjectGeometry", "Traced", "Tracer", "prepare_object"]
 
 _KEPT_LAYERS = 8
+_KEPT_STANDING = 32
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,7 +49,8 @@ class LayerCache:
     """The layers that were needed last, of one room. An edit needs those of the objects that stay; after one that came
     to nothing, the next needs that of the object it moved too. It saves time and decides nothing."""
 
-    def __init__(self) -> None:
+    def __init__(self, kept: int = _KEPT_LAYERS) -> None:
+        self._kept = kept
         self._layers: OrderedDict[Movable, MovableLayer] = OrderedDict()
         self._tracer: Tracer | None = None
 
@@ -63,7 +65,7 @@ class LayerCache:
                 self._layers[movable] = tracer.layer(movable)
             self._layers.move_to_end(movable)
             found.append(self._layers[movable])
-        while len(self._layers) > max(_KEPT_LAYERS, len(movables)):
+        while len(self._layers) > max(self._kept, len(movables)):
             self._layers.popitem(last=False)
         return found
 
@@ -88,13 +90,18 @@ class Tracer:
         self.size = size
         self._shader = Shader(self.camera.eye, light, Textures(textures))
         self._static = StaticLayer(static_parts, self.camera, self._shader, size, supersampling)
-        self._kept = LayerCache()
+        self._kept, self._standing = LayerCache(), LayerCache(_KEPT_STANDING)
 
-    def trace(self, movables: Sequence[Movable], kept: LayerCache | None = None) -> Traced:
-        """Capture the room with `movables`. Traces only those that are not in `kept`; left out, a cache of the tracer's
-        own, which all who draw this room without one share."""
+    def trace(
+        self, movables: Sequence[Movable], kept: LayerCache | None = None, standing: Sequence[Movable] = ()
+    ) -> Traced:
+        """Capture the room with `movables`, and after them those that are `standing` about in this room.
+
+        Traces only those that are not in `kept`; left out, a cache of the tracer's own, which all who draw this room
+        without one share. What is standing is kept by the tracer.
+        """
         static, samples = self._static, self._static.samples
-        layers = (kept or self._kept).of(self, movables)
+        layers = (kept or self._kept).of(self, movables) + self._standing.of(self, standing)
         ids, depth = static.ids.copy(), static.depth.copy()
         for index, layer in enumerate(layers):
             nearer = layer.depth < depth.take(layer.samples)
