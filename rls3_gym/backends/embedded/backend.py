@@ -90,12 +90,10 @@ class EmbeddedBackend:
         arrangement = self._arrangement
         if arrangement is None:
             raise RuntimeError("nothing to capture: call reset with an arrangement first")
-        movables = [Movable(_geometry(o.kind), o.position, o.yaw) for o in arrangement.objects]
-        tracer = self._tracer(arrangement.layout, size or self.image_size)
-        traced, slots = (
-            tracer.trace(movables, self._layers, self._clutter(arrangement, movables, tracer)),
-            len(movables),
-        )
+        movables, slots = self.movables(arrangement), len(arrangement.objects)
+        tracer, count = self._tracer(arrangement.layout, size or self.image_size), self.settings.clutter
+        clutter = shown_clutter(arrangement, movables, tracer.camera, count) if count else []
+        traced = tracer.trace(movables, self._layers, clutter)
         return Frame(
             rgb=traced.rgb,
             ids=np.where(traced.ids < slots, traced.ids, np.int16(-1)),
@@ -105,11 +103,9 @@ class EmbeddedBackend:
             positions=arrangement.camera_positions().astype(np.float32),
         )
 
-    def _clutter(self, arrangement: Arrangement, movables: list[Movable], tracer: Tracer) -> list[Movable]:
-        if not self.settings.clutter:
-            return []
-        objects = list(zip(movables, (o.kind for o in arrangement.objects), strict=True))
-        return shown_clutter(arrangement.layout, objects, tracer.camera, self.settings.clutter)
+    def movables(self, arrangement: Arrangement) -> list[Movable]:
+        """The active objects as the tracer knows them."""
+        return [Movable(_geometry(o.kind), o.position, o.yaw) for o in arrangement.objects]
 
     def close(self) -> None:
         """Drop all kept rooms."""

@@ -76,15 +76,16 @@ def room_clutter(layout: Layout) -> tuple[Thing, ...]:
     return tuple(row)
 
 
-def shown_clutter(layout: Layout, objects: Sequence[tuple[Movable, str]], camera: Camera, count: int) -> list[Movable]:
-    """The first `count` things of a room that leave the active objects, given with their kinds, alone."""
-    catalog = load_catalog()
+def shown_clutter(arrangement: Arrangement, objects: Sequence[Movable], camera: Camera, count: int) -> list[Movable]:
+    """The first `count` things of an arrangement's room that leave its objects alone; `objects` is what these are for
+    the tracer."""
+    kinds = [load_catalog()[thing.kind] for thing in arrangement.objects]
     taken = [
-        (movable.position, catalog[kind].radius, catalog[kind].height, *_on_screen(movable, camera))
-        for movable, kind in objects
+        (movable.position, kind.radius, kind.height, *_on_screen(movable, camera))
+        for movable, kind in zip(objects, kinds, strict=True)
     ]
     shown: list[Movable] = []
-    for thing in room_clutter(layout):
+    for thing in room_clutter(arrangement.layout):
         if len(shown) == count:
             break
         at = thing.movable.position
