@@ -14,6 +14,7 @@ import pytest
 from experiment_tools import TINY, run, sample_rows, tiny
 from PIL import Image
 
+from rls3_gym.backends.base import load_backend
 from rls3_gym.cli import contact_sheet
 from rls3_gym.evalsets.loader import SET_NAMES, set_hash
 from rls3_gym.evaluation.metrics import wilson_interval
@@ -207,22 +208,26 @@ def test_the_gallery_shows_every_room_and_kind(tmp_path: Path, monkeypatch: pyte
 def reference(first: EvaluationRow, **changes: Any) -> ReferenceCurve:
     known = {
         "arm": "stratified", "seeds": 3, "set_hash": first.set_hash, "vlm_digest": first.vlm_digest,
-        "n_trained": (0.0, 1000.0), "n_generated": (0.0, 2000.0), "middle": (0.5, 0.9), "low": (0.5, 0.85),
-        "high": (0.5, 0.95),
+        "backend": first.backend, "n_trained": (0.0, 1000.0), "n_generated": (0.0, 2000.0),
+        "middle": (0.5, 0.9), "low": (0.5, 0.85), "high": (0.5, 0.95),
     }  # fmt: skip
     return ReferenceCurve(**(known | changes))
 
 
-def test_reference_curves_stand_beside_a_run_of_the_same_vlm_and_items(
+def test_reference_curves_stand_beside_a_run_of_the_same_vlm_items_and_world(
     run_directory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = read_run(run_directory).metrics.evaluations["validation"][0]
-    others = [reference(first, arm="other items", set_hash="x"), reference(first, arm="other VLM", vlm_digest="y")]
+    others = [
+        reference(first, arm="other items", set_hash="x"),
+        reference(first, arm="other VLM", vlm_digest="y"),
+        reference(first, arm="other world", backend="z"),
+    ]
     shipped = (References(command="rls3 study x", curves=(reference(first), *others)),)
     monkeypatch.setattr(references, "packaged", lambda: shipped)
     page = Page(write_report(run_directory))
     assert "stratified, validation" in page.text and "In gray" in page.text
-    assert "other items" not in page.text and "other VLM" not in page.text
+    assert not any(other.arm in page.text for other in others)
     (line,) = beside(run_directory)["validation"]
     assert line["arm"] == "stratified" and 0.5 < line["accuracy"] < 0.9
 
@@ -232,11 +237,12 @@ def test_a_run_without_references_has_a_page_without_them(run_directory: Path) -
     assert "In gray" not in Page(write_report(run_directory)).text
 
 
-def test_the_packaged_references_are_of_the_packaged_sets_and_vlm() -> None:
+def test_the_packaged_references_are_of_the_packaged_sets_worlds_and_vlm() -> None:
     hashes = {set_hash(name) for name in SET_NAMES}
+    worlds = {load_backend(name, 64).fingerprint for name in ("embedded", "embedded_cluttered")}
     for shipped in references.packaged():
         assert shipped.command.startswith("rls3 study")
         for curve in shipped.curves:
             assert curve.set_hash.split("/")[0] in hashes
-            assert curve.vlm_digest == "c05347605523"
+            assert curve.vlm_digest == "c05347605523" and curve.backend in worlds
             assert curve.n_trained[0] == 0 and curve.seeds >= 2

@@ -1,7 +1,7 @@
 """Reference curves: what sampling without RL makes of the VLM, packaged for the experiments that ship.
 
-A rise of the accuracy alone says nothing: any samples teach. A run of the same VLM, measured on the same items, is
-shown beside the curves of `random` and `stratified`. `rls3 study` writes such a file with its results.
+A rise of the accuracy alone says nothing: any samples teach. A run of the same VLM, measured on the same items in the
+same world, is shown beside the curves of `random` and `stratified`. `rls3 study` writes such a file with its results.
 """
 
 from __future__ import annotations
@@ -33,6 +33,8 @@ class ReferenceCurve(BaseModel):
     """Identity of the set, with the thinning of its items."""
     vlm_digest: str
     """The VLM before any fine-tuning."""
+    backend: str
+    """Fingerprint of the world that made the pictures."""
     n_trained: tuple[float, ...]
     n_generated: tuple[float, ...]
     """Samples generated when so many were trained, on the average."""
@@ -70,9 +72,12 @@ def packaged() -> tuple[References, ...]:
 
 
 def curves_for(first: EvaluationRow) -> tuple[ReferenceCurve, ...]:
-    """The packaged curves that go with a run, by its first evaluation: the same items, the same VLM to begin with."""
-    identity = (first.set_hash, first.vlm_digest)
-    return tuple(c for reference in packaged() for c in reference.curves if (c.set_hash, c.vlm_digest) == identity)
+    """The packaged curves that go with a run, by its first evaluation: the same items, the same world, the same VLM to
+    begin with."""
+    identity = (first.set_hash, first.vlm_digest, first.backend)
+    return tuple(
+        c for reference in packaged() for c in reference.curves if (c.set_hash, c.vlm_digest, c.backend) == identity
+    )
 
 
 def beside(run: Path) -> dict[str, list[dict[str, Any]]]:

@@ -128,6 +128,7 @@ def references_of(comparison: Comparison) -> References:
                     seeds=len(runs),
                     set_hash=first.set_hash,
                     vlm_digest=first.vlm_digest,
+                    backend=first.backend,
                     n_trained=_rounded(grid, 1),
                     n_generated=_rounded(made, 1),
                     middle=_rounded(middle, 4),
