@@ -203,6 +203,12 @@ def test_the_gallery_shows_every_room_and_kind(tmp_path: Path, monkeypatch: pyte
         pixels = np.asarray(sheet)
     assert sheet.format == "PNG" and pixels.shape[0] > 5 * 48 and pixels.shape[1] >= 7 * 48
     assert len(np.unique(pixels.reshape(-1, 3), axis=0)) > 1000
+    rooms = contact_sheet.write_gallery(tmp_path / "rooms.png", "embedded_cluttered")
+    with Image.open(rooms) as sheet:
+        alone = np.asarray(sheet)
+    assert 48 < len(alone) < len(pixels)
+    of_rooms = pixels[: len(alone), : alone.shape[1]]
+    assert 0.005 < (alone != of_rooms).any(axis=2).mean() < 0.5
 
 
 def reference(first: EvaluationRow, **changes: Any) -> ReferenceCurve:

@@ -206,12 +206,14 @@ def report(
 
 @app.command()
 def gallery(
-    out: Annotated[Path, typer.Option(help="The picture to write.")] = Path("gallery.png"), as_json: Json = False
+    out: Annotated[Path, typer.Option(help="The picture to write.")] = Path("gallery.png"),
+    backend: Annotated[str | None, typer.Option(help="Show the rooms alone, by this backend.")] = None,
+    as_json: Json = False,
 ) -> None:
-    """Write a contact sheet of every room and every object kind."""
+    """Write a contact sheet of rooms and object kinds."""
     from rls3_gym.cli.contact_sheet import write_gallery
 
-    _print_path(write_gallery(out), as_json)
+    _print_path(write_gallery(out, backend), as_json)
 
 
 @app.command()

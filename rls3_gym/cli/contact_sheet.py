@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from rls3_gym.backends.base import SceneBackend, load_backend
 from rls3_gym.runs.directory import replacing
 from rls3_gym.scene.arrangement import SLOTS, ActiveObject, Arrangement
 from rls3_gym.scene.catalog import ObjectKind, load_catalog
@@ -41,13 +42,13 @@ class _Tile:
     label: str
 
 
-def write_gallery(out: Path) -> Path:
-    """Write one PNG with all rooms and all kinds. Raises `UserError` when it can't be written."""
-    rooms, kinds = _room_tiles(), _object_tiles()
-    parts = [
-        _sheet("Rooms", rooms, LAYOUTS, ROOM_SIZE),
-        _sheet(_OBJECTS_TITLE, kinds, COLUMNS, OBJECT_SIZE),
-    ]
+def write_gallery(out: Path, backend: str | None = None) -> Path:
+    """Write one PNG with rooms of all families and all kinds, or with the rooms alone as a `backend` shows them: a
+    registered name, a YAML file, or `module:Class`. Raises `UserError` for an unknown one, or when the picture can't be
+    written."""
+    parts = [_sheet("Rooms", _room_tiles(load_backend(backend or "embedded", ROOM_SIZE)), LAYOUTS, ROOM_SIZE)]
+    if backend is None:
+        parts.append(_sheet(_OBJECTS_TITLE, _object_tiles(), COLUMNS, OBJECT_SIZE))
     width = max(part.width for part in parts)
     sheet = Image.new("RGB", (width, sum(part.height for part in parts)), _PAPER)
     top = 0
@@ -59,14 +60,11 @@ def write_gallery(out: Path) -> Path:
     return out
 
 
-def _room_tiles() -> list[_Tile]:
-    """Some training layouts of each family, each with three objects."""
-    from rls3_gym.backends.embedded.backend import EmbeddedBackend  # where there is no embreex this says what to do
-
+def _room_tiles(backend: SceneBackend) -> list[_Tile]:
+    """Some training layouts of each family, each with three objects; the backend is closed afterwards."""
     rng = np.random.default_rng(_SEED)
     kinds = [kind.name for kind in load_catalog().training]
     rules = FeasibilityRules(min_visible=0.9)
-    backend = EmbeddedBackend(image_size=ROOM_SIZE)
     tiles = []
     for family in family_names():
         for layout in [room for room in layouts("train") if room.family == family][:LAYOUTS]:
@@ -83,7 +81,7 @@ def _room_tiles() -> list[_Tile]:
 
 def _object_tiles() -> list[_Tile]:
     """Every kind by itself on a plain floor, with a coarse picture of it in the corner."""
-    from rls3_gym.backends.embedded.backend import EmbeddedBackend
+    from rls3_gym.backends.embedded.backend import EmbeddedBackend  # where there is no embreex this says what to do
 
     large, small = EmbeddedBackend({"supersampling": 3}, image_size=OBJECT_SIZE), EmbeddedBackend(image_size=INSET // 2)
     tiles = []
