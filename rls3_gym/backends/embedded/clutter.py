@@ -91,8 +91,8 @@ def shown_clutter(arrangement: Arrangement, objects: Sequence[Movable], camera: 
         at = thing.movable.position
         if not all(rules.clear_of(at, thing.radius, thing.height, *other[:3]) for other in taken):
             continue
-        box, distance = _on_screen(thing.movable, camera)
-        if not any(distance < far and _overlap(box, other) for *_, other, far in taken):
+        box, nearest, _ = _on_screen(thing.movable, camera)
+        if not any(nearest < farthest and _overlap(box, other) for *_, other, _, farthest in taken):
             shown.append(thing.movable)
     return shown
 
@@ -123,10 +123,12 @@ def _surface(rng: Generator) -> tuple[tuple[float, float, float], None, float]:
 
 
 @lru_cache(maxsize=8192)
-def _on_screen(movable: Movable, camera: Camera) -> tuple[Box, float]:
-    """Where an object is in the picture, and how far from the eye, meters."""
-    distance = float(np.linalg.norm(np.array(movable.position) - camera.eye))
-    return camera.screen_box(movable.box_corners(), _SCREEN), distance
+def _on_screen(movable: Movable, camera: Camera) -> tuple[Box, float, float]:
+    """Where an object is in the picture, and between which distances from the eye, meters; all a little wider."""
+    corners = movable.box_corners()
+    middle, reach = corners.mean(axis=0), float(np.linalg.norm(corners[-1] - corners[0])) / 2
+    distance = float(np.linalg.norm(middle - camera.eye))
+    return camera.screen_box(corners, _SCREEN), distance - reach, distance + reach
 
 
 def _overlap(one: Box, other: Box) -> bool:
