@@ -1,6 +1,6 @@
-"""Pictures that hold a version of the embedded world: every family and every kind, in one sheet.
+"""Pictures that hold a version of the embedded world: every family and every kind, with clutter and without.
 
-`python tests/world_pictures.py` writes the sheet of the present version; do so when `WORLD_VERSION` is raised.
+`python tests/world_pictures.py` writes the sheets of the present version; do so when `WORLD_VERSION` is raised.
 """
 
 from __future__ import annotations
@@ -17,14 +17,18 @@ from rls3_gym.scene.catalog import load_catalog
 from rls3_gym.scene.layouts import draw_layout, family_names
 from rls3_gym.scene.proposals import spread_arrangement
 
-SHEET = Path(__file__).parent / "data" / f"world_{WORLD_VERSION}.png"
+DATA = Path(__file__).parent / "data"
+SHEETS = {
+    "embedded": DATA / f"world_{WORLD_VERSION}.png",
+    "embedded_cluttered": DATA / f"world_{WORLD_VERSION}_cluttered.png",
+}
 SIZE = 64
 
 
-def draw() -> NDArray[np.uint8]:
-    """(64, 64 n, 3): scenes that show all kinds, three at a time, in all families by turns."""
+def draw(name: str) -> NDArray[np.uint8]:
+    """(64, 64 n, 3): scenes that show all kinds, three at a time, in all families by turns, as a backend shows them."""
     kinds, families = [kind.name for kind in load_catalog().kinds], family_names()
-    backend = load_backend("embedded", SIZE)
+    backend = load_backend(name, SIZE)
     pictures = []
     for number, start in enumerate(range(0, len(kinds), 3)):
         layout = draw_layout(families[number % len(families)], number)
@@ -36,5 +40,6 @@ def draw() -> NDArray[np.uint8]:
 
 
 if __name__ == "__main__":
-    SHEET.parent.mkdir(exist_ok=True)
-    Image.fromarray(draw()).save(SHEET, optimize=True)
+    DATA.mkdir(exist_ok=True)
+    for name, sheet in SHEETS.items():
+        Image.fromarray(draw(name)).save(sheet, optimize=True)
