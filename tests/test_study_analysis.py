@@ -297,7 +297,7 @@ def test_the_curves_of_random_and_stratified_are_kept_for_reports(analysis: Anal
         assert curve.at(round(1.04 * curve.n_trained[-1])) == curve.at(round(curve.n_trained[-1]))
 
 
-@pytest.mark.parametrize("name", ["default", "quickstart"])
+@pytest.mark.parametrize("name", ["default", "hard", "quickstart"])
 def test_the_packaged_curves_reach_to_the_end_of_the_experiments_they_are_shown_beside(name: str) -> None:
     config = load_config(name)
     assert config.budget.rounds is not None and config.environment.samples_per_round is not None
