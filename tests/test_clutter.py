@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from typing import Any
 
+import gymnasium
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rls3_gym.backends.base import load_backend
+from rls3_gym.backends.base import Frame, load_backend
 from rls3_gym.backends.embedded.backend import EmbeddedBackend
 from rls3_gym.backends.embedded.clutter import MOST_CLUTTER, room_clutter, shown_clutter
 from rls3_gym.backends.embedded.rays import Camera
@@ -28,6 +30,11 @@ ROOMS = layouts("train") + layouts("validation") + layouts("test")
 
 def cluttered(count: int, size: int = 48) -> EmbeddedBackend:
     return EmbeddedBackend({"supersampling": 1, "clutter": count}, image_size=size)
+
+
+def picture(world: EmbeddedBackend, arrangement: Arrangement) -> Frame:
+    world.reset(arrangement, seed=0)
+    return world.capture()
 
 
 def scene(seed: int) -> Arrangement:
@@ -48,7 +55,7 @@ def full() -> EmbeddedBackend:
 @given(seed=st.integers(0, 10_000))
 def test_clutter_hides_no_active_object_and_moves_none(plain, full, seed):
     arrangement = scene(seed)
-    without, with_clutter = (world.reset(arrangement, 0) or world.capture() for world in (plain, full))
+    without, with_clutter = picture(plain, arrangement), picture(full, arrangement)
     assert (without.ids == with_clutter.ids).all()
     for field in ("visible", "pixels", "positions"):
         assert (getattr(without, field) == getattr(with_clutter, field)).all(), field
@@ -58,7 +65,6 @@ def test_clutter_hides_no_active_object_and_moves_none(plain, full, seed):
 @given(seed=st.integers(0, 10_000))
 def test_things_touch_neither_active_objects_nor_each_other(full, seed):
     arrangement, catalog = scene(seed), load_catalog()
-    full.reset(arrangement, 0)
     objects = full.movables(arrangement)
     shown = shown_clutter(arrangement, objects, Camera(arrangement.layout.camera), 8)
     assert len(shown) == 8
@@ -76,8 +82,10 @@ def test_every_room_has_as_much_clutter_as_can_be_asked_for(room):
     assert len(things) >= 2 * MOST_CLUTTER
     for thing in things:
         x, y, z = thing.movable.position
-        low, high = thing.movable.geometry.low, thing.movable.geometry.high
-        assert np.hypot(*np.maximum(-low, high)[:2]) >= thing.radius - 1e-6 and abs(high[2] - thing.height) < 1e-6
+        vertices = thing.movable.geometry.surfaces.vertices
+        reach = np.hypot(vertices[:, 0], vertices[:, 1]).max()
+        assert 0.95 * thing.radius < reach < thing.radius + 1e-6
+        assert abs(vertices[:, 2].min()) < 1e-6 and abs(vertices[:, 2].max() - thing.height) < 1e-6
         assert any(abs(s.z - z) < 1e-9 and rules.carries(s, thing.radius, x, y) for s in room.surfaces)
         assert not any(
             rules.level_with(solid, thing.height, z) and rules.reaches_over(solid, thing.radius, x, y)
@@ -88,12 +96,11 @@ def test_every_room_has_as_much_clutter_as_can_be_asked_for(room):
 def test_the_picture_is_that_of_tracing_everything_again():
     for seed in range(4):
         arrangement, world = scene(seed), cluttered(MOST_CLUTTER)
-        world.reset(arrangement, 0)
-        picture, movables = world.capture(), world.movables(arrangement)
+        shown, movables = picture(world, arrangement), world.movables(arrangement)
         tracer = world._tracer(arrangement.layout, 48)
         everything = tracer.trace_plain([*movables, *shown_clutter(arrangement, movables, tracer.camera, MOST_CLUTTER)])
-        assert (picture.ids == np.where(everything.ids < 3, everything.ids, -1)).all()
-        difference = np.abs(picture.rgb.astype(int) - everything.rgb)
+        assert (shown.ids == np.where(everything.ids < 3, everything.ids, -1)).all()
+        difference = np.abs(shown.rgb.astype(int) - everything.rgb)
         assert (difference > 1).mean() < 0.002
 
 
@@ -121,5 +128,18 @@ def test_a_wrong_number_of_things_is_named(count):
 
 def test_items_of_the_evaluation_sets_can_be_read_in_clutter_as_without(plain, full):
     for spec in read_specs(SETS_FOLDER / "test.jsonl.gz")[::200]:
-        frames = [world.reset(spec.arrangement, 0) or world.capture() for world in (plain, full)]
-        assert (frames[0].visible == frames[1].visible).all() and (frames[0].pixels == frames[1].pixels).all()
+        without, with_clutter = picture(plain, spec.arrangement), picture(full, spec.arrangement)
+        assert (without.visible == with_clutter.visible).all() and (without.pixels == with_clutter.pixels).all()
+
+
+def test_the_same_actions_give_the_same_captions_of_other_pictures() -> None:
+    captions, pictures = [], []
+    for backend in ("embedded", "embedded_cluttered"):
+        env: Any = gymnasium.make("rls3_gym:RLS3SceneFrozen-v0", backend=backend, steps_per_episode=12)
+        env.reset(seed=3)
+        infos = [env.step(action % 16)[4] for action in range(12)]
+        captions.append([(info["caption"], info["reason"]) for info in infos])
+        pictures.append(env.unwrapped.sample.rgb)
+        env.close()
+    assert captions[0] == captions[1] and sum(bool(caption) for caption, _ in captions[0]) >= 6
+    assert (pictures[0] != pictures[1]).any()

@@ -234,7 +234,7 @@ def test_a_wrong_setting_is_one_line(folders, settings, said):
 
 def test_few_bits_need_bitsandbytes(folders):
     if importlib.util.find_spec("bitsandbytes"):
-        pytest.skip("it is installed")
+        pytest.skip("bitsandbytes is installed here; without it, as make test is, this is tested")
     assert "pip install bitsandbytes" in error_of(folders["paligemma"], LORA, quantize="4bit")
 
 

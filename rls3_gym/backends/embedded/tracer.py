@@ -27,6 +27,7 @@ __all__ = ["STATIC_IDS", "LayerCache", "Movable", "ObjectGeometry", "Traced", "T
 
 _KEPT_LAYERS = 8
 _KEPT_STANDING = 32
+"""A room's whole clutter: which of it is shown depends on where the active objects are."""
 
 
 @dataclass(frozen=True, eq=False)
