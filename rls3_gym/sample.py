@@ -116,9 +116,8 @@ class Sample(CaptionItem):
 
 def make_sample(arrangement: Arrangement, frame: Frame, slot_a: int, slot_b: int) -> Sample:
     """Caption the ordered pair (slot_a, slot_b) of a captured arrangement."""
-    offset = frame.positions[slot_a].astype(np.float64) - frame.positions[slot_b].astype(np.float64)
     seen = frame.visible.tolist(), frame.pixels.tolist()
-    return _sample(frame.rgb, arrangement, slot_a, slot_b, offset.tolist(), *seen)
+    return _sample(frame.rgb, arrangement, slot_a, slot_b, frame.offset(slot_a, slot_b), *seen)
 
 
 def _sample(
@@ -131,12 +130,11 @@ def _sample(
     pixels: Sequence[int],
 ) -> Sample:
     kind_a, kind_b = arrangement.objects[slot_a].kind, arrangement.objects[slot_b].kind
-    place = np.array(offset)
-    truth = relation(place)
+    truth = relation(offset)
     return Sample(
         rgb=rgb,
         caption=describe(kind_a, truth, kind_b),
-        negatives=negatives(kind_a, kind_b, place, truth),
+        negatives=negatives(kind_a, kind_b, offset, truth),
         relation=truth,
         arrangement=arrangement,
         slot_a=slot_a,

@@ -235,8 +235,8 @@ class Stage:
 
     def is_ambiguous(self, frame: Frame, slot_a: int, slot_b: int) -> bool:
         """Whether the pair's relation is within the ambiguity margin of another one."""
-        offset = frame.positions[slot_a].astype(np.float64) - frame.positions[slot_b].astype(np.float64)
-        return not offset.any() or margin_deg(offset) < self.rules.ambiguity_margin_deg
+        offset = frame.offset(slot_a, slot_b)
+        return not any(offset) or margin_deg(offset) < self.rules.ambiguity_margin_deg
 
     @property
     def has_scene(self) -> bool:

@@ -29,6 +29,11 @@ class Frame:
     positions: NDArray[np.float32]
     """(n, 3): base centers in the gravity-aligned camera frame (x right, y up, z away), meters."""
 
+    def offset(self, slot_a: int, slot_b: int) -> tuple[float, float, float]:
+        """The object in `slot_a` minus that in `slot_b`: camera frame, meters."""
+        (x, y, z), (from_x, from_y, from_z) = self.positions[slot_a].tolist(), self.positions[slot_b].tolist()
+        return x - from_x, y - from_y, z - from_z
+
 
 class SceneBackend(Protocol):
     """A world that can show arrangements. One conformance suite runs over every backend.

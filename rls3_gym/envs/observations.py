@@ -74,9 +74,12 @@ class StateView:
         else:
             arrangement = lane.arrangement
             parts = [self._of_room(arrangement.layout), self._of_objects(arrangement)]
-        shares = np.concatenate([scheduler.axis_error, scheduler.complexity_error, scheduler.made])
         progress = [lane.episode.step / scheduler.schedule.steps_per_episode, scheduler.round / (scheduler.round + 4)]
-        return np.concatenate([*parts, progress, 2 * shares - 1]).clip(-_LIMIT, _LIMIT).astype(np.float32)
+        state = np.concatenate([*parts, progress, scheduler.axis_error, scheduler.complexity_error, scheduler.made])
+        shares = state[self.slices["error"].start :]
+        shares *= 2
+        shares -= 1
+        return np.minimum(np.maximum(state, -_LIMIT), _LIMIT).astype(np.float32)
 
     def _of_proposals(self, lane: SeenLane) -> NDArray[np.float64]:
         """Block `proposals`."""
@@ -84,9 +87,8 @@ class StateView:
         features = np.zeros((0, FEATURES)) if proposals is None else proposal_features(proposals, lane.cells)
         if self._proposals == 1:
             return features.mean(axis=0) if len(features) else np.zeros(FEATURES)
-        rows = np.zeros((self._proposals, FEATURES))
-        rows[: len(features)] = features
-        return rows.ravel()
+        missing = self._proposals - len(features)
+        return features.ravel() if not missing else np.append(features, np.zeros(missing * FEATURES))
 
     def _of_room(self, layout: Layout) -> NDArray[np.float64]:
         """Blocks `room`, `surfaces` and `floor`; the same as long as the scene is, so kept."""

@@ -92,11 +92,12 @@ def proposal_features(proposals: Choices, cells: CellRecord) -> NDArray[np.float
       than others of late.
     - `error`: the VLM's running error in the cell and its antonyms, -1 never wrong, 0 chance, 1 always wrong.
     """
-    of_cells = np.empty((len(RELATIONS), FEATURES))
-    of_cells[:, :RELATION_FEATURES] = _OF_RELATIONS
-    of_cells[:, -2] = (np.log(cells.scarcity) / 2).clip(-1, 1)
-    of_cells[:, -1] = 2 * cells.error - 1
-    return of_cells[proposals.relations]
+    relations = proposals.relations
+    features = np.empty((len(relations), FEATURES))
+    features[:, :RELATION_FEATURES] = _OF_RELATIONS[relations]
+    features[:, -2] = np.minimum(np.maximum(np.log(cells.scarcity) / 2, -1), 1)[relations]
+    features[:, -1] = (2 * cells.error - 1)[relations]
+    return features
 
 
 class PreferenceView:

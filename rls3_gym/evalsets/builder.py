@@ -222,8 +222,7 @@ def readable(frame: Frame, slot_a: int, slot_b: int, rules: FeasibilityRules) ->
     """The stage's rules for a pair: both seen well enough, and not near a sector boundary."""
     if any(rules.visibility(frame, slot) is not None for slot in (slot_a, slot_b)):
         return False
-    offset = frame.positions[slot_a].astype(np.float64) - frame.positions[slot_b].astype(np.float64)
-    return margin_deg(offset) >= rules.ambiguity_margin_deg
+    return margin_deg(frame.offset(slot_a, slot_b)) >= rules.ambiguity_margin_deg
 
 
 def _swap(rng: Generator, scene: Arrangement) -> tuple[int, str]:

@@ -269,6 +269,8 @@ class Scheduler:
                 raise UserError(f"scene {sample.scene_key} belongs to a held-out set and must not train the VLM")
 
     def _feedbacks(self, episodes: Sequence[Sequence[Sample]], scored: Sequence[Sequence[Feedback]]) -> list[Feedback]:
+        if not episodes:
+            return []
         unasked = [sample for samples, known in zip(episodes, scored, strict=True) for sample in samples[len(known) :]]
         answers = self.vlm.evaluate(unasked) if unasked else join_feedback(())
         feedbacks, start = [], 0

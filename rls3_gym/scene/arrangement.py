@@ -213,7 +213,5 @@ def _has_room(layout: Layout, surface: Surface, kind: ObjectKind, x: float, y: f
 
 def _touches_furniture(layout: Layout, kind: ObjectKind, x: float, y: float, z: float) -> bool:
     """Whether the cylinder around an object reaches into a solid."""
-    return any(
-        rules.level_with(solid, kind.height, z) and rules.reaches_over(solid, kind.radius, x, y)
-        for solid in layout.solids
-    )
+    radius, top = kind.radius, z + kind.height
+    return any(rules.level_with(solid, z, top) and rules.reaches_over(solid, radius, x, y) for solid in layout.solids)

@@ -48,12 +48,16 @@ class CameraFrame:
         broadcast; every entry is computed as a number alone would be, which a matrix product does not promise."""
         eye_x, eye_y, eye_z = self.pose.eye
         dx, dy, dz = x - eye_x, y - eye_y, z - eye_z
-        right, up, forward = self._axes_as_numbers
-        return (
-            right[0] * dx + right[1] * dy + right[2] * dz,
-            up[0] * dx + up[1] * dy + up[2] * dz,
-            forward[0] * dx + forward[1] * dy + forward[2] * dz,
-        )
+        if isinstance(z, float):
+            r, u, f = self._axes_as_numbers
+            return (
+                r[0] * dx + r[1] * dy + r[2] * dz,
+                u[0] * dx + u[1] * dy + u[2] * dz,
+                f[0] * dx + f[1] * dy + f[2] * dz,
+            )
+        along_x, along_y, along_z = self.axes.T.reshape(3, 3, *(1,) * z.ndim)
+        right, up, forward = along_x * dx + along_y * dy + along_z * dz
+        return right, up, forward
 
     @cached_property
     def _axes_as_numbers(self) -> list[list[float]]:

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import cache
@@ -106,16 +107,17 @@ def is_false(claimed: Relation, offset: FloatArray) -> bool:
     return any(not can_hold(term, offset) for term in claimed.terms)
 
 
-def negatives(kind_a: str, kind_b: str, offset: FloatArray, truth: Relation | None = None) -> tuple[Negative, ...]:
+def negatives(
+    kind_a: str, kind_b: str, offset: FloatArray | Sequence[float], truth: Relation | None = None
+) -> tuple[Negative, ...]:
     """Every hard negative caption of the pair (A, B) at `offset` = A - B, (3,) meters, camera frame.
 
     Single opposites come first, in the order of the true terms; then the other changes in the order of
     `RELATIONS`. No two are alike and none is true in the scene. `truth` is the relation at `offset`, where the caller
     knows it already.
     """
-    offset = np.asarray(offset, dtype=np.float64)
     truth = truth or relation(offset)
-    x, y, z = np.sign(offset).tolist()
+    x, y, z = (float(v > 0) - float(v < 0) for v in offset)
     claims = _false_claims(truth, (x, y, z))
     made = [Negative(_sentence(kind_a, phrase, kind_b), change, term) for phrase, change, term in claims]
     return (*made, Negative(describe(kind_b, truth, kind_a), Change.SWAPPED))

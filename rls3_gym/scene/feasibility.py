@@ -30,31 +30,42 @@ _NEAREST_AT_ONCE = 512
 _PLAN_POINTS = 4  # a cell, along x and along y
 
 
-class SurfaceColumns(NamedTuple):
-    """A room's surfaces, each field (surfaces, 1)."""
+class Rectangles(NamedTuple):
+    """Where on the floor plan an object's center may be. The second axis is x and y; columns, to hold against many."""
 
-    x0: FloatArray
-    x1: FloatArray
-    y0: FloatArray
-    y1: FloatArray
+    low: FloatArray
+    """(rectangles, 2, 1)"""
+    high: FloatArray
+    """(rectangles, 2, 1)"""
+    inset_share: FloatArray
+    """(rectangles, 1): how far from the edges, as a share of the object's radius."""
+
+
+class SurfaceColumns(NamedTuple):
+    """A room's surfaces, (surfaces, 1) each."""
+
     z: FloatArray
     clearance: FloatArray
 
 
 class SolidColumns(NamedTuple):
-    """A room's solids, each field (solids, 1)."""
+    """A room's solids."""
 
-    x0: FloatArray
-    x1: FloatArray
-    y0: FloatArray
-    y1: FloatArray
+    low: FloatArray
+    """(solids, 2, 1): x and y."""
+    high: FloatArray
+    """(solids, 2, 1): x and y."""
     z0: FloatArray
+    """(solids, 1)"""
     z1: FloatArray
+    """(solids, 1)"""
 
 
 class RoomArrays(NamedTuple):
     """What the rules need of a layout."""
 
+    rectangles: Rectangles
+    """The stage, the walls, and the surfaces."""
     surfaces: SurfaceColumns
     solids: SolidColumns
     camera: CameraFrame
@@ -63,11 +74,16 @@ class RoomArrays(NamedTuple):
 @lru_cache(maxsize=512)
 def room_arrays(layout: Layout) -> RoomArrays:
     """The arrays of a layout, kept for the layouts used last."""
-    surfaces = [(s.x0, s.x1, s.y0, s.y1, s.z, s.clearance) for s in layout.surfaces]
-    solids = [(s.x0, s.x1, s.y0, s.y1, s.z0, s.z1) for s in layout.solids]
+    x0, x1, y0, y1 = layout.stage
+    stage, walls = (x0, y0, x1, y1, 0.0), (layout.x0, -np.inf, layout.x1, layout.y1, 1.0)  # the front is open
+    surfaces = [(s.x0, s.y0, s.x1, s.y1, rules.inset_share(s.z)) for s in layout.surfaces]
+    places = np.array([stage, walls, *surfaces])[:, :, None]
+    levels = np.array([(s.z, s.clearance) for s in layout.surfaces]).reshape(-1, 2)[:, :, None]
+    solids = np.array([(s.x0, s.y0, s.x1, s.y1, s.z0, s.z1) for s in layout.solids]).reshape(-1, 6)[:, :, None]
     return RoomArrays(
-        SurfaceColumns(*np.array(surfaces, dtype=np.float64).reshape(-1, 6).T[:, :, None]),
-        SolidColumns(*np.array(solids, dtype=np.float64).reshape(-1, 6).T[:, :, None]),
+        Rectangles(places[:, 0:2], places[:, 2:4], places[:, 4]),
+        SurfaceColumns(levels[:, 0], levels[:, 1]),
+        SolidColumns(solids[:, 0:2], solids[:, 2:4], solids[:, 4], solids[:, 5]),
         camera_frame(layout.camera),
     )
 
@@ -96,32 +112,33 @@ def place_many(
         (n,) height of the surface each object comes to rest on, meters, NaN where there is none; and (n,) whether the
         edit is feasible.
     """
-    layout = arrangement.layout
-    room = room_arrays(layout)
-    free = _free_surfaces(room, radii, heights, x, y, levels)
+    room = room_arrays(arrangement.layout)
+    feasible, free = _free_surfaces(room, radii, heights, np.array((x, y)), levels)
     z = np.fmax.reduce(np.where(free, room.surfaces.z, np.nan), axis=0, initial=np.nan)
-    x0, x1, y0, y1 = layout.stage
-    feasible = (x0 <= x) & (x <= x1) & (y0 <= y) & (y <= y1)
-    feasible &= rules.within_walls(layout, radii, x, y)
     feasible &= _clear_of_objects(arrangement, slots, radii, heights, (x, y, z))
     feasible &= rules.in_view(room.camera, heights, x, y, z)  # where there is no surface, z is NaN: not in view
     return z, feasible
 
 
 def _free_surfaces(
-    room: RoomArrays, radii: FloatArray, heights: FloatArray, x: FloatArray, y: FloatArray, levels: FloatArray
-) -> BoolArray:
-    """(surfaces, n) which surfaces each object reaches when let go and has room on."""
-    surfaces, solids = room.surfaces, room.solids
-    free = rules.carries(surfaces, radii, x, y)
-    free &= surfaces.z <= levels * RELEASE_HEIGHT
-    free &= heights <= surfaces.clearance
+    room: RoomArrays, radii: FloatArray, heights: FloatArray, at: FloatArray, levels: FloatArray
+) -> tuple[BoolArray, BoolArray]:
+    """(n,) whether each object is on the stage and clear of the walls, and (surfaces, n) which surfaces it reaches when
+    let go and has room on. `at`: (2, n) x and y."""
+    low, high, inset_share = room.rectangles
+    along_both = rules.between(low, high, (inset_share * radii)[:, None], at)
+    inside = along_both[:, 0] & along_both[:, 1]
+    free, (z, clearance) = inside[2:], room.surfaces
+    free &= z <= levels * RELEASE_HEIGHT
+    free &= heights <= clearance
     # An object reaches few of a room's surfaces: the solids are looked at for those alone.
     below, objects = free.nonzero()
-    in_the_way = rules.reaches_over(solids, radii, x, y)[:, objects]
-    in_the_way &= rules.level_with(solids, heights[objects], surfaces.z[below, 0])
+    solids, base = room.solids, z[below, 0]
+    beyond = rules.beyond(solids.low, solids.high, at)
+    in_the_way = rules.nearer(beyond[:, 0], beyond[:, 1], radii)[:, objects]
+    in_the_way &= rules.level_with(solids, base, base + heights[objects])
     free[below, objects] = ~in_the_way.any(axis=0)
-    return np.asarray(free)
+    return inside[0] & inside[1], free
 
 
 def _clear_of_objects(
@@ -132,11 +149,11 @@ def _clear_of_objects(
     position: tuple[FloatArray, FloatArray, FloatArray],
 ) -> BoolArray:
     """(n,) whether each object keeps clear of those in the other slots."""
-    kinds = [load_catalog()[other.kind] for other in arrangement.objects]
-    sizes = [(kind.radius, kind.height, *o.position) for kind, o in zip(kinds, arrangement.objects, strict=True)]
+    catalog, others = load_catalog(), arrangement.objects
+    sizes = [(catalog[other.kind].radius, catalog[other.kind].height, *other.position) for other in others]
     radius, height, *at = np.array(sizes).reshape(-1, 5).T[:, :, None]
     clear = rules.clear_of(position, radii, heights, (at[0], at[1], at[2]), radius, height)
-    clear |= slots == np.arange(len(kinds))[:, None]
+    clear |= slots == np.arange(len(others))[:, None]
     return np.asarray(clear.all(axis=0))
 
 
@@ -193,7 +210,8 @@ def floor_plan(layout: Layout) -> NDArray[np.float32]:
     heights, levels = np.full(x.shape, TYPICAL_HEIGHT), np.full(x.shape, np.inf)
     room = room_arrays(layout)
     slim, typical = np.full(x.shape, SLIM_RADIUS), np.full(x.shape, TYPICAL_RADIUS)
-    on_any, on_floor = (_free_surfaces(room, radii, heights, x, y, levels) for radii in (slim, typical))
+    at = np.array((x, y))
+    on_any, on_floor = (_free_surfaces(room, radii, heights, at, levels)[1] for radii in (slim, typical))
     height = np.where(on_any, room.surfaces.z, 0.0).max(axis=0)
     blocked = ~on_floor[room.surfaces.z[:, 0] == 0].any(axis=0)
     cells = (PLAN_CELLS, _PLAN_POINTS, PLAN_CELLS, _PLAN_POINTS)

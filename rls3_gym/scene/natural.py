@@ -20,7 +20,7 @@ from rls3_gym.scene.arrangement import SLOTS, Arrangement, Edit
 from rls3_gym.scene.camera import FloatArray, camera_frame
 from rls3_gym.scene.catalog import load_catalog
 from rls3_gym.scene.feasibility import BoolArray, IntArray, place_many
-from rls3_gym.scene.relations import RELATIONS, Term, margins_deg, relation_indices
+from rls3_gym.scene.relations import RELATIONS, Term, indices_and_margins
 
 PairRule = Callable[[str, str], bool]
 """Whether a caption may be about these two object kinds; always the same answer for the same two."""
@@ -33,6 +33,7 @@ LENGTH_OF = np.array([[r.complexity == n + 1 for n in range(MAX_TERMS)] for r in
 _DRAWN_PER_PROPOSAL = 6
 _BATCHES = 40
 _EVERY_SLOT = np.arange(SLOTS)
+_OTHER_SLOTS = [[other for other in range(SLOTS) if other != slot] for slot in range(SLOTS)]
 
 
 class EditColumns(NamedTuple):
@@ -157,9 +158,8 @@ def _draw(
     rng: Generator, arrangement: Arrangement, kinds: tuple[str, ...], count: int, slot: int | None
 ) -> EditColumns:
     """`count` edits, each distributed as `random_edit`'s."""
-    standing = [thing.kind for thing in arrangement.objects]
-    options = [_open_kinds(kinds, (*standing[:s], *standing[s + 1 :])) for s in range(SLOTS)]
-    table, sizes = np.array([order for order, _ in options]), [size for _, size in options]
+    taken = _taken(arrangement, kinds)
+    table, sizes = taken.argsort(axis=1, kind="stable"), (~taken).sum(axis=1).tolist()  # those that are free come first
     x0, x1, y0, y1 = arrangement.layout.stage
     slots = rng.integers(SLOTS, size=count) if slot is None else np.full(count, slot)
     # One bound for all draws the same numbers as equal bounds do, in less time.
@@ -176,12 +176,19 @@ def _draw(
     )
 
 
-@lru_cache(maxsize=4096)
-def _open_kinds(kinds: tuple[str, ...], taken: tuple[str, ...]) -> tuple[IntArray, int]:
-    """Indices of all kinds, first of those that may go into a slot when those in the others are `taken` (see
-    `proposals.container`); and how many these are."""
-    order = sorted(range(len(kinds)), key=lambda i: kinds[i] in taken)
-    return np.array(order), sum(kind not in taken for kind in kinds)
+def _taken(arrangement: Arrangement, kinds: tuple[str, ...]) -> BoolArray:
+    """(slots, kinds): whether a kind stands in another slot, and so may not go into this one (see
+    `proposals.container`)."""
+    numbers, taken = _numbers(kinds), np.zeros((SLOTS, len(kinds)), np.bool_)
+    for slot, thing in enumerate(arrangement.objects):
+        if thing.kind in numbers:
+            taken[_OTHER_SLOTS[slot], numbers[thing.kind]] = True
+    return taken
+
+
+@lru_cache(maxsize=64)
+def _numbers(kinds: tuple[str, ...]) -> dict[str, int]:
+    return {kind: number for number, kind in enumerate(kinds)}
 
 
 def _proposals(
@@ -198,7 +205,8 @@ def _proposals(
     feasible = possible.nonzero()[0]
     offsets = offsets_from_objects(arrangement, np.array((drawn.x, drawn.y, z)).T[feasible])
     # No offset from an object in another slot is zero: a feasible edit keeps clear of it.
-    possible = (margins_deg(offsets) >= margin_deg).reshape(-1, SLOTS)
+    relations, margins = (column.reshape(-1, SLOTS) for column in indices_and_margins(offsets))
+    possible = margins >= margin_deg
     possible &= drawn.slots[feasible, None] != _EVERY_SLOT
     possible &= may_caption[drawn.kinds[feasible]]
 
@@ -206,14 +214,13 @@ def _proposals(
     rows = counts[:, -1].nonzero()[0][:most]
     kept, counts = feasible[rows], counts[rows]
     references = (counts > (drawn.reference_draws[kept] * counts[:, -1])[:, None]).argmax(axis=1)
-    offsets = offsets[rows, references]
     return Proposals(
         drawn=drawn,
         rows=kept,
         kinds=kinds,
         references=references,
-        relations=relation_indices(offsets),
-        offsets=offsets.astype(np.float32),
+        relations=relations[rows, references],
+        offsets=offsets[rows, references].astype(np.float32),
     )
 
 

@@ -79,8 +79,9 @@ def random_arrangement(rng: Generator, layout: Layout, kinds: Sequence[str], n: 
     x0, x1, y0, y1 = layout.stage
     for slot, kind in enumerate(chosen):
         for _ in range(_TRIES):
-            x, y = float(rng.uniform(x0, x1)), float(rng.uniform(y0, y1))
-            placement = place(arrangement, Edit(slot, kind, x, y, float(rng.random()), _yaw(rng)))
+            x, y, level, yaw = rng.random(4).tolist()
+            edit = Edit(slot, kind, x0 + (x1 - x0) * x, y0 + (y1 - y0) * y, level, 2 * np.pi * yaw)
+            placement = place(arrangement, edit)
             if placement.arrangement is not None:
                 arrangement = placement.arrangement
                 break

@@ -17,7 +17,7 @@ from rls3_gym.scene.camera import FloatArray
 from rls3_gym.scene.feasibility import BoolArray, IntArray, place_many
 from rls3_gym.scene.natural import PairRule, caption_table, kind_sizes, offsets_from_objects
 from rls3_gym.scene.proposals import container, random_points
-from rls3_gym.scene.relations import RELATIONS, margins_deg, relation_indices
+from rls3_gym.scene.relations import RELATIONS, indices_and_margins, relation_indices
 
 CELLS = len(RELATIONS)
 _ANYWHERE = 320
@@ -122,10 +122,10 @@ def relation_pool(
     point, kind, moved = point[kept], kind[kept], moved[kept]
 
     offsets = offsets_from_objects(arrangement, point)
-    held = (margins_deg(offsets) >= margin_deg).reshape(-1, SLOTS)
+    cells, margins = (column.reshape(-1, SLOTS) for column in indices_and_margins(offsets))
+    held = margins >= margin_deg
     held &= caption_table(pair_rule, names, arrangement)[kind]
     held &= moved[:, None] != np.arange(SLOTS)
-    cells = relation_indices(offsets).reshape(-1, SLOTS)
     turned = relation_indices(-offsets).reshape(-1, SLOTS)
     held &= cells >= 0
     return RelationPool(

@@ -1,17 +1,20 @@
 """The rules of placing an object, each written once for one object and for many.
 
-A rule takes numbers or arrays that broadcast, and gives a bool or an array of bool. The rules use comparisons, sums,
-differences, products, absolute values, minimum and maximum only: those are the same to the last bit for a number and
-for an entry of an array, so `place` (one edit) and `place_many` (many) cannot disagree. Meters, world frame, z up.
+A rule takes numbers or arrays that broadcast, and gives a bool or an array of bool. What is the same along x and
+along y is a rule of one coordinate: arrays may hold both. The rules use comparisons, sums, differences, products,
+absolute values, minimum and maximum only: those are the same to the last bit for a number and for an entry of an array,
+so `place` (one edit) and `place_many` (many) cannot disagree. Meters, world frame, z up.
 """
 
 from __future__ import annotations
 
+import math
 from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 
 from rls3_gym.scene.camera import CameraFrame, FloatArray
+from rls3_gym.scene.rooms import Layout, Solid, Surface
 
 Number: TypeAlias = float | FloatArray
 Truth: TypeAlias = Any
@@ -27,28 +30,8 @@ CONTACT = 1e-3
 """An object that reaches into a solid by no more than this from above or below touches it only, meters."""
 
 
-class Rectangle(Protocol):
-    """An axis-aligned rectangle of the floor plan, or the columns of many."""
-
-    @property
-    def x0(self) -> Number: ...
-    @property
-    def x1(self) -> Number: ...
-    @property
-    def y0(self) -> Number: ...
-    @property
-    def y1(self) -> Number: ...
-
-
-class Level(Rectangle, Protocol):
-    """A surface, or the columns of many."""
-
-    @property
-    def z(self) -> Number: ...
-
-
-class Box(Rectangle, Protocol):
-    """A solid, or the columns of many."""
+class Heights(Protocol):
+    """Where a solid begins and ends, or the columns of many."""
 
     @property
     def z0(self) -> Number: ...
@@ -56,33 +39,47 @@ class Box(Rectangle, Protocol):
     def z1(self) -> Number: ...
 
 
-def carries(surface: Level, radius: Number, x: Number, y: Number) -> Truth:
+def carries(surface: Surface, radius: float, x: float, y: float) -> bool:
     """Whether a surface would carry an object with its center at (x, y)."""
-    inset = (1 - OVERHANG) * radius * (surface.z > 0)  # the floor goes on beyond the stage
-    return (surface.x0 + inset <= x) & (x <= surface.x1 - inset) & (surface.y0 + inset <= y) & (y <= surface.y1 - inset)
+    inset = inset_share(surface.z) * radius
+    return bool(between(surface.x0, surface.x1, inset, x) and between(surface.y0, surface.y1, inset, y))
 
 
-def within_walls(room: Rectangle, radius: Number, x: Number, y: Number) -> Truth:
+def within_walls(room: Layout, radius: float, x: float, y: float) -> bool:
     """Whether an object keeps clear of the left, right and back wall; the front is open."""
-    return (room.x0 + radius <= x) & (x <= room.x1 - radius) & (y <= room.y1 - radius)
+    return bool(between(room.x0, room.x1, radius, x) and between(-math.inf, room.y1, radius, y))
 
 
-def reaches_over(solid: Box, radius: Number, x: Number, y: Number) -> Truth:
+def reaches_over(solid: Solid, radius: float, x: float, y: float) -> bool:
     """Whether the circle around (x, y) overlaps a solid on the floor plan."""
-    dx, dy = x - _nearest(x, solid.x0, solid.x1), y - _nearest(y, solid.y0, solid.y1)
-    return dx * dx + dy * dy < radius * radius
+    return bool(nearer(beyond(solid.x0, solid.x1, x), beyond(solid.y0, solid.y1, y), radius))
 
 
-def _nearest(value: Number, low: Number, high: Number) -> Number:
-    """The number from `low` to `high` that is nearest to a value."""
-    if isinstance(low, float):
-        return low if value < low else high if value > high else value
-    return np.minimum(np.maximum(value, low), high)
+def inset_share(z: Number) -> Number:
+    """How far an object's center must be from the edges of a surface at height z, as a share of its radius."""
+    return (1 - OVERHANG) * (z > 0)  # the floor goes on beyond the stage
 
 
-def level_with(solid: Box, height: Number, z: Number) -> Truth:
-    """Whether an object that stands at z is, in part, at the height of a solid."""
-    return (z < solid.z1 - CONTACT) & (z + height > solid.z0 + CONTACT)
+def between(low: Number, high: Number, inset: Number, value: Number) -> Truth:
+    """Whether a coordinate lies between two bounds, and no nearer to them than an inset."""
+    return (low + inset <= value) & (value <= high - inset)
+
+
+def beyond(low: Number, high: Number, value: Number) -> Number:
+    """How far a coordinate lies beyond two bounds: 0 between them, negative below the lower one."""
+    if isinstance(value, float):
+        return value - (low if value < low else high if value > high else value)
+    return value - np.minimum(np.maximum(value, low), high)
+
+
+def nearer(dx: Number, dy: Number, reach: Number) -> Truth:
+    """Whether a distance, given along x and along y, is below a reach."""
+    return dx * dx + dy * dy < reach * reach
+
+
+def level_with(solid: Heights, z: Number, top: Number) -> Truth:
+    """Whether an object from z to top is, in part, at the height of a solid."""
+    return (z < solid.z1 - CONTACT) & (top > solid.z0 + CONTACT)
 
 
 def clear_of(
@@ -104,8 +101,7 @@ def in_view(camera: CameraFrame, height: Number, x: Number, y: Number, z: Number
     base, top = z, z + height
     if isinstance(z, float):
         return _point_in_view(camera, x, y, base) and _point_in_view(camera, x, y, top)
-    base_seen, top_seen = _point_in_view(camera, x, y, np.array((base, top)))
-    return base_seen & top_seen
+    return _point_in_view(camera, x, y, np.array((base, top))).all(axis=0)
 
 
 def _point_in_view(camera: CameraFrame, x: Number, y: Number, z: Number) -> Truth:

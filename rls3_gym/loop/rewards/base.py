@@ -209,7 +209,7 @@ class CellReward(SilentReward):
         worth = self.worth() * self._of_length
         ordinary = 0.0
         if self.settings.centered:
-            ordinary = MEAN_REWARD if choice is None else float(worth[choice].mean())
+            ordinary = MEAN_REWARD if choice is None else float(worth[choice].sum()) / len(choice)
         weight = self.settings.repeat_weight if self._is_repeat(sample) else 1.0
         return weight * float(worth[sample.relation.index]) - ordinary
 
