@@ -231,7 +231,7 @@ class Stage:
         clear = [s for s in seen if not self.is_ambiguous(frame, slot, s)] if self.rules.reject_ambiguous else seen
         if not clear:
             return Reason.AMBIGUOUS
-        return clear[int(rng.integers(len(clear)))]
+        return clear[0] if len(clear) == 1 else clear[int(rng.integers(len(clear)))]
 
     def is_ambiguous(self, frame: Frame, slot_a: int, slot_b: int) -> bool:
         """Whether the pair's relation is within the ambiguity margin of another one."""

@@ -88,7 +88,7 @@ def test_every_room_has_as_much_clutter_as_can_be_asked_for(room):
         assert abs(vertices[:, 2].min()) < 1e-6 and abs(vertices[:, 2].max() - thing.height) < 1e-6
         assert any(abs(s.z - z) < 1e-9 and rules.carries(s, thing.radius, x, y) for s in room.surfaces)
         assert not any(
-            rules.level_with(solid, thing.height, z) and rules.reaches_over(solid, thing.radius, x, y)
+            rules.level_with(solid, z, z + thing.height) and rules.reaches_over(solid, thing.radius, x, y)
             for solid in room.solids
         )
 

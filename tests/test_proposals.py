@@ -44,7 +44,7 @@ def edit_columns(edits: list[Edit]) -> tuple[np.ndarray, ...]:
     """The arguments of `place_many` after the arrangement."""
     kinds = [CATALOG[e.kind] for e in edits]
     columns = [[e.slot for e in edits], [k.radius for k in kinds], [k.height for k in kinds]]
-    columns += [[e.x for e in edits], [e.y for e in edits], [e.level for e in edits]]
+    columns += [[[e.x for e in edits], [e.y for e in edits]], [e.level for e in edits]]
     return tuple(np.array(column) for column in columns)
 
 

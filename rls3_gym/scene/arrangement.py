@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cached_property
 from typing import Any
@@ -128,6 +128,9 @@ class Edit:
     """Slot of the object that the caption relates the edited one to; None: the stage draws it."""
     turned: bool = False
     """Whether the caption describes the reference in relation to the edited object, instead of the reverse."""
+    found: tuple[Arrangement, float] | None = field(default=None, compare=False, repr=False)
+    """Where it is known already that the edit is feasible: the very arrangement, and the height at which the object comes
+    to rest there, meters. `place` then looks for nothing again."""
 
 
 @dataclass(frozen=True)
@@ -157,6 +160,8 @@ def place(arrangement: Arrangement, edit: Edit, catalog: Catalog | None = None) 
 
     `feasibility.place_many` says of many edits at once which are feasible, but not why the others are not.
     """
+    if edit.found is not None and edit.found[0] is arrangement:
+        return Placement(_edited(arrangement, edit, edit.found[1]))
     layout = arrangement.layout
     kind = (catalog or load_catalog())[edit.kind]
     x0, x1, y0, y1 = layout.stage
@@ -170,13 +175,16 @@ def place(arrangement: Arrangement, edit: Edit, catalog: Catalog | None = None) 
     surface = next((s for s in reachable if _has_room(layout, s, kind, edit.x, edit.y)), None)
     if surface is None:
         return Placement(None, Reason.OVERLAPS_FURNITURE)
-    thing = ActiveObject(edit.kind, (edit.x, edit.y, surface.z), edit.yaw)
-    reason = check(arrangement, edit.slot, thing, kind, has_room=True)
-    if reason is not None:
-        return Placement(None, reason)
-    objects = list(arrangement.objects)
-    objects[edit.slot : edit.slot + 1] = [thing]
-    return Placement(Arrangement(layout, tuple(objects)))
+    edited = _edited(arrangement, edit, surface.z)
+    reason = check(arrangement, edit.slot, edited.objects[edit.slot], kind, has_room=True)
+    return Placement(edited) if reason is None else Placement(None, reason)
+
+
+def _edited(arrangement: Arrangement, edit: Edit, z: float) -> Arrangement:
+    """The arrangement after an edit whose object comes to rest at height z."""
+    thing = ActiveObject(edit.kind, (edit.x, edit.y, z), edit.yaw)
+    before, after = arrangement.objects[: edit.slot], arrangement.objects[edit.slot + 1 :]
+    return Arrangement(arrangement.layout, (*before, thing, *after))
 
 
 def check(

@@ -93,8 +93,7 @@ def place_many(
     slots: IntArray,
     radii: FloatArray,
     heights: FloatArray,
-    x: FloatArray,
-    y: FloatArray,
+    at: FloatArray,
     levels: FloatArray,
 ) -> tuple[FloatArray, BoolArray]:
     """The outcomes `place` would have for n edits, each of `arrangement` as it stands.
@@ -104,8 +103,7 @@ def place_many(
         slots: (n,) the slot each edit fills.
         radii: (n,) the footprint radius of each edit's object, meters.
         heights: (n,) the height of each edit's object, meters.
-        x: (n,) meters.
-        y: (n,) meters.
+        at: (2, n) x and y, meters.
         levels: (n,) 0..1, as `Edit.level`.
 
     Returns:
@@ -113,10 +111,10 @@ def place_many(
         edit is feasible.
     """
     room = room_arrays(arrangement.layout)
-    feasible, free = _free_surfaces(room, radii, heights, np.array((x, y)), levels)
+    feasible, free = _free_surfaces(room, radii, heights, at, levels)
     z = np.fmax.reduce(np.where(free, room.surfaces.z, np.nan), axis=0, initial=np.nan)
-    feasible &= _clear_of_objects(arrangement, slots, radii, heights, (x, y, z))
-    feasible &= rules.in_view(room.camera, heights, x, y, z)  # where there is no surface, z is NaN: not in view
+    feasible &= _clear_of_objects(arrangement, slots, radii, heights, at, z)
+    feasible &= rules.in_view(room.camera, heights, at[0], at[1], z)  # where there is no surface, z is NaN: not in view
     return z, feasible
 
 
@@ -146,13 +144,14 @@ def _clear_of_objects(
     slots: IntArray,
     radii: FloatArray,
     heights: FloatArray,
-    position: tuple[FloatArray, FloatArray, FloatArray],
+    at: FloatArray,
+    z: FloatArray,
 ) -> BoolArray:
     """(n,) whether each object keeps clear of those in the other slots."""
     catalog, others = load_catalog(), arrangement.objects
     sizes = [(catalog[other.kind].radius, catalog[other.kind].height, *other.position) for other in others]
-    radius, height, *at = np.array(sizes).reshape(-1, 5).T[:, :, None]
-    clear = rules.clear_of(position, radii, heights, (at[0], at[1], at[2]), radius, height)
+    radius, height, *position = np.array(sizes).reshape(-1, 5).T[:, :, None]
+    clear = rules.clear_of((at[0], at[1], z), radii, heights, tuple(position), radius, height)
     clear |= slots == np.arange(len(others))[:, None]
     return np.asarray(clear.all(axis=0))
 
@@ -175,11 +174,11 @@ def nearest_free_place(
     grid_x, grid_y = stage_grid(arrangement.layout)
     size = load_catalog()[kind]
     for nearest in _in_order((grid_x - x) ** 2 + (grid_y - y) ** 2):
-        at_x, at_y = grid_x[nearest], grid_y[nearest]
+        at = np.array((grid_x[nearest], grid_y[nearest]))
         slots, radii, heights, levels = (np.full(len(nearest), v) for v in (slot, size.radius, size.height, level))
-        free = np.flatnonzero(place_many(arrangement, slots, radii, heights, at_x, at_y, levels)[1])
+        free = np.flatnonzero(place_many(arrangement, slots, radii, heights, at, levels)[1])
         if free.size:
-            return float(at_x[free[0]]), float(at_y[free[0]])
+            return float(at[0, free[0]]), float(at[1, free[0]])
     return None
 
 

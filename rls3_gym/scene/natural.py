@@ -7,6 +7,7 @@ one of them at random is the random sampler.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
@@ -33,7 +34,6 @@ LENGTH_OF = np.array([[r.complexity == n + 1 for n in range(MAX_TERMS)] for r in
 _DRAWN_PER_PROPOSAL = 6
 _BATCHES = 40
 _EVERY_SLOT = np.arange(SLOTS)
-_OTHER_SLOTS = [[other for other in range(SLOTS) if other != slot] for slot in range(SLOTS)]
 
 
 class EditColumns(NamedTuple):
@@ -42,8 +42,8 @@ class EditColumns(NamedTuple):
     slots: IntArray
     kinds: IntArray
     """Index into the kinds that edits are drawn from."""
-    x: FloatArray
-    y: FloatArray
+    at: FloatArray
+    """(2, n): x and y."""
     levels: FloatArray
     yaws: FloatArray
     reference_draws: FloatArray
@@ -54,6 +54,8 @@ class EditColumns(NamedTuple):
 class Proposals:
     """n feasible edits in the order they were drawn, with what the caption of each would say. Rows are proposals."""
 
+    arrangement: Arrangement
+    """What they are edits of."""
     drawn: EditColumns
     """The edits among which the proposals are; most are never made, so an `Edit` is built when it is asked for."""
     rows: IntArray
@@ -62,6 +64,8 @@ class Proposals:
     """The kinds the edits were drawn from."""
     references: IntArray
     """(n,): slot of the object that the caption relates the edited one to."""
+    heights: FloatArray
+    """(n,): height at which each object comes to rest, meters."""
     relations: IntArray
     """(n,): the relation cell, an index into `RELATIONS`, of the edited object to the reference."""
     offsets: NDArray[np.float32]
@@ -88,11 +92,12 @@ class Proposals:
         return Edit(
             slot=int(drawn.slots[at]),
             kind=self.kinds[drawn.kinds[at]],
-            x=float(drawn.x[at]),
-            y=float(drawn.y[at]),
+            x=float(drawn.at[0, at]),
+            y=float(drawn.at[1, at]),
             level=float(drawn.levels[at]),
             yaw=float(drawn.yaws[at]),
             reference=int(self.references[row]),
+            found=(self.arrangement, float(self.heights[row])),
         )
 
     def __len__(self) -> int:
@@ -143,12 +148,14 @@ def natural_proposals(
 def _joined(batches: Sequence[Proposals]) -> Proposals:
     """Proposals of the same kinds, one batch after the other."""
     columns = zip(*(batch.drawn for batch in batches), strict=True)
-    starts = np.cumsum([0, *(len(batch.drawn.x) for batch in batches)])
+    starts = np.cumsum([0, *(len(batch.drawn.slots) for batch in batches)])
     return Proposals(
-        EditColumns(*(np.concatenate(column) for column in columns)),
+        batches[0].arrangement,
+        EditColumns(*(np.concatenate(column, axis=-1) for column in columns)),
         np.concatenate([start + batch.rows for start, batch in zip(starts, batches, strict=False)]),
         batches[0].kinds,
         np.concatenate([batch.references for batch in batches]),
+        np.concatenate([batch.heights for batch in batches]),
         np.concatenate([batch.relations for batch in batches]),
         np.concatenate([batch.offsets for batch in batches]),
     )
@@ -159,31 +166,39 @@ def _draw(
 ) -> EditColumns:
     """`count` edits, each distributed as `random_edit`'s."""
     taken = _taken(arrangement, kinds)
-    table, sizes = taken.argsort(axis=1, kind="stable"), (~taken).sum(axis=1).tolist()  # those that are free come first
+    sizes = [len(kinds) - len(numbers) for numbers in taken]
     x0, x1, y0, y1 = arrangement.layout.stage
     slots = rng.integers(SLOTS, size=count) if slot is None else np.full(count, slot)
     # One bound for all draws the same numbers as equal bounds do, in less time.
     picks = rng.integers(sizes[0], size=count) if len(set(sizes)) == 1 else rng.integers(np.array(sizes)[slots])
-    x, y, levels, yaws, reference_draws = rng.random((5, count))
+    uniform = rng.random((5, count))
+    for number in _columns(taken)[:, slots]:
+        picks += picks >= number  # of the kinds that are not taken, ascending, to the number among all
     return EditColumns(
         slots=slots,
-        kinds=table[slots, picks],
-        x=x0 + (x1 - x0) * x,
-        y=y0 + (y1 - y0) * y,
-        levels=levels,
-        yaws=2 * np.pi * yaws,
-        reference_draws=reference_draws,
+        kinds=picks,
+        at=np.array(((x0,), (y0,))) + np.array(((x1 - x0,), (y1 - y0,))) * uniform[:2],
+        levels=uniform[2],
+        yaws=2 * np.pi * uniform[3],
+        reference_draws=uniform[4],
     )
 
 
-def _taken(arrangement: Arrangement, kinds: tuple[str, ...]) -> BoolArray:
-    """(slots, kinds): whether a kind stands in another slot, and so may not go into this one (see
+def _taken(arrangement: Arrangement, kinds: tuple[str, ...]) -> list[list[int]]:
+    """For each slot, which of the kinds stand in the other slots, ascending: they may not go into this one (see
     `proposals.container`)."""
-    numbers, taken = _numbers(kinds), np.zeros((SLOTS, len(kinds)), np.bool_)
-    for slot, thing in enumerate(arrangement.objects):
-        if thing.kind in numbers:
-            taken[_OTHER_SLOTS[slot], numbers[thing.kind]] = True
-    return taken
+    numbers = _numbers(kinds)
+    standing = [numbers.get(thing.kind) for thing in arrangement.objects]
+    return [
+        sorted({number for other, number in enumerate(standing) if other != slot and number is not None})
+        for slot in range(SLOTS)
+    ]
+
+
+def _columns(taken: list[list[int]]) -> IntArray:
+    """(most, slots): the numbers of each slot, and where it has fewer a number above all."""
+    most = max(map(len, taken))
+    return np.array([numbers + [sys.maxsize] * (most - len(numbers)) for numbers in taken], dtype=np.int64).T
 
 
 @lru_cache(maxsize=64)
@@ -201,9 +216,9 @@ def _proposals(
 ) -> Proposals:
     """The first of the edits that are feasible, at most `most`. `may_caption` is the pair rule, (kinds, slots)."""
     radii, heights = kind_sizes(kinds)[:, drawn.kinds]
-    z, possible = place_many(arrangement, drawn.slots, radii, heights, drawn.x, drawn.y, drawn.levels)
+    z, possible = place_many(arrangement, drawn.slots, radii, heights, drawn.at, drawn.levels)
     feasible = possible.nonzero()[0]
-    offsets = offsets_from_objects(arrangement, np.array((drawn.x, drawn.y, z)).T[feasible])
+    offsets = offsets_from_objects(arrangement, np.concatenate((drawn.at, z[None])).T[feasible])
     # No offset from an object in another slot is zero: a feasible edit keeps clear of it.
     relations, margins = (column.reshape(-1, SLOTS) for column in indices_and_margins(offsets))
     possible = margins >= margin_deg
@@ -215,10 +230,12 @@ def _proposals(
     kept, counts = feasible[rows], counts[rows]
     references = (counts > (drawn.reference_draws[kept] * counts[:, -1])[:, None]).argmax(axis=1)
     return Proposals(
+        arrangement=arrangement,
         drawn=drawn,
         rows=kept,
         kinds=kinds,
         references=references,
+        heights=z[kept],
         relations=relations[rows, references],
         offsets=offsets[rows, references].astype(np.float32),
     )

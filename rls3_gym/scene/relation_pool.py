@@ -117,7 +117,7 @@ def relation_pool(
 
     radii, heights = kind_sizes(names)[:, kind]
     levels = np.minimum(1.0, (point[:, 2] + 1e-3) / RELEASE_HEIGHT)
-    z, feasible = place_many(arrangement, moved, radii, heights, point[:, 0], point[:, 1], levels)
+    z, feasible = place_many(arrangement, moved, radii, heights, point[:, :2].T, levels)
     kept = np.flatnonzero(feasible & (np.abs(z - point[:, 2]) < 1e-6))
     point, kind, moved = point[kept], kind[kept], moved[kept]
 
@@ -127,7 +127,6 @@ def relation_pool(
     held &= caption_table(pair_rule, names, arrangement)[kind]
     held &= moved[:, None] != np.arange(SLOTS)
     turned = relation_indices(-offsets).reshape(-1, SLOTS)
-    held &= cells >= 0
     return RelationPool(
         slots=moved,
         kinds=kind,

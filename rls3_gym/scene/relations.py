@@ -17,6 +17,7 @@ from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -80,7 +81,7 @@ class Relation:
         if self.horizontal is None and self.vertical == 0:
             raise ValueError("a relation needs a horizontal sector or a vertical term")
 
-    @property
+    @cached_property
     def terms(self) -> tuple[Term, ...]:
         """The terms in the order in which captions use them: vertical, depth, lateral."""
         vertical = {1: (Term.ABOVE,), -1: (Term.BELOW,), 0: ()}[self.vertical]
@@ -97,7 +98,7 @@ class Relation:
         turned = None if self.horizontal is None else (self.horizontal + 4) % 8
         return Relation(turned, -self.vertical)
 
-    @property
+    @cached_property
     def index(self) -> int:
         """Position in `RELATIONS`, 0..25: the relation cell."""
         return _INDEX[self]
@@ -124,9 +125,10 @@ def relation(offset: FloatArray | Sequence[float]) -> Relation:
 
     Raises `ValueError` when both stand at the same point.
     """
-    direction = _direction(*map(float, offset), of=math)
-    if direction.is_zero:
+    x, y, z = map(float, offset)
+    if not (x or y or z):
         raise ValueError("two objects at the same point have no spatial relation")
+    direction = _direction(x, y, z, of=math)
     near = int((direction.azimuth + SECTOR_DEG / 2) / SECTOR_DEG)
     return RELATIONS[_CELLS[bisect_right(_REGION_STARTS, direction.elevation)][direction.mirrored][near]]
 
@@ -141,7 +143,8 @@ def margin_deg(offset: FloatArray | Sequence[float]) -> float:
 
 def relation_indices(offsets: FloatArray) -> NDArray[np.int64]:
     """Relation cells of many offsets at once: (n, 3) meters, camera frame -> (n,) indices, -1 for a zero offset."""
-    return _indices(_directions(offsets))
+    offsets = np.asarray(offsets, dtype=np.float64).reshape(-1, 3)
+    return np.where(offsets.any(axis=1), _indices(_directions(offsets)), -1)
 
 
 def margins_deg(offsets: FloatArray) -> FloatArray:
@@ -151,7 +154,8 @@ def margins_deg(offsets: FloatArray) -> FloatArray:
 
 
 def indices_and_margins(offsets: FloatArray) -> tuple[NDArray[np.int64], FloatArray]:
-    """`relation_indices` and `margins_deg` of the same offsets, in less time than one after the other."""
+    """`relation_indices` and `margins_deg` of the same offsets, none of them zero, in less time than one after the
+    other."""
     directions = _directions(offsets)
     return _indices(directions), _margins(directions)
 
@@ -162,19 +166,16 @@ class _Direction(NamedTuple):
     elevation: Any
     """Degrees."""
     azimuth: Any
-    """Degrees, [0, 180)."""
+    """Degrees, 0..180."""
     mirrored: Any
     """1 where the azimuth is that of the opposite offset, else 0."""
-    is_zero: Any
-    """Whether it points nowhere."""
 
 
 def _direction(x: Any, y: Any, z: Any, of: Any) -> _Direction:
     """`of`: the module whose functions are used, `math` for numbers and `numpy` for arrays."""
-    across = of.sqrt(x * x + z * z)
-    mirrored = 1 * ((z < 0) | ((z == 0) & (x < 0)))
+    mirrored = 1 * (z < 0)
     azimuth = of.degrees(of.atan2(abs(z), x * (1 - 2 * mirrored)))
-    return _Direction(of.degrees(of.atan2(y, across)), azimuth, mirrored, (across == 0) & (y == 0))
+    return _Direction(of.degrees(of.atan2(y, of.sqrt(x * x + z * z))), azimuth, mirrored)
 
 
 def _directions(offsets: FloatArray) -> _Direction:
@@ -203,9 +204,7 @@ _CELL_TABLE, _STARTS_TABLE = np.array(_CELLS), np.array(_REGION_STARTS)
 def _indices(directions: _Direction) -> NDArray[np.int64]:
     region = _STARTS_TABLE.searchsorted(directions.elevation, "right")
     near = ((directions.azimuth + SECTOR_DEG / 2) / SECTOR_DEG).astype(np.int64)
-    cells = _CELL_TABLE[region, directions.mirrored, near]
-    cells[directions.is_zero] = -1
-    return cells
+    return np.asarray(_CELL_TABLE[region, directions.mirrored, near])
 
 
 def _margins(directions: _Direction) -> FloatArray:

@@ -61,13 +61,13 @@ def room_clutter(layout: Layout) -> tuple[Thing, ...]:
     sizes = rng.uniform((_WIDTH[0], _WIDTH[0], _HEIGHT[0]), (_WIDTH[1], _WIDTH[1], _HEIGHT[1]), (_TRIES, 3))
     shapes = rng.integers(len(_SHAPES), size=_TRIES)
     radii, heights = np.array([_cylinder(_SHAPES[n], *size) for n, size in zip(shapes, sizes, strict=True)]).T
-    x, y, z = random_points(rng, layout, _TRIES).T
+    points = random_points(rng, layout, _TRIES)
     empty = Arrangement(layout, ())
-    levels = (z + 1e-3) / RELEASE_HEIGHT
-    z, feasible = place_many(empty, np.zeros(_TRIES, np.int64), radii, heights, x, y, levels)
+    levels = (points[:, 2] + 1e-3) / RELEASE_HEIGHT
+    z, feasible = place_many(empty, np.zeros(_TRIES, np.int64), radii, heights, points[:, :2].T, levels)
     row: list[Thing] = []
     for n in np.flatnonzero(feasible):
-        at, radius, height = (float(x[n]), float(y[n]), float(z[n])), float(radii[n]), float(heights[n])
+        at, radius, height = (float(points[n, 0]), float(points[n, 1]), float(z[n])), float(radii[n]), float(heights[n])
         if all(rules.clear_of(at, radius, height, t.movable.position, t.radius, t.height) for t in row):
             part = Part(_mesh(_SHAPES[shapes[n]], *sizes[n]), *_surface(rng))
             row.append(Thing(Movable(prepare_object([part]), at, float(rng.uniform(0, 2 * np.pi))), radius, height))
