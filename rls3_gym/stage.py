@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 from numpy.random import Generator
 from pydantic import ConfigDict, Field
 
@@ -16,7 +15,7 @@ from rls3_gym.sample import Sample, make_sample
 from rls3_gym.scene.arrangement import SLOTS, Arrangement, Edit, Reason, check, free_surfaces_at, place
 from rls3_gym.scene.catalog import load_catalog
 from rls3_gym.scene.layouts import layouts
-from rls3_gym.scene.natural import Proposals, natural_proposals
+from rls3_gym.scene.natural import ProposalPool, Proposals, natural_proposals
 from rls3_gym.scene.proposals import random_arrangement, random_edit
 from rls3_gym.scene.relation_pool import RelationPool, relation_pool
 from rls3_gym.scene.relations import margin_deg
@@ -206,6 +205,12 @@ class Stage:
         """`k` edits as uniform `box` actions would give them, all geometrically feasible, each with its reference; of
         one slot, where that is given."""
         return natural_proposals(rng, self.arrangement, self.kinds, k, self._may_caption, self._margin_deg, slot)
+
+    def proposal_pool(self, position: Sequence[int], slot: int | None = None) -> ProposalPool:
+        """Proposals as those of `proposals`, for one step after the other in the room of the current scene, drawn
+        ahead; `position` as for `ProposalPool`."""
+        layout, rule = self.arrangement.layout, self._may_caption
+        return ProposalPool(layout, self.kinds, rule, self._margin_deg, position, slot)
 
     @property
     def _margin_deg(self) -> float:

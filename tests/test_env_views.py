@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import gymnasium
@@ -18,7 +19,6 @@ from rls3_gym.envs.views import FEATURES, RELATION_FEATURES, VIEWS, ActionView, 
 from rls3_gym.loop.cells import ANTONYMS, CellRecord
 from rls3_gym.loop.lane import Lane
 from rls3_gym.scene.arrangement import Reason, place
-from rls3_gym.scene.natural import EditColumns, Proposals
 from rls3_gym.scene.relations import RELATIONS
 from rls3_registry.errors import UserError
 
@@ -136,9 +136,7 @@ def test_the_last_two_features_tell_how_seldom_a_cell_was_made_and_how_wrong_the
 
 def proposals_of(cells: np.ndarray) -> Any:
     """Proposals that are nothing but their relation cells."""
-    n = len(cells)
-    drawn = EditColumns(*np.zeros((len(EditColumns._fields), n), np.int64))
-    return Proposals(drawn, np.arange(n), (), np.zeros(n, np.int64), cells, np.zeros((n, 3), np.float32))
+    return SimpleNamespace(relations=cells)
 
 
 def test_a_selection_makes_the_proposal_of_its_number_and_masks_what_is_not_there(lane: Lane) -> None:

@@ -76,10 +76,10 @@ class StateView:
             parts = [self._of_room(arrangement.layout), self._of_objects(arrangement)]
         progress = [lane.episode.step / scheduler.schedule.steps_per_episode, scheduler.round / (scheduler.round + 4)]
         state = np.concatenate([*parts, progress, scheduler.axis_error, scheduler.complexity_error, scheduler.made])
-        shares = state[self.slices["error"].start :]
+        shares: NDArray[np.float64] = state[self.slices["error"].start :]
         shares *= 2
         shares -= 1
-        return np.minimum(np.maximum(state, -_LIMIT), _LIMIT).astype(np.float32)
+        return np.asarray(np.minimum(np.maximum(state, -_LIMIT), _LIMIT), dtype=np.float32)
 
     def _of_proposals(self, lane: SeenLane) -> NDArray[np.float64]:
         """Block `proposals`."""

@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -66,29 +65,15 @@ def step_info(
 
 def feedback_info(samples: Sequence[Sample], feedback: Feedback | None, steps_per_episode: int) -> dict[str, Any]:
     """The VLM's feedback on an episode's samples; of no samples where there is none."""
-    nothing = _no_feedback(steps_per_episode)
-    if feedback is None or not samples:
-        return dict(nothing)
-    n, correct, margin = len(samples), nothing["correct"].copy(), nothing["margin"].copy()
-    correct[:n], margin[:n] = feedback.correct, feedback.margin
-    return {
-        "accuracy": float(feedback.correct.mean()),
-        "pairwise": feedback.pairwise_accuracy,
-        "n": n,
-        "correct": correct,
-        "margin": margin,
-        "hardest_negative": "\n".join(hardest_negative(s, feedback, i) for i, s in enumerate(samples)),
-    }
-
-
-@lru_cache(maxsize=16)
-def _no_feedback(steps_per_episode: int) -> dict[str, Any]:
-    """What most steps say; its arrays are read-only, so that all can have the same."""
+    n = 0 if feedback is None else len(samples)
     correct, margin = np.full(steps_per_episode, -1, np.int8), np.zeros(steps_per_episode, np.float32)
-    for values in (correct, margin):
-        values.setflags(write=False)
-    facts: dict[str, Any] = {"accuracy": 0.0, "pairwise": 0.0, "n": 0, "correct": correct, "margin": margin}
-    return facts | {"hardest_negative": ""}
+    facts: dict[str, Any] = {"accuracy": 0.0, "pairwise": 0.0, "n": n, "correct": correct, "margin": margin}
+    preferred: list[str] = []
+    if feedback is not None and n:
+        facts |= {"accuracy": float(feedback.correct.mean()), "pairwise": feedback.pairwise_accuracy}
+        correct[:n], margin[:n] = feedback.correct, feedback.margin
+        preferred = [hardest_negative(s, feedback, i) for i, s in enumerate(samples)]
+    return facts | {"hardest_negative": "\n".join(preferred)}
 
 
 def hardest_negative(sample: Sample, feedback: Feedback, row: int) -> str:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from rls3_gym.loop.cells import CellRecord
 from rls3_gym.sample import Sample, decode_samples, encode_items
 from rls3_gym.scene.arrangement import SLOTS, Arrangement, Edit, Reason
-from rls3_gym.scene.natural import Proposals
+from rls3_gym.scene.natural import ProposalPool, Proposals
 from rls3_gym.scene.relation_pool import RelationPool
 from rls3_gym.stage import Outcome, Stage
 from rls3_gym.vlm.base import Feedback
@@ -144,6 +144,16 @@ class SeenLane(Protocol):
         """What the next steps need."""
 
 
+@dataclass(frozen=True)
+class Draws:
+    """What was drawn on a lane before its offer: enough to draw the same offer again."""
+
+    rng: Mapping[str, Any]
+    """State of the generator."""
+    pools: tuple[tuple[int, int, int], ...] = ()
+    """Positions of the pools of proposals in the room."""
+
+
 @dataclass
 class Lane:
     """One of the places where a learning loop makes samples."""
@@ -162,7 +172,9 @@ class Lane:
     """With `Offer.BY_SLOT`: for each slot, the edits there are to choose from."""
     relations: RelationPool | None = None
     """With `Offer.RELATIONS`: the relations there are to choose from."""
-    _before_offer: dict[str, Any] = field(default_factory=dict)
+    _pools: tuple[ProposalPool, ...] = ()
+    """What proposals in this room come from; one, or one for each slot."""
+    _before_offer: Draws | None = None
 
     @property
     def arrangement(self) -> Arrangement:
@@ -174,22 +186,46 @@ class Lane:
         """(n, n, 3) its picture."""
         return self.stage.frame.rgb
 
-    def restart(self, rng_state: Mapping[str, Any]) -> None:
-        """Draw from where a generator stood; nothing is on offer."""
-        self.rng.bit_generator.state = rng_state
-        self.proposals, self.relations, self._before_offer = None, None, {}
+    def restart(self) -> None:
+        """Nothing is on offer, and nothing drawn ahead."""
+        self.proposals, self.by_slot, self.relations = None, (), None
+        self._pools, self._before_offer = (), None
 
     def draw_offer(self, k: int) -> None:
         """Draw what the next edit may be chosen from: `k` proposals, or all relations that are possible."""
         if self.offer is None:
             return
-        self._before_offer = dict(self.rng.bit_generator.state)
-        if self.offer is Offer.PROPOSALS:
-            self.proposals = self.stage.proposals(self.rng, k)
-        elif self.offer is Offer.BY_SLOT:
-            self.by_slot = tuple(self.stage.proposals(self.rng, k, slot) for slot in range(SLOTS))
-        else:
+        if self._pools and self._pools[0].layout != self.arrangement.layout:
+            self._pools = ()
+        self._before_offer = self._now
+        if self.offer is Offer.RELATIONS:
             self.relations = self.stage.relation_pool(self.rng)
+            return
+        self._pools = self._pools or tuple(
+            self.stage.proposal_pool((int(self.rng.integers(2**63)), 0, 0), slot) for slot in self._slots
+        )
+        drawn = tuple(pool.take(self.arrangement, k) for pool in self._pools)
+        if self.offer is Offer.BY_SLOT:
+            self.by_slot = drawn
+        else:
+            self.proposals = drawn[0]
+
+    def draw_again(self, draws: Draws, k: int) -> None:
+        """Draw the offer for the current scene that was drawn there before, after these draws."""
+        self.rng.bit_generator.state = draws.rng
+        self._pools = tuple(
+            self.stage.proposal_pool(position, slot) for position, slot in zip(draws.pools, self._slots, strict=False)
+        )
+        self.draw_offer(k)
+
+    @property
+    def _slots(self) -> tuple[int | None, ...]:
+        """The slots that there are pools for; None: one for all."""
+        return tuple(range(SLOTS)) if self.offer is Offer.BY_SLOT else (None,)
+
+    @property
+    def _now(self) -> Draws:
+        return Draws(dict(self.rng.bit_generator.state), tuple(pool.position for pool in self._pools))
 
     def aside(self) -> Lane:
         """The same lane with a copy of its generator, to draw from without changing what comes next."""
@@ -208,17 +244,28 @@ class Lane:
         }
 
     def state(self) -> dict[str, Any]:
-        """What the next steps need. The offer is not kept: it is drawn again from the same generator state."""
-        return {"rng": self.rng_state, "stage": self.stage.state(), "episode": self.episode.state()}
+        """What the next steps need. The offer is not kept: it is drawn again."""
+        return lane_state(self.draws, self.stage.state(), self.episode)
 
     @property
-    def rng_state(self) -> dict[str, Any]:
-        """Of the generator, as it was before the offer was drawn."""
-        return self._before_offer or dict(self.rng.bit_generator.state)
+    def draws(self) -> Draws:
+        """What was drawn before the offer."""
+        return self._before_offer or self._now
 
     def load_state(self, state: Mapping[str, Any], k: int) -> None:
         """The inverse of `state`; `k` as for `draw_offer`."""
-        self.rng.bit_generator.state = state["rng"]
         self.stage.load_state(state["stage"])
         self.episode = Episode.from_state(state["episode"])
-        self.draw_offer(k)
+        self.draw_again(draws_of(state), k)
+
+
+def lane_state(draws: Draws, stage: Mapping[str, Any], episode: Episode) -> dict[str, Any]:
+    """What the next steps on a lane need, wherever its stage is."""
+    pools = [list(position) for position in draws.pools]
+    return {"rng": dict(draws.rng), "pools": pools, "stage": dict(stage), "episode": episode.state()}
+
+
+def draws_of(state: Mapping[str, Any]) -> Draws:
+    """What was drawn before the offer, of a lane's state."""
+    pools = tuple((int(seed), int(lot), int(used)) for seed, lot, used in state["pools"])
+    return Draws(dict(state["rng"]), pools)

@@ -115,6 +115,7 @@ class LocalLanes:
     def restart(self, rngs: Sequence[np.random.Generator]) -> None:
         for number, (lane, rng) in enumerate(zip(self.lanes, rngs, strict=True)):
             lane.rng = rng
+            lane.restart()
             lane.stage.restart(number)
 
     def check(self, arrangement: Arrangement) -> None:

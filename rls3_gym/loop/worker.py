@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rls3_gym.loop.cells import CellRecord
-from rls3_gym.loop.lane import Lane
+from rls3_gym.loop.lane import Draws, Lane
 from rls3_gym.loop.lanes import LanePlan, Order
 from rls3_gym.scene.arrangement import Arrangement
 from rls3_gym.stage import Outcome
@@ -28,8 +28,8 @@ NO_PICTURE = np.zeros((0, 0, 3), np.uint8)
 class Place:
     """Where a lane stands: enough to go on from there in a new process."""
 
-    rng: Mapping[str, Any]
-    """Of the generator, before the offer was drawn."""
+    draws: Draws
+    """What was drawn before the offer."""
     scenes: int
     arrangement: Arrangement | None
     """None before the first scene."""
@@ -116,23 +116,24 @@ class Worker:
         return self._news(number, lane, outcome)
 
     def _go_to(self, lane: Lane, place: Place) -> None:
-        lane.restart(place.rng)
+        lane.restart()
+        lane.rng.bit_generator.state = place.draws.rng
         if place.arrangement is None:
             lane.stage.restart(place.scenes)
         else:
             lane.stage.load_state({"scenes": place.scenes, "arrangement": place.arrangement.encode()})
-            lane.draw_offer(self._plan.proposals)
+            lane.draw_again(place.draws, self._plan.proposals)
 
     def _news(self, number: int, lane: Lane, outcome: Outcome | None) -> News:
         if not lane.stage.has_scene:
-            return News(None, Place(lane.rng_state, lane.stage.scenes, None), None, None)
+            return News(None, Place(lane.draws, lane.stage.scenes, None), None, None)
         sample = None if outcome is None else outcome.sample
         self._pictures.write(number, None if sample is None else sample.rgb, lane.picture)
         if outcome is not None:
             told = None if sample is None else replace(sample, rgb=NO_PICTURE)
             outcome = Outcome(told, outcome.reason, None)
         on_offer = None if lane.relations is None else lane.relations.on_offer
-        place = Place(lane.rng_state, lane.stage.scenes, lane.arrangement)
+        place = Place(lane.draws, lane.stage.scenes, lane.arrangement)
         choices = None if lane.proposals is None else lane.proposals.relations
         return News(outcome, place, choices, on_offer)
 

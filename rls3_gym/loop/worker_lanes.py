@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import weakref
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, Protocol
 
@@ -18,7 +18,7 @@ from gymnasium import logger
 from numpy.typing import NDArray
 
 from rls3_gym.loop.cells import CellRecord
-from rls3_gym.loop.lane import Episode
+from rls3_gym.loop.lane import Draws, Episode, draws_of, lane_state
 from rls3_gym.loop.lanes import Order
 from rls3_gym.loop.worker import Command, News, Pictures, Place
 from rls3_gym.scene.arrangement import Arrangement
@@ -91,12 +91,12 @@ class RemoteLane:
         self.proposals: _Choices | None = None
         self.relations: _OnOffer | None = None
         self.picture: NDArray[np.uint8] = np.zeros((0, 0, 3), np.uint8)
-        self.place = Place({}, 0, None)
+        self.place: Place | None = None
 
     @property
     def arrangement(self) -> Arrangement:
         """The scene as it stands. Raises `RuntimeError` before the first one."""
-        if self.place.arrangement is None:
+        if self.place is None or self.place.arrangement is None:
             raise RuntimeError("no scene is set; begin an episode first")
         return self.place.arrangement
 
@@ -108,8 +108,9 @@ class RemoteLane:
 
     def state(self) -> dict[str, Any]:
         """As `Lane.state`."""
-        stage = {"scenes": self.place.scenes, "arrangement": self.arrangement.encode()}
-        return {"rng": dict(self.place.rng), "stage": stage, "episode": self.episode.state()}
+        arrangement = self.arrangement.encode()
+        assert self.place is not None
+        return lane_state(self.place.draws, {"scenes": self.place.scenes, "arrangement": arrangement}, self.episode)
 
 
 class WorkerLanes:
@@ -141,8 +142,7 @@ class WorkerLanes:
         return [hand.pid for hand in self._team if hand is not None]
 
     def restart(self, rngs: Sequence[np.random.Generator]) -> None:
-        states = [rng.bit_generator.state for rng in rngs]
-        self._put({n: Place(dict(state), n, None) for n, state in enumerate(states)})
+        self._put({n: Place(Draws(dict(rng.bit_generator.state)), n, None) for n, rng in enumerate(rngs)})
 
     def check(self, arrangement: Arrangement) -> None:
         self._settle()
@@ -175,7 +175,7 @@ class WorkerLanes:
         places = {}
         for number, (lane, state) in enumerate(zip(self.lanes, states, strict=True)):
             stage = state["stage"]
-            places[number] = Place(dict(state["rng"]), int(stage["scenes"]), Arrangement.decode(stage["arrangement"]))
+            places[number] = Place(draws_of(state), int(stage["scenes"]), Arrangement.decode(stage["arrangement"]))
             lane.episode = Episode.from_state(state["episode"])
         self._put(places)
 
@@ -192,7 +192,7 @@ class WorkerLanes:
     def _settle(self) -> None:
         """Bring the workers to where the lanes are known to stand, if something else may have happened."""
         if self._stale or self._expected:
-            self._put({number: lane.place for number, lane in enumerate(self.lanes) if lane.place.rng})
+            self._put(self._places(range(len(self.lanes))))
 
     def _take(self, news: Mapping[int, News], order: Collection[int] = ()) -> dict[int, Outcome]:
         """Note the news of lanes; the outcomes of a step, in the order of the lanes it was asked for."""
@@ -254,8 +254,12 @@ class WorkerLanes:
             logger.warn(f"{self._name(worker)} {hand.death()}; it is started again where its stages stood")
         self._team[worker] = hand = self._crew.start(self._numbers[worker])
         self._asked += 1
-        places = {number: self.lanes[number].place for number in self._numbers[worker] if self.lanes[number].place.rng}
-        hand.tell(Command(self._asked, "place", places))
+        hand.tell(Command(self._asked, "place", self._places(self._numbers[worker])))
+
+    def _places(self, numbers: Iterable[int]) -> dict[int, Place]:
+        """Where lanes stand, of those that have begun."""
+        places = {number: self.lanes[number].place for number in numbers}
+        return {number: place for number, place in places.items() if place is not None}
 
     def _name(self, worker: int) -> str:
         numbers = self._numbers[worker]

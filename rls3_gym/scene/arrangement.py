@@ -129,8 +129,8 @@ class Edit:
     turned: bool = False
     """Whether the caption describes the reference in relation to the edited object, instead of the reverse."""
     found: tuple[Arrangement, float] | None = field(default=None, compare=False, repr=False)
-    """Where it is known already that the edit is feasible: the very arrangement, and the height at which the object comes
-    to rest there, meters. `place` then looks for nothing again."""
+    """Where it is known already that the edit is feasible: in which very arrangement, and at what height the object
+    comes to rest there, meters. `place` then looks for nothing again."""
 
 
 @dataclass(frozen=True)

@@ -110,12 +110,35 @@ def place_many(
         (n,) height of the surface each object comes to rest on, meters, NaN where there is none; and (n,) whether the
         edit is feasible.
     """
-    room = room_arrays(arrangement.layout)
-    feasible, free = _free_surfaces(room, radii, heights, at, levels)
+    z, stands = rest_many(arrangement.layout, radii, heights, at, levels)
+    clear = clear_of_objects(arrangement, radii, heights, at, z)
+    clear |= slots == np.arange(len(clear))[:, None]
+    return z, stands & clear.all(axis=0)
+
+
+def rest_many(
+    layout: Layout, radii: FloatArray, heights: FloatArray, at: FloatArray, levels: FloatArray
+) -> tuple[FloatArray, BoolArray]:
+    """What the other objects have no part in: where each object comes to rest, and whether it may stand there.
+
+    Arguments and results are those of `place_many`.
+    """
+    room = room_arrays(layout)
+    inside, free = _free_surfaces(room, radii, heights, at, levels)
     z = np.fmax.reduce(np.where(free, room.surfaces.z, np.nan), axis=0, initial=np.nan)
-    feasible &= _clear_of_objects(arrangement, slots, radii, heights, at, z)
-    feasible &= rules.in_view(room.camera, heights, at[0], at[1], z)  # where there is no surface, z is NaN: not in view
-    return z, feasible
+    inside &= rules.in_view(room.camera, heights, at[0], at[1], z)  # where there is no surface, z is NaN: not in view
+    return z, inside
+
+
+def clear_of_objects(
+    arrangement: Arrangement, radii: FloatArray, heights: FloatArray, at: FloatArray, z: FloatArray
+) -> BoolArray:
+    """(slots, n) whether each object keeps clear of the one in each slot. Arguments as those of `place_many`; z: (n,)
+    height at which each object stands, meters."""
+    catalog, others = load_catalog(), arrangement.objects
+    sizes = [(catalog[other.kind].radius, catalog[other.kind].height, *other.position) for other in others]
+    radius, height, *position = np.array(sizes).reshape(-1, 5).T[:, :, None]
+    return np.asarray(rules.clear_of((at[0], at[1], z), radii, heights, tuple(position), radius, height))
 
 
 def _free_surfaces(
@@ -137,23 +160,6 @@ def _free_surfaces(
     in_the_way &= rules.level_with(solids, base, base + heights[objects])
     free[below, objects] = ~in_the_way.any(axis=0)
     return inside[0] & inside[1], free
-
-
-def _clear_of_objects(
-    arrangement: Arrangement,
-    slots: IntArray,
-    radii: FloatArray,
-    heights: FloatArray,
-    at: FloatArray,
-    z: FloatArray,
-) -> BoolArray:
-    """(n,) whether each object keeps clear of those in the other slots."""
-    catalog, others = load_catalog(), arrangement.objects
-    sizes = [(catalog[other.kind].radius, catalog[other.kind].height, *other.position) for other in others]
-    radius, height, *position = np.array(sizes).reshape(-1, 5).T[:, :, None]
-    clear = rules.clear_of((at[0], at[1], z), radii, heights, tuple(position), radius, height)
-    clear |= slots == np.arange(len(others))[:, None]
-    return np.asarray(clear.all(axis=0))
 
 
 def stage_grid(layout: Layout) -> tuple[FloatArray, FloatArray]:

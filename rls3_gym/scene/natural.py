@@ -7,7 +7,6 @@ one of them at random is the random sampler.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
@@ -20,8 +19,9 @@ from numpy.typing import NDArray
 from rls3_gym.scene.arrangement import SLOTS, Arrangement, Edit
 from rls3_gym.scene.camera import FloatArray, camera_frame
 from rls3_gym.scene.catalog import load_catalog
-from rls3_gym.scene.feasibility import BoolArray, IntArray, place_many
+from rls3_gym.scene.feasibility import BoolArray, IntArray, clear_of_objects, rest_many
 from rls3_gym.scene.relations import RELATIONS, Term, indices_and_margins
+from rls3_gym.scene.rooms import Layout
 
 PairRule = Callable[[str, str], bool]
 """Whether a caption may be about these two object kinds; always the same answer for the same two."""
@@ -33,6 +33,10 @@ LENGTH_OF = np.array([[r.complexity == n + 1 for n in range(MAX_TERMS)] for r in
 """(26, 3): one-hot of each relation's number of terms."""
 _DRAWN_PER_PROPOSAL = 6
 _BATCHES = 40
+_LOT_PER_PROPOSAL, _LOTS = 40, 6
+"""Edits that a pool draws at once, and how often for one step at the most."""
+_SEEN_PER_PROPOSAL = 3
+"""Of those that stand in the room, about half are feasible: so many are looked at together."""
 _EVERY_SLOT = np.arange(SLOTS)
 
 
@@ -49,6 +53,27 @@ class EditColumns(NamedTuple):
     reference_draws: FloatArray
     """0..1: which of its possible references an edit takes."""
 
+    def part(self, rows: IntArray | slice) -> EditColumns:
+        """Some of the edits."""
+        slots, kinds, at, levels, yaws, reference_draws = self
+        return EditColumns(slots[rows], kinds[rows], at[:, rows], levels[rows], yaws[rows], reference_draws[rows])
+
+
+@dataclass(frozen=True, eq=False)
+class Standing:
+    """n drawn edits whose objects may stand in the room where they come to rest, as far as the other objects are left
+    out of it."""
+
+    edits: EditColumns
+    radii: FloatArray
+    """(n,): of each object, meters."""
+    heights: FloatArray
+    """(n,): of each object, meters."""
+    z: FloatArray
+    """(n,): height at which each object comes to rest, meters."""
+    bases: FloatArray
+    """(n, 3): there, in the camera frame, with the rounding of a frame's positions."""
+
 
 @dataclass(frozen=True, eq=False)
 class Proposals:
@@ -56,16 +81,14 @@ class Proposals:
 
     arrangement: Arrangement
     """What they are edits of."""
-    drawn: EditColumns
-    """The edits among which the proposals are; most are never made, so an `Edit` is built when it is asked for."""
-    rows: IntArray
-    """(n,): which of the drawn edits the proposals are."""
     kinds: tuple[str, ...]
-    """The kinds the edits were drawn from."""
+    """The kinds they were drawn from."""
+    standing: Standing
+    """The edits among which they are; most are never made, so an `Edit` is built when it is asked for."""
+    rows: IntArray
+    """(n,): which of these they are."""
     references: IntArray
     """(n,): slot of the object that the caption relates the edited one to."""
-    heights: FloatArray
-    """(n,): height at which each object comes to rest, meters."""
     relations: IntArray
     """(n,): the relation cell, an index into `RELATIONS`, of the edited object to the reference."""
     offsets: NDArray[np.float32]
@@ -88,7 +111,7 @@ class Proposals:
 
     def edit(self, row: int) -> Edit:
         """One of the edits."""
-        drawn, at = self.drawn, self.rows[row]
+        drawn, at = self.standing.edits, self.rows[row]
         return Edit(
             slot=int(drawn.slots[at]),
             kind=self.kinds[drawn.kinds[at]],
@@ -97,7 +120,7 @@ class Proposals:
             level=float(drawn.levels[at]),
             yaw=float(drawn.yaws[at]),
             reference=int(self.references[row]),
-            found=(self.arrangement, float(self.heights[row])),
+            found=(self.arrangement, float(self.standing.z[at])),
         )
 
     def __len__(self) -> int:
@@ -138,24 +161,98 @@ def natural_proposals(
     missing = k
     for _ in range(_BATCHES):
         drawn = _draw(rng, arrangement, kinds, k * _DRAWN_PER_PROPOSAL, slot)
-        found.append(_proposals(drawn, arrangement, kinds, may_caption, margin_deg, missing))
+        standing = _standing(drawn, arrangement.layout, kinds)
+        found.append(_proposals(standing, slice(None), arrangement, kinds, may_caption, margin_deg, missing))
         missing -= len(found[-1])
         if missing == 0:
             break
-    return found[0] if len(found) == 1 else _joined(found)
+    return _joined(found)
+
+
+class ProposalPool:
+    """Natural proposals for one step after the other in a room, at a fraction of the cost of drawing them anew.
+
+    Edits are drawn ahead, and what is the same for all steps is looked at for all of them together: furniture, walls
+    and view. Every step takes the first that are feasible in the scene as it then stands; those that were passed over
+    or taken are used up. So each step's proposals are what `natural_proposals` gives, where the objects of a scene are
+    of different kinds: the first feasible ones of a sequence of uniform edits.
+    """
+
+    def __init__(
+        self,
+        layout: Layout,
+        kinds: Sequence[str],
+        pair_rule: PairRule,
+        margin_deg: float,
+        position: Sequence[int],
+        slot: int | None = None,
+    ) -> None:
+        """Arguments as those of `natural_proposals`.
+
+        Args:
+            layout: the room; all scenes are in it.
+            kinds: the object kinds to draw from.
+            pair_rule: whether a caption may be about two kinds.
+            margin_deg: least distance to a relation's boundary, degrees.
+            position: where to begin: the seed, how many lots were drawn before, and how many edits of this one are used
+                up; (seed, 0, 0) for a new pool. As `position` gives it.
+            slot: the only slot to be edited; any when left out.
+        """
+        self.layout, self._kinds, self._slot = layout, tuple(kinds), slot
+        self._pair_rule, self._margin_deg = pair_rule, margin_deg
+        self._seed, self._lot, self._used = (int(number) for number in position)
+        self._standing: Standing | None = None
+
+    @property
+    def position(self) -> tuple[int, int, int]:
+        """What a pool needs to go on from here."""
+        return self._seed, self._lot, self._used
+
+    def take(self, arrangement: Arrangement, k: int) -> Proposals:
+        """The next `k` proposals for an arrangement of the room; fewer, down to none at all, when 240 k draws gave
+        fewer."""
+        may_caption = caption_table(self._pair_rule, self._kinds, arrangement)
+        found: list[Proposals] = []
+        missing, lots = k, 0
+        while missing and lots < _LOTS:
+            standing = self._standing = self._standing or self._draw(k)
+            some = slice(self._used, self._used + k * _SEEN_PER_PROPOSAL)
+            found.append(_proposals(standing, some, arrangement, self._kinds, may_caption, self._margin_deg, missing))
+            missing -= len(found[-1])
+            self._used = some.stop if missing else int(found[-1].rows[-1]) + 1
+            if self._used >= len(standing.z):
+                self._standing, self._lot, self._used, lots = None, self._lot + 1, 0, lots + 1
+        return _joined(found)
+
+    def _draw(self, k: int) -> Standing:
+        """A lot of edits, each distributed as `random_edit`'s but for the kinds: which of them stand in the scene, and
+        may not be drawn, is not known yet."""
+        rng = np.random.default_rng((self._seed, self._lot))
+        count = k * _LOT_PER_PROPOSAL
+        slots = rng.integers(SLOTS, size=count) if self._slot is None else np.full(count, self._slot)
+        drawn = _columns(rng, self.layout, slots, rng.integers(len(self._kinds), size=count))
+        return _standing(drawn, self.layout, self._kinds)
 
 
 def _joined(batches: Sequence[Proposals]) -> Proposals:
-    """Proposals of the same kinds, one batch after the other."""
-    columns = zip(*(batch.drawn for batch in batches), strict=True)
-    starts = np.cumsum([0, *(len(batch.drawn.slots) for batch in batches)])
+    """Proposals for the same arrangement, one batch after the other."""
+    if len(batches) == 1:
+        return batches[0]
+    lots = [batch.standing for batch in batches]
+    starts = np.cumsum([0, *(len(lot.z) for lot in lots)])
+    columns = zip(*(lot.edits for lot in lots), strict=True)
     return Proposals(
         batches[0].arrangement,
-        EditColumns(*(np.concatenate(column, axis=-1) for column in columns)),
-        np.concatenate([start + batch.rows for start, batch in zip(starts, batches, strict=False)]),
         batches[0].kinds,
+        Standing(
+            EditColumns(*(np.concatenate(column, axis=-1) for column in columns)),
+            np.concatenate([lot.radii for lot in lots]),
+            np.concatenate([lot.heights for lot in lots]),
+            np.concatenate([lot.z for lot in lots]),
+            np.concatenate([lot.bases for lot in lots]),
+        ),
+        np.concatenate([start + batch.rows for start, batch in zip(starts, batches, strict=False)]),
         np.concatenate([batch.references for batch in batches]),
-        np.concatenate([batch.heights for batch in batches]),
         np.concatenate([batch.relations for batch in batches]),
         np.concatenate([batch.offsets for batch in batches]),
     )
@@ -165,80 +262,87 @@ def _draw(
     rng: Generator, arrangement: Arrangement, kinds: tuple[str, ...], count: int, slot: int | None
 ) -> EditColumns:
     """`count` edits, each distributed as `random_edit`'s."""
-    taken = _taken(arrangement, kinds)
-    sizes = [len(kinds) - len(numbers) for numbers in taken]
-    x0, x1, y0, y1 = arrangement.layout.stage
+    standing = [thing.kind for thing in arrangement.objects]
+    options = [_open_kinds(kinds, (*standing[:s], *standing[s + 1 :])) for s in range(SLOTS)]
+    table, sizes = np.array([order for order, _ in options]), [size for _, size in options]
     slots = rng.integers(SLOTS, size=count) if slot is None else np.full(count, slot)
     # One bound for all draws the same numbers as equal bounds do, in less time.
     picks = rng.integers(sizes[0], size=count) if len(set(sizes)) == 1 else rng.integers(np.array(sizes)[slots])
-    uniform = rng.random((5, count))
-    for number in _columns(taken)[:, slots]:
-        picks += picks >= number  # of the kinds that are not taken, ascending, to the number among all
-    return EditColumns(
-        slots=slots,
-        kinds=picks,
-        at=np.array(((x0,), (y0,))) + np.array(((x1 - x0,), (y1 - y0,))) * uniform[:2],
-        levels=uniform[2],
-        yaws=2 * np.pi * uniform[3],
-        reference_draws=uniform[4],
-    )
+    return _columns(rng, arrangement.layout, slots, table[slots, picks])
 
 
-def _taken(arrangement: Arrangement, kinds: tuple[str, ...]) -> list[list[int]]:
-    """For each slot, which of the kinds stand in the other slots, ascending: they may not go into this one (see
-    `proposals.container`)."""
-    numbers = _numbers(kinds)
-    standing = [numbers.get(thing.kind) for thing in arrangement.objects]
-    return [
-        sorted({number for other, number in enumerate(standing) if other != slot and number is not None})
-        for slot in range(SLOTS)
-    ]
+@lru_cache(maxsize=4096)
+def _open_kinds(kinds: tuple[str, ...], taken: tuple[str, ...]) -> tuple[IntArray, int]:
+    """Indices of all kinds, first of those that may go into a slot when those in the others are `taken` (see
+    `proposals.container`); and how many these are."""
+    order = sorted(range(len(kinds)), key=lambda i: kinds[i] in taken)
+    return np.array(order), sum(kind not in taken for kind in kinds)
 
 
-def _columns(taken: list[list[int]]) -> IntArray:
-    """(most, slots): the numbers of each slot, and where it has fewer a number above all."""
-    most = max(map(len, taken))
-    return np.array([numbers + [sys.maxsize] * (most - len(numbers)) for numbers in taken], dtype=np.int64).T
+def _columns(rng: Generator, layout: Layout, slots: IntArray, kinds: IntArray) -> EditColumns:
+    """Edits of given slots and kinds; all else is drawn."""
+    x0, x1, y0, y1 = layout.stage
+    x, y, levels, yaws, reference_draws = rng.random((5, len(slots)))
+    at = np.array((x0 + (x1 - x0) * x, y0 + (y1 - y0) * y))
+    return EditColumns(slots, kinds, at, levels, 2 * np.pi * yaws, reference_draws)
 
 
-@lru_cache(maxsize=64)
-def _numbers(kinds: tuple[str, ...]) -> dict[str, int]:
-    return {kind: number for number, kind in enumerate(kinds)}
+def _standing(drawn: EditColumns, layout: Layout, kinds: tuple[str, ...]) -> Standing:
+    """Those of the drawn edits whose objects may stand where they come to rest."""
+    radii, heights = kind_sizes(kinds)[:, drawn.kinds]
+    z, stands = rest_many(layout, radii, heights, drawn.at, drawn.levels)
+    rows = stands.nonzero()[0]
+    edits, z = drawn.part(rows), z[rows]
+    bases = camera_frame(layout.camera).to_camera(np.array((*edits.at, z)).T)
+    return Standing(edits, radii[rows], heights[rows], z, bases.astype(np.float32).astype(np.float64))
 
 
 def _proposals(
-    drawn: EditColumns,
+    standing: Standing,
+    some: slice,
     arrangement: Arrangement,
     kinds: tuple[str, ...],
     may_caption: BoolArray,
     margin_deg: float,
     most: int,
 ) -> Proposals:
-    """The first of the edits that are feasible, at most `most`. `may_caption` is the pair rule, (kinds, slots)."""
-    radii, heights = kind_sizes(kinds)[:, drawn.kinds]
-    z, possible = place_many(arrangement, drawn.slots, radii, heights, drawn.at, drawn.levels)
-    feasible = possible.nonzero()[0]
-    offsets = offsets_from_objects(arrangement, np.concatenate((drawn.at, z[None])).T[feasible])
-    # No offset from an object in another slot is zero: a feasible edit keeps clear of it.
+    """The first of some edits that are feasible, at most `most`. `may_caption` is the pair rule, (kinds, slots)."""
+    edits, radii, heights = standing.edits.part(some), standing.radii[some], standing.heights[some]
+    own = edits.slots == _EVERY_SLOT[:, None]
+    clear = clear_of_objects(arrangement, radii, heights, edits.at, standing.z[some])
+    clear &= edits.kinds != _numbers_of(arrangement, kinds)[:, None]
+    clear |= own
+    offsets = standing.bases[some, None] - _rounded_positions(arrangement)
+    # No offset of a feasible edit from an object in another slot is zero: it keeps clear of it.
     relations, margins = (column.reshape(-1, SLOTS) for column in indices_and_margins(offsets))
     possible = margins >= margin_deg
-    possible &= drawn.slots[feasible, None] != _EVERY_SLOT
-    possible &= may_caption[drawn.kinds[feasible]]
+    possible &= may_caption[edits.kinds]
+    possible &= (clear.all(axis=0) & ~own).T
 
     counts = possible.cumsum(axis=1)
     rows = counts[:, -1].nonzero()[0][:most]
-    kept, counts = feasible[rows], counts[rows]
-    references = (counts > (drawn.reference_draws[kept] * counts[:, -1])[:, None]).argmax(axis=1)
+    counts = counts[rows]
+    references = (counts > (edits.reference_draws[rows] * counts[:, -1])[:, None]).argmax(axis=1)
     return Proposals(
         arrangement=arrangement,
-        drawn=drawn,
-        rows=kept,
         kinds=kinds,
+        standing=standing,
+        rows=rows + (some.start or 0),
         references=references,
-        heights=z[kept],
         relations=relations[rows, references],
         offsets=offsets[rows, references].astype(np.float32),
     )
+
+
+def _numbers_of(arrangement: Arrangement, kinds: tuple[str, ...]) -> IntArray:
+    """(slots,): which of the kinds the objects are; -1 for others."""
+    numbers = _numbers(kinds)
+    return np.array([numbers.get(thing.kind, -1) for thing in arrangement.objects])
+
+
+@lru_cache(maxsize=64)
+def _numbers(kinds: tuple[str, ...]) -> dict[str, int]:
+    return {kind: number for number, kind in enumerate(kinds)}
 
 
 def caption_table(pair_rule: PairRule, kinds: tuple[str, ...], arrangement: Arrangement) -> BoolArray:
@@ -255,8 +359,12 @@ def _partners(pair_rule: PairRule, kinds: tuple[str, ...], other: str) -> BoolAr
 def offsets_from_objects(arrangement: Arrangement, points: FloatArray) -> FloatArray:
     """(n, 3) bases -> (n, slots, 3) camera-frame offsets from each object, with the rounding of a frame's positions."""
     bases = camera_frame(arrangement.layout.camera).to_camera(points).astype(np.float32).astype(np.float64)
-    others = arrangement.camera_positions().astype(np.float32).astype(np.float64)
-    return bases[:, None] - others
+    return bases[:, None] - _rounded_positions(arrangement)
+
+
+def _rounded_positions(arrangement: Arrangement) -> FloatArray:
+    """(slots, 3): bases in the camera frame, as a frame has them."""
+    return arrangement.camera_positions().astype(np.float32).astype(np.float64)
 
 
 @lru_cache(maxsize=64)

@@ -135,10 +135,11 @@ def relation(offset: FloatArray | Sequence[float]) -> Relation:
 
 def margin_deg(offset: FloatArray | Sequence[float]) -> float:
     """Angular distance, degrees, from an offset to the nearest boundary at which its relation would change."""
-    direction = _direction(*map(float, offset), of=math)
+    x, y, z = map(float, offset)
+    direction = _direction(x, y, z, of=math)
     elevation, cone = abs(direction.elevation), 90.0 - VERTICAL_CONE_DEG
     within = (direction.azimuth + SECTOR_DEG / 2) % SECTOR_DEG if elevation <= cone else math.inf
-    return min(abs(elevation - ELEVATION_BAND_DEG), abs(elevation - cone), within, abs(SECTOR_DEG - within))
+    return float(min(abs(elevation - ELEVATION_BAND_DEG), abs(elevation - cone), within, abs(SECTOR_DEG - within)))
 
 
 def relation_indices(offsets: FloatArray) -> NDArray[np.int64]:
@@ -179,7 +180,8 @@ def _direction(x: Any, y: Any, z: Any, of: Any) -> _Direction:
 
 
 def _directions(offsets: FloatArray) -> _Direction:
-    return _direction(*np.asarray(offsets, dtype=np.float64).reshape(-1, 3).T, of=np)
+    x, y, z = np.asarray(offsets, dtype=np.float64).reshape(-1, 3).T
+    return _direction(x, y, z, of=np)
 
 
 _REGION_STARTS = (
@@ -209,7 +211,7 @@ def _indices(directions: _Direction) -> NDArray[np.int64]:
 
 def _margins(directions: _Direction) -> FloatArray:
     elevation, cone = np.abs(directions.elevation), 90.0 - VERTICAL_CONE_DEG
-    margins = np.minimum(np.abs(elevation - ELEVATION_BAND_DEG), np.abs(elevation - cone))
+    margins: FloatArray = np.minimum(np.abs(elevation - ELEVATION_BAND_DEG), np.abs(elevation - cone))
     within = (directions.azimuth + SECTOR_DEG / 2) % SECTOR_DEG
     sectors = np.minimum(within, SECTOR_DEG - within)
     np.minimum(margins, sectors, out=margins, where=elevation <= cone)

@@ -19,6 +19,8 @@ from rls3_gym.scene.rooms import Layout, Solid, Surface
 Number: TypeAlias = float | FloatArray
 Truth: TypeAlias = Any
 """A bool when all arguments are numbers, else an array of bool."""
+Distance: TypeAlias = Any
+"""A number when all arguments are numbers, else an array of them."""
 
 VIEW_LIMIT = 0.97
 """An object's base and top must project within this share of the half picture."""
@@ -55,7 +57,7 @@ def reaches_over(solid: Solid, radius: float, x: float, y: float) -> bool:
     return bool(nearer(beyond(solid.x0, solid.x1, x), beyond(solid.y0, solid.y1, y), radius))
 
 
-def inset_share(z: Number) -> Number:
+def inset_share(z: Number) -> Distance:
     """How far an object's center must be from the edges of a surface at height z, as a share of its radius."""
     return (1 - OVERHANG) * (z > 0)  # the floor goes on beyond the stage
 
@@ -65,7 +67,7 @@ def between(low: Number, high: Number, inset: Number, value: Number) -> Truth:
     return (low + inset <= value) & (value <= high - inset)
 
 
-def beyond(low: Number, high: Number, value: Number) -> Number:
+def beyond(low: Number, high: Number, value: Number) -> Distance:
     """How far a coordinate lies beyond two bounds: 0 between them, negative below the lower one."""
     if isinstance(value, float):
         return value - (low if value < low else high if value > high else value)
