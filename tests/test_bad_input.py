@@ -232,6 +232,20 @@ def test_a_foreign_checkpoint_is_refused(complaint: Any, unfinished: Path) -> No
     assert 'is a checkpoint of another format ("somebody else\'s"' in complaint("run", "--resume", unfinished)
 
 
+@pytest.mark.parametrize("number", [2, 3])
+def test_a_checkpoint_of_an_earlier_version_gives_its_weights_but_continues_no_run(
+    complaint: Any, unfinished: Path, number: int
+) -> None:
+    from rls3_gym.runs.codec import load_tree, save_tree
+    from rls3_gym.runs.taught import find_vlm
+
+    path = checkpoints(unfinished)[-1]
+    save_tree({**load_tree(path), "format": f"rls3_gym checkpoint {number}"}, path)
+    seal(path)
+    assert f"'rls3_gym checkpoint {number}', not " in complaint("run", "--resume", unfinished)
+    assert find_vlm(str(unfinished)).digest()
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 from collections import Counter
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -25,7 +27,7 @@ from rls3_gym.scene.feasibility import (
     stage_grid,
 )
 from rls3_gym.scene.layouts import draw_layout, family_names, layouts
-from rls3_gym.scene.natural import natural_proposals
+from rls3_gym.scene.natural import ProposalPool, Proposals, Standing, natural_proposals
 from rls3_gym.scene.proposals import random_arrangement, random_edit
 from rls3_gym.scene.relations import RELATIONS, Term, margin_deg, relation
 from rls3_gym.scene.splits import is_held_out_pair
@@ -38,6 +40,14 @@ MARGIN = 4.0
 
 def may_caption(kind_a: str, kind_b: str) -> bool:
     return not is_held_out_pair(kind_a, kind_b)
+
+
+def from_a_pool(rng, arrangement, kinds, k, pair_rule, margin) -> Proposals:
+    """As `natural_proposals`, from a new pool."""
+    return ProposalPool(arrangement.layout, kinds, pair_rule, margin, (rng.integers(2**63), 0, 0)).take(arrangement, k)
+
+
+SOURCES = pytest.mark.parametrize("propose", [natural_proposals, from_a_pool])
 
 
 def edit_columns(edits: list[Edit]) -> tuple[np.ndarray, ...]:
@@ -124,8 +134,9 @@ def test_distances_along_the_camera_axes_are_those_that_the_projection_is_made_o
     )
 
 
+@SOURCES
 @pytest.mark.parametrize("inside", [0, 1, 2, 3])
-def test_proposals_take_any_kind_that_stands_in_no_other_slot(inside: int) -> None:
+def test_proposals_take_any_kind_that_stands_in_no_other_slot(inside: int, propose) -> None:
     """Whether or not the objects of the scene are of the kinds that edits are drawn from."""
     rng = np.random.default_rng(inside)
     arrangement = random_arrangement(rng, draw_layout("kitchen", 0), KINDS)
@@ -134,22 +145,23 @@ def test_proposals_take_any_kind_that_stands_in_no_other_slot(inside: int) -> No
     taken = {slot: {k for s, k in enumerate(standing) if s != slot} for slot in range(SLOTS)}
     seen = {slot: set() for slot in range(SLOTS)}
     for _ in range(20):
-        for edit in natural_proposals(rng, arrangement, container, 16, lambda a, b: True, MARGIN).edits:
+        for edit in propose(rng, arrangement, container, 16, lambda a, b: True, MARGIN).edits:
             seen[edit.slot].add(edit.kind)
     assert seen == {slot: set(container) - taken[slot] for slot in range(SLOTS)}
 
 
+@SOURCES
 @pytest.mark.parametrize("family", family_names())
-def test_natural_proposals_are_feasible_edits_with_a_clear_reference(family: str) -> None:
+def test_natural_proposals_are_feasible_edits_with_a_clear_reference(family: str, propose) -> None:
     rng = np.random.default_rng(1)
     for index in range(6):
         arrangement = random_arrangement(rng, draw_layout(family, index), KINDS)
-        proposals = natural_proposals(rng, arrangement, KINDS, 8, may_caption, MARGIN)
+        proposals = propose(rng, arrangement, KINDS, 8, may_caption, MARGIN)
         assert len(proposals) == 8
         assert proposals.terms.shape == (8, 6) and proposals.lengths.shape == (8, 3)
         for row, edit in enumerate(proposals.edits):
-            after = place(arrangement, edit).arrangement
-            assert after is not None
+            after = place(arrangement, replace(edit, found=None)).arrangement
+            assert after is not None and after == place(arrangement, edit).arrangement
             reference = proposals.edits[row].reference
             assert reference != edit.slot
             assert may_caption(edit.kind, after.objects[reference].kind)
@@ -160,6 +172,68 @@ def test_natural_proposals_are_feasible_edits_with_a_clear_reference(family: str
             assert RELATIONS[proposals.relations[row]] == truth
             assert [Term(t) for t in np.flatnonzero(proposals.terms[row])] == sorted(truth.terms)
             assert proposals.lengths[row].tolist() == [float(truth.complexity == n) for n in (1, 2, 3)]
+
+
+def test_a_proposal_is_looked_at_again_in_any_other_arrangement() -> None:
+    rng = np.random.default_rng(3)
+    arrangement = random_arrangement(rng, draw_layout("kitchen", 0), KINDS)
+    reasons = set()
+    for edit in natural_proposals(rng, arrangement, KINDS, 64, may_caption, MARGIN).edits:
+        other = random_arrangement(rng, arrangement.layout, KINDS)
+        assert place(other, edit) == place(other, replace(edit, found=None))
+        reasons.add(place(other, edit).reason)
+    assert Reason.OVERLAPS_OBJECT in reasons and None in reasons
+
+
+@pytest.mark.parametrize("slot", [None, 1])
+def test_a_pool_gives_the_first_feasible_of_the_edits_it_draws_step_by_step(slot: int | None, monkeypatch) -> None:
+    """Held against the rules of one edit, in scenes that change, over more than one lot."""
+    drawn: list[Edit] = []
+    draw = ProposalPool._draw
+
+    def noted(pool: ProposalPool, k: int) -> Standing:
+        lot = draw(pool, k)
+        rows, none = np.arange(len(lot.z)), np.zeros(len(lot.z), np.int64)
+        offsets = np.zeros((len(lot.z), 3), np.float32)
+        drawn.extend(Proposals(scene, tuple(KINDS), lot, rows, none, none, offsets).edits)
+        return lot
+
+    monkeypatch.setattr(ProposalPool, "_draw", noted)
+    rng = np.random.default_rng(5)
+    scene = random_arrangement(rng, draw_layout("living_room", 3), KINDS)
+    pool, passed = ProposalPool(scene.layout, KINDS, may_caption, MARGIN, (7, 0, 0), slot), 0
+    for _ in range(40):
+        proposals = pool.take(scene, 4)
+        wanted = [e.slot for e in proposals.edits], [(e.x, e.y, e.kind, e.yaw) for e in proposals.edits]
+        first: list[Edit] = []
+        while len(first) < 4:
+            edit = replace(drawn[passed], found=None, reference=None)
+            passed += 1
+            others = [thing for s, thing in enumerate(scene.objects) if s != edit.slot]
+            after = place(scene, edit).arrangement
+            if after is None or edit.kind in [thing.kind for thing in others]:
+                continue
+            offsets = after.camera_positions()[edit.slot] - after.camera_positions()
+            if any(
+                s != edit.slot and margin_deg(offset) >= MARGIN and may_caption(edit.kind, after.objects[s].kind)
+                for s, offset in enumerate(offsets)
+            ):
+                first.append(edit)
+        assert ([e.slot for e in first], [(e.x, e.y, e.kind, e.yaw) for e in first]) == wanted
+        assert slot is None or set(wanted[0]) == {slot}
+        scene = place(scene, proposals.edits[int(rng.integers(4))]).arrangement
+    assert pool.position[1] >= 1
+
+
+def test_a_pool_goes_on_from_its_position() -> None:
+    rng = np.random.default_rng(0)
+    scenes = [random_arrangement(rng, draw_layout("kitchen", 1), KINDS) for _ in range(60)]
+    pool = ProposalPool(scenes[0].layout, KINDS, may_caption, MARGIN, (11, 0, 0))
+    for before, after in zip(scenes, scenes[1:], strict=False):
+        pool.take(before, 4)
+        other = ProposalPool(scenes[0].layout, KINDS, may_caption, MARGIN, pool.position)
+        assert other.take(after, 4).edits == copy.deepcopy(pool).take(after, 4).edits
+    assert pool.position[1] >= 1
 
 
 def test_a_proposal_becomes_the_sample_it_promised_or_is_hidden() -> None:
@@ -180,9 +254,9 @@ def test_a_proposal_becomes_the_sample_it_promised_or_is_hidden() -> None:
     assert made >= 25
 
 
-def natural_sample(rng: np.random.Generator, arrangement: Arrangement) -> tuple[Edit, int, int]:
+def natural_sample(propose, rng: np.random.Generator, arrangement: Arrangement) -> tuple[Edit, int, int]:
     """An edit, its reference slot and its relation cell: one proposal chosen without looking."""
-    proposals = natural_proposals(rng, arrangement, KINDS, 8, may_caption, MARGIN)
+    proposals = propose(rng, arrangement, KINDS, 8, may_caption, MARGIN)
     row = int(rng.integers(len(proposals)))
     return proposals.edits[row], proposals.edits[row].reference, int(proposals.relations[row])
 
@@ -214,14 +288,18 @@ def chi_square(first: list[int], second: list[int]) -> tuple[float, int]:
     return float((((a - b) ** 2)[used] / (a + b)[used]).sum()), int(used.sum()) - 1
 
 
+@SOURCES
 @pytest.mark.parametrize("room", ["kitchen/0", "living_room/3"])
-def test_choosing_a_proposal_without_looking_is_the_random_sampler(room: str) -> None:
+def test_choosing_a_proposal_without_looking_is_the_random_sampler(room: str, propose) -> None:
     layout = next(layout for layout in layouts("train") if layout.key == room)
     arrangement = random_arrangement(np.random.default_rng(0), layout, KINDS)
     x0, x1, y0, y1 = layout.stage
     draws = [
         [draw(rng, arrangement) for _ in range(2000)]
-        for draw, rng in ((natural_sample, np.random.default_rng(1)), (rejection_sample, np.random.default_rng(2)))
+        for draw, rng in (
+            (partial(natural_sample, propose), np.random.default_rng(1)),
+            (rejection_sample, np.random.default_rng(2)),
+        )
     ]
     views = {
         "relation": lambda e, r, cell: cell,
@@ -246,9 +324,10 @@ def test_proposals_depend_on_the_generator_alone() -> None:
         assert getattr(one, name).tobytes() == getattr(two, name).tobytes()
 
 
-def test_a_scene_without_a_feasible_edit_has_no_proposals() -> None:
+@SOURCES
+def test_a_scene_without_a_feasible_edit_has_no_proposals(propose) -> None:
     arrangement = random_arrangement(np.random.default_rng(0), layouts("train")[0], KINDS)
-    none = natural_proposals(np.random.default_rng(0), arrangement, KINDS, 8, lambda a, b: False, MARGIN)
+    none = propose(np.random.default_rng(0), arrangement, KINDS, 8, lambda a, b: False, MARGIN)
     assert len(none) == 0
     assert none.offsets.shape == (0, 3) and none.terms.shape == (0, 6) and none.lengths.shape == (0, 3)
 

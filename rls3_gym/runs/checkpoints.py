@@ -18,9 +18,9 @@ from rls3_gym.runs.rows import read_metrics
 from rls3_registry.errors import UserError, first_line
 from rls3_registry.reading import read_text
 
-FORMAT = "rls3_gym checkpoint 3"
-WITHOUT_SUMS = "rls3_gym checkpoint 2"
-"""Of earlier versions; the weights of the VLM are read from it, but a run can't be continued from it."""
+FORMAT = "rls3_gym checkpoint 4"
+_EARLIER = ("rls3_gym checkpoint 2", "rls3_gym checkpoint 3")
+"""Of earlier versions; the weights of the VLM are read from them, but a run can't be continued from them."""
 KEPT = 2
 FINAL = "final"
 SUMS = "SHA256SUMS"
@@ -206,12 +206,12 @@ def set_aside(checkpoint: Path) -> None:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    """A checkpoint of this version or the one before. Raises `UserError`."""
+    """A checkpoint of this version or of the two before. Raises `UserError`."""
     try:
         state = _load(path)
     except _DAMAGED as error:
         raise UserError(f"{path}: is not a readable checkpoint ({first_line(error)})") from error
-    if state["format"] not in (FORMAT, WITHOUT_SUMS):
+    if state["format"] not in (FORMAT, *_EARLIER):
         raise _other_format(path, state["format"])
     return state
 
@@ -221,7 +221,7 @@ def _load(path: Path) -> dict[str, Any]:
     state = load_tree(path)
     if not isinstance(state, dict) or "format" not in state:
         raise ValueError("it does not say what it is")
-    if state["format"] == FORMAT:
+    if state["format"] in (FORMAT, *_EARLIER[1:]):  # the first had no checksums
         _check_sums(path)
     return dict(state)
 
