@@ -21,14 +21,12 @@ from typing import Any
 
 import gymnasium
 import torch
-from numpy.random import Generator
 
 import rls3_gym  # noqa: F401  registers the ids
 from rls3_gym.backends.base import Frame, SceneBackend
 from rls3_gym.sample import Sample, decode_samples, encode_items
 from rls3_gym.scene.arrangement import ActiveObject, Arrangement
 from rls3_gym.scene.layouts import layouts
-from rls3_gym.scene.natural import Proposals
 from rls3_gym.vlm.base import VLM
 from rls3_gym.vlm.loading import load_vlm
 
@@ -64,18 +62,17 @@ class NotingBackend:
         self.backend.close()
 
 
-class TimedProposals:
-    """A stage's `proposals`, and the wall seconds they have taken."""
+class TimedOffer:
+    """A lane's `draw_offer`, and the wall seconds it has taken."""
 
-    def __init__(self, draw: Callable[[Generator, int], Proposals]) -> None:
+    def __init__(self, draw: Callable[[int], None]) -> None:
         self.draw = draw
         self.seconds = 0.0
 
-    def __call__(self, rng: Generator, k: int) -> Proposals:
+    def __call__(self, k: int) -> None:
         start = perf_counter()
-        proposals = self.draw(rng, k)
+        self.draw(k)
         self.seconds += perf_counter() - start
-        return proposals
 
 
 def timed(work: Callable[[], Any]) -> tuple[Any, Times]:
@@ -111,7 +108,8 @@ def measure(episodes: int) -> dict[str, float]:
     env: Any = gymnasium.make("RLS3SceneFrozen-v0", disable_env_checker=True).unwrapped
     noting = NotingBackend(env.stage.backend)
     env.stage.backend = noting
-    proposals = env.stage.proposals = TimedProposals(env.stage.proposals)
+    lane = env.loop.lane()
+    proposals = lane.draw_offer = TimedOffer(lane.draw_offer)
     # Rooms and objects are built once in a run; that is not what is measured here.
     for layout in layouts("train"):
         noting.reset(Arrangement(layout, ()), seed=layout.index)

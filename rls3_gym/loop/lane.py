@@ -174,7 +174,10 @@ class Lane:
     """With `Offer.RELATIONS`: the relations there are to choose from."""
     _pools: tuple[ProposalPool, ...] = ()
     """What proposals in this room come from; one, or one for each slot."""
-    _before_offer: Draws | None = None
+    _positions: tuple[tuple[int, int, int], ...] = ()
+    """Of the pools, before the offer was drawn from them."""
+    _rng_before: dict[str, Any] | None = None
+    """State of the generator before the offer was drawn, where that has drawn from it."""
 
     @property
     def arrangement(self) -> Arrangement:
@@ -189,7 +192,7 @@ class Lane:
     def restart(self) -> None:
         """Nothing is on offer, and nothing drawn ahead."""
         self.proposals, self.by_slot, self.relations = None, (), None
-        self._pools, self._before_offer = (), None
+        self._pools, self._positions, self._rng_before = (), (), None
 
     def draw_offer(self, k: int) -> None:
         """Draw what the next edit may be chosen from: `k` proposals, or all relations that are possible."""
@@ -197,7 +200,8 @@ class Lane:
             return
         if self._pools and self._pools[0].layout != self.arrangement.layout:
             self._pools = ()
-        self._before_offer = self._now
+        self._positions = tuple(pool.position for pool in self._pools)
+        self._rng_before = None if self._pools else dict(self.rng.bit_generator.state)
         if self.offer is Offer.RELATIONS:
             self.relations = self.stage.relation_pool(self.rng)
             return
@@ -223,10 +227,6 @@ class Lane:
         """The slots that there are pools for; None: one for all."""
         return tuple(range(SLOTS)) if self.offer is Offer.BY_SLOT else (None,)
 
-    @property
-    def _now(self) -> Draws:
-        return Draws(dict(self.rng.bit_generator.state), tuple(pool.position for pool in self._pools))
-
     def aside(self) -> Lane:
         """The same lane with a copy of its generator, to draw from without changing what comes next."""
         return replace(self, rng=copy.deepcopy(self.rng))
@@ -250,7 +250,7 @@ class Lane:
     @property
     def draws(self) -> Draws:
         """What was drawn before the offer."""
-        return self._before_offer or self._now
+        return Draws(self._rng_before or dict(self.rng.bit_generator.state), self._positions)
 
     def load_state(self, state: Mapping[str, Any], k: int) -> None:
         """The inverse of `state`; `k` as for `draw_offer`."""
