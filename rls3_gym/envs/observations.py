@@ -79,7 +79,7 @@ class StateView:
         shares: NDArray[np.float64] = state[self.slices["error"].start :]
         shares *= 2
         shares -= 1
-        return np.asarray(np.minimum(np.maximum(state, -_LIMIT), _LIMIT), dtype=np.float32)
+        return state.astype(np.float32)
 
     def _of_proposals(self, lane: SeenLane) -> NDArray[np.float64]:
         """Block `proposals`."""
@@ -103,7 +103,7 @@ class StateView:
             for row, s in zip(surfaces, raised, strict=False):
                 row[:] = (*_action_units(layout, (s.x0 + s.x1) / 2, (s.y0 + s.y1) / 2), s.z)
             floor = floor_plan(layout).astype(np.float64).ravel()
-            self._room = (layout, np.concatenate([family, frame, surfaces.ravel(), floor]))
+            self._room = (layout, np.concatenate([family, frame, surfaces.ravel(), floor]).clip(-_LIMIT, _LIMIT))
         return self._room[1]
 
     def _of_objects(self, arrangement: Arrangement) -> NDArray[np.float64]:
@@ -118,7 +118,7 @@ class StateView:
                 row[1:3] = _action_units(arrangement.layout, thing.position[0], thing.position[1])
                 row[6:8] = np.sin(thing.yaw), np.cos(thing.yaw)
                 row[8:10] = kind.radius * 10, kind.height * 10
-            self._objects = (arrangement, rows.ravel())
+            self._objects = (arrangement, rows.ravel().clip(-_LIMIT, _LIMIT))
         return self._objects[1]
 
 

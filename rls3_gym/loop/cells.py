@@ -45,6 +45,7 @@ class CellRecord:
         self.counts: Float = np.zeros(CELLS)
         """(26,) samples made, the older ones faded."""
         self._error = RunningMean(CELLS, CELL_RATE, 0.5)
+        self._average()
 
     def count(self, sample: Sample) -> None:
         """Take in a sample that was made."""
@@ -54,11 +55,11 @@ class CellRecord:
     def judge(self, samples: Sequence[Sample], feedback: Feedback) -> None:
         """Take in the VLM's feedback on samples."""
         self._error.add_all((sample.relation.index for sample in samples), 1.0 - feedback.pairwise)
+        self._average()
 
-    @property
-    def error(self) -> Float:
+    def _average(self) -> None:
+        self.error: Float = ANTONYMS @ self._error.values
         """(26,) how often the VLM was wrong of late, 0..1, averaged over each cell and its antonyms; 0.5 at first."""
-        return np.asarray(ANTONYMS @ self._error.values)
 
     @property
     def scarcity(self) -> Float:
@@ -70,6 +71,7 @@ class CellRecord:
         """Forget all."""
         self.counts[:] = 0.0
         self._error.clear()
+        self._average()
 
     def state(self) -> dict[str, Any]:
         """What a continued run needs."""
@@ -78,4 +80,5 @@ class CellRecord:
     def load_state(self, state: Mapping[str, Any]) -> None:
         """The inverse of `state`."""
         self._error.values[:] = state["error"]
+        self._average()
         self.counts[:] = state["counts"]

@@ -19,7 +19,6 @@ from rls3_gym.scene.arrangement import Reason
 from rls3_gym.vlm.base import Feedback, FineTuneReport
 
 _NO_REASONS = {reason.value: 0 for reason in Reason}
-_NO_REPORT = FineTuneReport(0, 0, {}, "", "", 0.0)
 
 
 @dataclass(frozen=True)
@@ -83,7 +82,8 @@ def hardest_negative(sample: Sample, feedback: Feedback, row: int) -> str:
 
 def finetune_info(report: FineTuneReport | None) -> dict[str, Any]:
     """What a round of fine-tuning did; of no samples where there was none."""
-    report = report or _NO_REPORT
+    if report is None:
+        return dict(_NO_FINETUNE)
     return {
         "n_samples": report.n_samples,
         "optimizer_steps": report.optimizer_steps,
@@ -98,3 +98,6 @@ def finetune_info(report: FineTuneReport | None) -> dict[str, Any]:
 
 def _finite(loss: float) -> float:
     return float(loss) if math.isfinite(loss) else 0.0
+
+
+_NO_FINETUNE = finetune_info(FineTuneReport(0, 0, {}, "", "", 0.0))

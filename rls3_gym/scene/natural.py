@@ -33,8 +33,8 @@ LENGTH_OF = np.array([[r.complexity == n + 1 for n in range(MAX_TERMS)] for r in
 """(26, 3): one-hot of each relation's number of terms."""
 _DRAWN_PER_PROPOSAL = 6
 _BATCHES = 40
-_LOT_PER_PROPOSAL, _LOTS = 40, 6
-"""Edits that a pool draws at once, and how often for one step at the most."""
+_LOT_PER_PROPOSAL, _LOTS = 36, 6
+"""Edits that a pool draws at once, enough for about twelve steps, and how often it draws for one step at the most."""
 _SEEN_PER_PROPOSAL = 3
 """Of those that stand in the room, about half are feasible: so many are looked at together."""
 _EVERY_SLOT = np.arange(SLOTS)
@@ -209,7 +209,7 @@ class ProposalPool:
         return self._seed, self._lot, self._used
 
     def take(self, arrangement: Arrangement, k: int) -> Proposals:
-        """The next `k` proposals for an arrangement of the room; fewer, down to none at all, when 240 k draws gave
+        """The next `k` proposals for an arrangement of the room; fewer, down to none at all, when 216 k draws gave
         fewer."""
         may_caption = caption_table(self._pair_rule, self._kinds, arrangement)
         found: list[Proposals] = []
