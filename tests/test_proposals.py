@@ -194,8 +194,7 @@ def test_a_pool_gives_the_first_feasible_of_the_edits_it_draws_step_by_step(slot
     def noted(pool: ProposalPool, k: int) -> Standing:
         lot = draw(pool, k)
         rows, none = np.arange(len(lot.z)), np.zeros(len(lot.z), np.int64)
-        offsets = np.zeros((len(lot.z), 3), np.float32)
-        drawn.extend(Proposals(scene, tuple(KINDS), lot, rows, none, none, offsets).edits)
+        drawn.extend(Proposals(scene, tuple(KINDS), lot, rows, none, none).edits)
         return lot
 
     monkeypatch.setattr(ProposalPool, "_draw", noted)

@@ -37,7 +37,7 @@ _LOT_PER_PROPOSAL, _LOTS = 36, 6
 """Edits that a pool draws at once, enough for about twelve steps, and how often it draws for one step at the most."""
 _SEEN_PER_PROPOSAL = 3
 """Of those that stand in the room, about half are feasible: so many are looked at together."""
-_EVERY_SLOT = np.arange(SLOTS)
+_EVERY_SLOT = np.arange(SLOTS)[:, None]
 
 
 class EditColumns(NamedTuple):
@@ -91,8 +91,12 @@ class Proposals:
     """(n,): slot of the object that the caption relates the edited one to."""
     relations: IntArray
     """(n,): the relation cell, an index into `RELATIONS`, of the edited object to the reference."""
-    offsets: NDArray[np.float32]
-    """(n, 3): base of the edited object minus that of the reference, camera frame, meters."""
+
+    @cached_property
+    def offsets(self) -> NDArray[np.float32]:
+        """(n, 3): base of the edited object minus that of the reference, camera frame, meters."""
+        offsets = self.standing.bases[self.rows] - _rounded_positions(self.arrangement)[self.references]
+        return offsets.astype(np.float32)
 
     @property
     def terms(self) -> NDArray[np.float32]:
@@ -254,7 +258,6 @@ def _joined(batches: Sequence[Proposals]) -> Proposals:
         np.concatenate([start + batch.rows for start, batch in zip(starts, batches, strict=False)]),
         np.concatenate([batch.references for batch in batches]),
         np.concatenate([batch.relations for batch in batches]),
-        np.concatenate([batch.offsets for batch in batches]),
     )
 
 
@@ -308,7 +311,7 @@ def _proposals(
 ) -> Proposals:
     """The first of some edits that are feasible, at most `most`. `may_caption` is the pair rule, (kinds, slots)."""
     edits, radii, heights = standing.edits.part(some), standing.radii[some], standing.heights[some]
-    own = edits.slots == _EVERY_SLOT[:, None]
+    own = edits.slots == _EVERY_SLOT
     clear = clear_of_objects(arrangement, radii, heights, edits.at, standing.z[some])
     clear &= edits.kinds != _numbers_of(arrangement, kinds)[:, None]
     clear |= own
@@ -317,7 +320,7 @@ def _proposals(
     relations, margins = (column.reshape(-1, SLOTS) for column in indices_and_margins(offsets))
     possible = margins >= margin_deg
     possible &= may_caption[edits.kinds]
-    possible &= (clear.all(axis=0) & ~own).T
+    possible &= (np.logical_and.reduce(clear) & ~own).T
 
     counts = possible.cumsum(axis=1)
     rows = counts[:, -1].nonzero()[0][:most]
@@ -330,7 +333,6 @@ def _proposals(
         rows=rows + (some.start or 0),
         references=references,
         relations=relations[rows, references],
-        offsets=offsets[rows, references].astype(np.float32),
     )
 
 

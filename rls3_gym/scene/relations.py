@@ -129,7 +129,7 @@ def relation(offset: FloatArray | Sequence[float]) -> Relation:
     if not (x or y or z):
         raise ValueError("two objects at the same point have no spatial relation")
     direction = _direction(x, y, z, of=math)
-    near = int((direction.azimuth + SECTOR_DEG / 2) / SECTOR_DEG)
+    near = int(direction.turned / SECTOR_DEG)
     return RELATIONS[_CELLS[bisect_right(_REGION_STARTS, direction.elevation)][direction.mirrored][near]]
 
 
@@ -138,7 +138,7 @@ def margin_deg(offset: FloatArray | Sequence[float]) -> float:
     x, y, z = map(float, offset)
     direction = _direction(x, y, z, of=math)
     elevation, cone = abs(direction.elevation), 90.0 - VERTICAL_CONE_DEG
-    within = (direction.azimuth + SECTOR_DEG / 2) % SECTOR_DEG if elevation <= cone else math.inf
+    within = direction.turned % SECTOR_DEG if elevation <= cone else math.inf
     return float(min(abs(elevation - ELEVATION_BAND_DEG), abs(elevation - cone), within, abs(SECTOR_DEG - within)))
 
 
@@ -166,8 +166,8 @@ class _Direction(NamedTuple):
 
     elevation: Any
     """Degrees."""
-    azimuth: Any
-    """Degrees, 0..180."""
+    turned: Any
+    """The azimuth from where the first sector begins, degrees: 22.5..202.5."""
     mirrored: Any
     """1 where the azimuth is that of the opposite offset, else 0."""
 
@@ -175,8 +175,8 @@ class _Direction(NamedTuple):
 def _direction(x: Any, y: Any, z: Any, of: Any) -> _Direction:
     """`of`: the module whose functions are used, `math` for numbers and `numpy` for arrays."""
     mirrored = 1 * (z < 0)
-    azimuth = of.degrees(of.atan2(abs(z), x * (1 - 2 * mirrored)))
-    return _Direction(of.degrees(of.atan2(y, of.sqrt(x * x + z * z))), azimuth, mirrored)
+    turned = of.degrees(of.atan2(abs(z), x * (1 - 2 * mirrored))) + SECTOR_DEG / 2
+    return _Direction(of.degrees(of.atan2(y, of.sqrt(x * x + z * z))), turned, mirrored)
 
 
 def _directions(offsets: FloatArray) -> _Direction:
@@ -205,14 +205,14 @@ _CELL_TABLE, _STARTS_TABLE = np.array(_CELLS), np.array(_REGION_STARTS)
 
 def _indices(directions: _Direction) -> NDArray[np.int64]:
     region = _STARTS_TABLE.searchsorted(directions.elevation, "right")
-    near = ((directions.azimuth + SECTOR_DEG / 2) / SECTOR_DEG).astype(np.int64)
+    near = (directions.turned / SECTOR_DEG).astype(np.int64)
     return np.asarray(_CELL_TABLE[region, directions.mirrored, near])
 
 
 def _margins(directions: _Direction) -> FloatArray:
     elevation, cone = np.abs(directions.elevation), 90.0 - VERTICAL_CONE_DEG
     margins: FloatArray = np.minimum(np.abs(elevation - ELEVATION_BAND_DEG), np.abs(elevation - cone))
-    within = (directions.azimuth + SECTOR_DEG / 2) % SECTOR_DEG
+    within = directions.turned % SECTOR_DEG
     sectors = np.minimum(within, SECTOR_DEG - within)
     np.minimum(margins, sectors, out=margins, where=elevation <= cone)
     return margins
