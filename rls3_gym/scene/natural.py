@@ -36,7 +36,7 @@ _BATCHES = 40
 _LOT_PER_PROPOSAL, _LOTS = 36, 6
 """Edits that a pool draws at once, enough for about twelve steps, and how often it draws for one step at the most."""
 _SEEN_PER_PROPOSAL = 3
-"""Of those that stand in the room, about half are feasible: so many are looked at together."""
+"""Of those that stand in the room, two thirds are feasible: so many are looked at together."""
 _EVERY_SLOT = np.arange(SLOTS)[:, None]
 
 
