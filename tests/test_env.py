@@ -91,7 +91,7 @@ def test_the_loop_runs_in_the_papers_order() -> None:
 
 
 def test_info_has_the_same_keys_at_every_step_and_both_reward_parts_add_up() -> None:
-    env = make_env(extrinsic="sample_error")
+    env = make_env(extrinsic="sample_error", intrinsic_infeasible=-0.2)
     _, info = env.reset(seed=2)
     env.action_space.seed(2)
     assert set(info) == INFO_KEYS
@@ -106,7 +106,7 @@ def test_info_has_the_same_keys_at_every_step_and_both_reward_parts_add_up() -> 
             assert info["correct"] in (0, 1) and isinstance(info["margin"], float)
             assert info["caption"] == env.unwrapped.sample.caption != info["hardest_negative"]
         else:
-            assert info["reason"] in {r.value for r in Reason} and info["intrinsic"] == -0.1
+            assert info["reason"] in {r.value for r in Reason} and info["intrinsic"] == -0.2
     assert sum(info["reasons"].values()) + info["n_generated"] == info["n_steps"]
 
 

@@ -18,6 +18,7 @@ from rls3_gym import cluster
 from rls3_gym.cluster import Cluster, join
 from rls3_gym.envs.scene_env import RLS3SceneEnv
 from rls3_gym.envs.vector_env import RLS3SceneVectorEnv
+from rls3_gym.loop.lane import Draws
 from rls3_gym.loop.lanes import Order
 from rls3_gym.loop.worker import Command, Place
 from rls3_gym.loop.worker_actors import StageActor
@@ -99,7 +100,7 @@ def test_an_actor_gives_the_news_and_pictures_that_a_worker_gives() -> None:
     env.reset(seed=3)
     plan = env.loop._lanes._plan
     actor = StageActor(plan, [0, 1], 2, os.getcwd())
-    places = {n: Place(dict(np.random.default_rng(n).bit_generator.state), n, None) for n in range(2)}
+    places = {n: Place(Draws(dict(np.random.default_rng(n).bit_generator.state)), n, None) for n in range(2)}
     news, pictures = actor.obey(Command(1, "place", places))  # type: ignore[misc]
     assert set(news) == {0, 1} and pictures == {}
     news, pictures = actor.obey(Command(2, "begin", {0: None, 1: None}))  # type: ignore[misc]

@@ -13,6 +13,8 @@ from experiment_tools import metrics, run, tiny
 from safetensors import safe_open
 from test_cli import rls3
 
+from rls3_gym.runs.checkpoints import seal
+from rls3_gym.runs.codec import load_tree, save_tree
 from rls3_gym.runs.taught import describe, find_vlm
 from rls3_gym.vlm.loading import load_vlm
 from rls3_registry.errors import UserError
@@ -36,6 +38,15 @@ def test_an_experiment_goes_on_from_what_another_has_taught(taught_run: Path, tm
     assert digests(second)[0] == digests(taught_run)[3] != digests(second)[1]
     assert find_vlm(f"{second}@0").digest() == digests(taught_run)[3]
     assert find_vlm(str(second)).digest() == digests(second)[1]
+
+
+@pytest.mark.parametrize("number", [2, 3])
+def test_weights_are_read_from_checkpoints_of_earlier_versions(taught_run: Path, tmp_path: Path, number: int) -> None:
+    shutil.copytree(taught_run, tmp_path / "old")
+    final = tmp_path / "old" / "checkpoints" / "final"
+    save_tree({**load_tree(final), "format": f"rls3_gym checkpoint {number}"}, final)
+    seal(final)
+    assert find_vlm(str(tmp_path / "old")).digest() == digests(taught_run)[3]
 
 
 def test_a_run_hands_on_how_its_vlm_is_taught(taught_run: Path) -> None:

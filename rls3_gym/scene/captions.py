@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import cache
-from typing import NamedTuple
 
 import numpy as np
 
@@ -44,8 +43,9 @@ class Change(StrEnum):
     OTHER = "other"  # anything: a false caption that was not made here
 
 
-class Negative(NamedTuple):
-    """A caption that is false in the scene, and what was changed to make it so. (Every sample has about fifteen.)"""
+@dataclass(frozen=True)
+class Negative:
+    """A caption that is false in the scene, and what was changed to make it so."""
 
     caption: str
     change: Change

@@ -176,7 +176,7 @@ def _direction(x: Any, y: Any, z: Any, of: Any) -> _Direction:
     """`of`: the module whose functions are used, `math` for numbers and `numpy` for arrays."""
     mirrored = 1 * (z < 0)
     turned = of.degrees(of.atan2(abs(z), x * (1 - 2 * mirrored))) + SECTOR_DEG / 2
-    return _Direction(of.degrees(of.atan2(y, of.sqrt(x * x + z * z))), turned, mirrored)
+    return _Direction(of.degrees(of.atan2(y, of.hypot(x, z))), turned, mirrored)
 
 
 def _directions(offsets: FloatArray) -> _Direction:
