@@ -82,6 +82,20 @@ def test_a_state_is_plain_data_and_does_not_change_when_the_environment_goes_on(
     assert all(torch.equal(weights[name], tensor) for name, tensor in state["scheduler"]["vlm"]["weights"].items())
 
 
+@pytest.mark.parametrize("position", [[-1, 0, 0], [1, 0, -5], [1, 2**80, 0], [1, 0]])
+def test_a_pool_of_proposals_that_stands_nowhere_is_refused(position: list[int]) -> None:
+    env = make_env()
+    env.reset(seed=1)
+    state = env.unwrapped.state()
+    assert state["lanes"][0]["pools"] == []
+    env.step(0)
+    state = env.unwrapped.state()
+    assert len(state["lanes"][0]["pools"]) == 1
+    state["lanes"][0]["pools"] = [position]
+    with pytest.raises(ValueError):
+        env.unwrapped.load_state(state)
+
+
 def test_there_is_no_state_before_the_first_reset() -> None:
     with pytest.raises(gymnasium.error.ResetNeeded):
         make_env().unwrapped.state()

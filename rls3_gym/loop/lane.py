@@ -266,6 +266,8 @@ def lane_state(draws: Draws, stage: Mapping[str, Any], episode: Episode) -> dict
 
 
 def draws_of(state: Mapping[str, Any]) -> Draws:
-    """What was drawn before the offer, of a lane's state."""
+    """What was drawn before the offer, of a lane's state. Raises `ValueError` for one that no lane has given."""
     pools = tuple((int(seed), int(lot), int(used)) for seed, lot, used in state["pools"])
+    if not all(0 <= number < 2**63 for position in pools for number in position):
+        raise ValueError("a pool of proposals stands nowhere")
     return Draws(dict(state["rng"]), pools)
