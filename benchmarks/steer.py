@@ -255,6 +255,7 @@ def main() -> None:
     parser.add_argument("--pairs", nargs="+", default=list(PAIRS), help="agent:view")
     parser.add_argument("--oracles", nargs="+", default=list(ORACLES), choices=ORACLES)
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--first-seed", type=int, default=0)
     parser.add_argument("--steps", type=int, default=2000, help="of each run; the box views get 5,000")
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--json", type=Path, help="also write the rows to this file")
@@ -264,7 +265,8 @@ def main() -> None:
     references = [(who, view, oracle) for who in ("uniform", "best") for view in views for oracle in arguments.oracles]
     jobs = [
         (pair, oracle, seed, max(arguments.steps, 5000 if ":box" in pair and arguments.steps == 2000 else 0))
-        for pair in arguments.pairs for oracle in arguments.oracles for seed in range(arguments.seeds)
+        for pair in arguments.pairs for oracle in arguments.oracles
+        for seed in range(arguments.first_seed, arguments.first_seed + arguments.seeds)
     ]  # fmt: skip
     rows = []
     with multiprocessing.get_context("spawn").Pool(arguments.processes) as pool:
