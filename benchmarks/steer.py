@@ -4,6 +4,7 @@
     python benchmarks/steer.py --pairs sb3/sac:preference --oracles vertical --seeds 1
     python benchmarks/steer.py --pairs sb3/sac:box+snap+choose_reference --oracles vertical
     python benchmarks/steer.py --pairs sb3/ppo_select:select+proposals=8 --oracles inverse_frequency
+    python benchmarks/steer.py --pairs sb3/maskable_ppo+ent_coef=0.01+n_steps=128:relation
 
 Where an oracle that always says the same cannot move an agent, no VLM will. For each agent, view and oracle: what the
 samples of a window of 500 steps are like after 500, 1,000, 2,000 and 5,000 steps, beside what uniform actions give and
@@ -28,6 +29,7 @@ from typing import Any
 import gymnasium
 import numpy as np
 import torch
+import yaml
 from numpy.typing import NDArray
 
 from rls3_agents.base import SamplerAgent, make_agent
@@ -127,10 +129,15 @@ class NobodyVLM:
         return "nobody"
 
 
+def name_and_settings(text: str) -> tuple[str, dict[str, Any]]:
+    """`name+key+other=2` -> the name, and `{"key": True, "other": 2}`."""
+    name, *given = text.split("+")
+    settings = (setting.partition("=") for setting in given)
+    return name, {key: yaml.safe_load(value) if equals else True for key, equals, value in settings}
+
+
 def make_env(view: str, oracle: str, centered: bool = True) -> RLS3SceneEnv:
-    name, *given = view.split("+")
-    settings = (text.partition("=") for text in given)
-    options: dict[str, Any] = {key: int(value) if equals else True for key, equals, value in settings}
+    name, options = name_and_settings(view)
     env = RLS3SceneEnv(vlm=NobodyVLM(), finetune=False, action_view=name, extrinsic="steer:DefaultOracle", **options)  # type: ignore[arg-type]
     env.loop.extrinsic = Oracle({"oracle": oracle, "centered": centered}, steps_per_episode=32, guide=lambda: ())
     return env
@@ -198,7 +205,8 @@ def learn(job: tuple[str, str, int, int]) -> dict[str, Any]:
     torch.set_num_threads(1)
     name, view = pair.split(":")
     env = Watch(make_env(view, oracle), steps, seed)
-    make_agent(name, seed).learn(env, env)
+    agent, settings = name_and_settings(name)
+    make_agent(agent, seed, overrides=settings).learn(env, env)
     marks = {m: describe(env.cells[m - WINDOW : m], worth_of(oracle)) for m in MARKS if m <= steps}
     return {"agent": name, "view": view, "oracle": oracle, "seed": seed, "after": marks}
 
@@ -220,7 +228,7 @@ def reference(job: tuple[str, str, str]) -> dict[str, Any]:
 
 def best_action(view: str, lane: Lane, worth: Float, rng: np.random.Generator) -> Any:
     """The action that promises most; of equal ones any."""
-    name = view.split("+")[0]
+    name, _ = name_and_settings(view)
     if name == "relation":
         offered = lane.relations.on_offer.ravel()  # type: ignore[union-attr]
         scores = np.where(offered, np.tile(worth, 3), -1.0)
@@ -252,7 +260,7 @@ def best_action(view: str, lane: Lane, worth: Float, rng: np.random.Generator) -
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--pairs", nargs="+", default=list(PAIRS), help="agent:view")
+    parser.add_argument("--pairs", nargs="+", default=list(PAIRS), help="agent:view, each with settings as +key=value")
     parser.add_argument("--oracles", nargs="+", default=list(ORACLES), choices=ORACLES)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--first-seed", type=int, default=0)
