@@ -13,6 +13,7 @@ from rls3_gym.scene.relations import (
     RELATIONS,
     Relation,
     Term,
+    clear_indices,
     margin_deg,
     margins_deg,
     relation,
@@ -48,6 +49,15 @@ def test_many_offsets_at_once_give_what_each_gives_alone(many):
     together = relation_indices(np.stack(many))
     assert [RELATIONS[i] for i in together] == [relation(o) for o in many]
     assert np.allclose(margins_deg(np.stack(many)), [margin_deg(o) for o in many])
+
+
+@given(st.lists(offsets, min_size=1, max_size=20), st.sampled_from([0.0, 1e-9, 1.0, 4.0, 10.0, 15.0, 19.5, 22.0]))
+def test_an_offset_has_a_clear_relation_where_its_margin_is_wide_enough(many, least):
+    found = clear_indices(np.stack(many).T, least)
+    for cell, offset in zip(found, many, strict=True):
+        margin = margin_deg(offset)
+        if least == 0 or abs(margin - least) > 1e-9:
+            assert cell == (relation(offset).index if margin >= least else -1)
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ from rls3_gym.scene.arrangement import SLOTS, Arrangement, Edit
 from rls3_gym.scene.camera import FloatArray, camera_frame
 from rls3_gym.scene.catalog import load_catalog
 from rls3_gym.scene.feasibility import BoolArray, IntArray, clear_of_objects, rest_many
-from rls3_gym.scene.relations import RELATIONS, Term, indices_and_margins
+from rls3_gym.scene.relations import RELATIONS, Term, clear_indices
 from rls3_gym.scene.rooms import Layout
 
 PairRule = Callable[[str, str], bool]
@@ -72,7 +72,14 @@ class Standing:
     z: FloatArray
     """(n,): height at which each object comes to rest, meters."""
     bases: FloatArray
-    """(n, 3): there, in the camera frame, with the rounding of a frame's positions."""
+    """(3, n): there, in the camera frame, with the rounding of a frame's positions."""
+    own: BoolArray
+    """(slots, n): which slot each edit fills."""
+
+    @cached_property
+    def others(self) -> BoolArray:
+        """(slots, n): which it does not."""
+        return ~self.own
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,7 +102,7 @@ class Proposals:
     @cached_property
     def offsets(self) -> NDArray[np.float32]:
         """(n, 3): base of the edited object minus that of the reference, camera frame, meters."""
-        offsets = self.standing.bases[self.rows] - _rounded_positions(self.arrangement)[self.references]
+        offsets = self.standing.bases.T[self.rows] - _rounded_positions(self.arrangement)[self.references]
         return offsets.astype(np.float32)
 
     @property
@@ -253,7 +260,8 @@ def _joined(batches: Sequence[Proposals]) -> Proposals:
             np.concatenate([lot.radii for lot in lots]),
             np.concatenate([lot.heights for lot in lots]),
             np.concatenate([lot.z for lot in lots]),
-            np.concatenate([lot.bases for lot in lots]),
+            np.concatenate([lot.bases for lot in lots], axis=1),
+            np.concatenate([lot.own for lot in lots], axis=1),
         ),
         np.concatenate([start + batch.rows for start, batch in zip(starts, batches, strict=False)]),
         np.concatenate([batch.references for batch in batches]),
@@ -297,7 +305,8 @@ def _standing(drawn: EditColumns, layout: Layout, kinds: tuple[str, ...]) -> Sta
     rows = stands.nonzero()[0]
     edits, z = drawn.part(rows), z[rows]
     bases = camera_frame(layout.camera).to_camera(np.array((*edits.at, z)).T)
-    return Standing(edits, radii[rows], heights[rows], z, bases.astype(np.float32).astype(np.float64))
+    bases = np.ascontiguousarray(bases.astype(np.float32).T).astype(np.float64)
+    return Standing(edits, radii[rows], heights[rows], z, bases, edits.slots == _EVERY_SLOT)
 
 
 def _proposals(
@@ -309,30 +318,31 @@ def _proposals(
     margin_deg: float,
     most: int,
 ) -> Proposals:
-    """The first of some edits that are feasible, at most `most`. `may_caption` is the pair rule, (kinds, slots)."""
-    edits, radii, heights = standing.edits.part(some), standing.radii[some], standing.heights[some]
-    own = edits.slots == _EVERY_SLOT
-    clear = clear_of_objects(arrangement, radii, heights, edits.at, standing.z[some])
-    clear &= edits.kinds != _numbers_of(arrangement, kinds)[:, None]
+    """The first of some edits that are feasible, at most `most`. `may_caption` is the pair rule, (slots, kinds)."""
+    edits, radii, heights, z = standing.edits, standing.radii[some], standing.heights[some], standing.z[some]
+    own, drawn_kinds = standing.own[:, some], edits.kinds[some]
+    clear = clear_of_objects(arrangement, radii, heights, edits.at[:, some], z)
+    clear &= drawn_kinds != _numbers_of(arrangement, kinds)[:, None]
     clear |= own
-    offsets = standing.bases[some, None] - _rounded_positions(arrangement)
+    offsets = standing.bases[:, None, some] - _rounded_positions(arrangement).T[:, :, None]
     # No offset of a feasible edit from an object in another slot is zero: it keeps clear of it.
-    relations, margins = (column.reshape(-1, SLOTS) for column in indices_and_margins(offsets))
-    possible = margins >= margin_deg
-    possible &= may_caption[edits.kinds]
-    possible &= (np.logical_and.reduce(clear) & ~own).T
+    relations = clear_indices(offsets, margin_deg)
+    possible = relations >= 0
+    possible &= may_caption[:, drawn_kinds]
+    possible &= standing.others[:, some]
+    possible &= np.logical_and.reduce(clear)
 
-    counts = possible.cumsum(axis=1)
-    rows = counts[:, -1].nonzero()[0][:most]
-    counts = counts[rows]
-    references = (counts > (edits.reference_draws[rows] * counts[:, -1])[:, None]).argmax(axis=1)
+    counts = possible.cumsum(axis=0)
+    rows = counts[-1].nonzero()[0][:most]
+    counts = counts[:, rows]
+    references = (counts > edits.reference_draws[some][rows] * counts[-1]).argmax(axis=0)
     return Proposals(
         arrangement=arrangement,
         kinds=kinds,
         standing=standing,
         rows=rows + (some.start or 0),
         references=references,
-        relations=relations[rows, references],
+        relations=relations[references, rows],
     )
 
 
@@ -348,8 +358,8 @@ def _numbers(kinds: tuple[str, ...]) -> dict[str, int]:
 
 
 def caption_table(pair_rule: PairRule, kinds: tuple[str, ...], arrangement: Arrangement) -> BoolArray:
-    """(kinds, slots): whether a caption may be about each kind and the object in each slot."""
-    return np.array([_partners(pair_rule, kinds, other.kind) for other in arrangement.objects]).T
+    """(slots, kinds): whether a caption may be about each kind and the object in each slot."""
+    return np.array([_partners(pair_rule, kinds, other.kind) for other in arrangement.objects])
 
 
 @lru_cache(maxsize=512)

@@ -17,7 +17,7 @@ from rls3_gym.scene.camera import FloatArray
 from rls3_gym.scene.feasibility import BoolArray, IntArray, place_many
 from rls3_gym.scene.natural import PairRule, caption_table, kind_sizes, offsets_from_objects
 from rls3_gym.scene.proposals import container, random_points
-from rls3_gym.scene.relations import RELATIONS, indices_and_margins, relation_indices
+from rls3_gym.scene.relations import RELATIONS, clear_indices, relation_indices
 
 CELLS = len(RELATIONS)
 _ANYWHERE = 320
@@ -122,9 +122,9 @@ def relation_pool(
     point, kind, moved = point[kept], kind[kept], moved[kept]
 
     offsets = offsets_from_objects(arrangement, point)
-    cells, margins = (column.reshape(-1, SLOTS) for column in indices_and_margins(offsets))
-    held = margins >= margin_deg
-    held &= caption_table(pair_rule, names, arrangement)[kind]
+    cells = clear_indices(np.moveaxis(offsets, -1, 0), margin_deg)
+    held = cells >= 0
+    held &= caption_table(pair_rule, names, arrangement).T[kind]
     held &= moved[:, None] != np.arange(SLOTS)
     turned = relation_indices(-offsets).reshape(-1, SLOTS)
     return RelationPool(
