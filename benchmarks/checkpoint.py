@@ -28,6 +28,7 @@ from rls3_gym.scene.catalog import load_catalog
 from rls3_gym.scene.layouts import layouts
 from rls3_gym.scene.proposals import random_arrangement
 from rls3_gym.vlm.open_clip.adapter import OpenClipVLM
+from rls3_registry.errors import one_line_errors
 
 TENTH = ["visual.transformer.resblocks.10.*", "visual.transformer.resblocks.11.*", "visual.ln_post.*", "visual.proj"]
 """A tenth of ViT-B-32: the last two blocks of its image tower, and what follows them."""
@@ -129,4 +130,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with one_line_errors("checkpoint.py"):
+        main()

@@ -32,6 +32,7 @@ from rls3_gym.scene.arrangement import ActiveObject, Arrangement
 from rls3_gym.scene.layouts import layouts
 from rls3_gym.vlm.base import VLM
 from rls3_gym.vlm.loading import load_vlm
+from rls3_registry.errors import one_line_errors
 
 TARGET = 1.15
 PROPOSALS_TARGET_MS = 1.5
@@ -181,4 +182,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with one_line_errors("env_step.py"):
+        main()

@@ -25,6 +25,7 @@ from rls3_gym.evaluation.metrics import wilson_interval
 from rls3_gym.runs.taught import find_backend, find_vlm
 from rls3_gym.sample import Sample
 from rls3_gym.scene.relations import Term, margin_deg
+from rls3_registry.errors import one_line_errors
 
 QUARTERS = 4
 
@@ -121,4 +122,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with one_line_errors("error_left.py"):
+        main()

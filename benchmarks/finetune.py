@@ -23,6 +23,7 @@ from rls3_gym.sample import CaptionItem
 from rls3_gym.vlm.loading import load_vlm
 from rls3_gym.vlm.losses import contrastive_loss, hard_negative_loss, same_caption
 from rls3_gym.vlm.open_clip.adapter import OpenClipVLM
+from rls3_registry.errors import one_line_errors
 
 
 def bare_round(vlm: OpenClipVLM, batches: list[list[CaptionItem]], rng: np.random.Generator) -> float:
@@ -89,4 +90,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with one_line_errors("finetune.py"):
+        main()

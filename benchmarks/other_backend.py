@@ -29,6 +29,7 @@ from rls3_gym.evaluation.metrics import accuracy_table
 from rls3_gym.experiment.config import load_config
 from rls3_gym.experiment.run import start
 from rls3_gym.runs.taught import find_vlm
+from rls3_registry.errors import one_line_errors
 
 WORLDS = ("embedded", "unity")
 ITEMS_WHILE_TEACHING = 102
@@ -82,4 +83,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with one_line_errors("other_backend.py"):
+        main()

@@ -28,6 +28,7 @@ from rls3_gym.runs.samples import SampleParts
 from rls3_gym.scene.captions import describe
 from rls3_gym.scene.catalog import load_catalog
 from rls3_gym.scene.relations import RELATIONS, Term
+from rls3_registry.errors import one_line_errors
 
 STEPS = 32
 """Of an episode; about nine in ten give a sample."""
@@ -172,4 +173,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with one_line_errors("report_size.py"):
+        main()

@@ -35,6 +35,7 @@ from rls3_gym.runs.taught import backend_of, find_vlm
 from rls3_gym.sample import Sample, make_sample
 from rls3_gym.scene.arrangement import Arrangement
 from rls3_gym.scene.relations import Term
+from rls3_registry.errors import one_line_errors
 
 Row = dict[str, Any]
 
@@ -134,4 +135,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with one_line_errors("same_samples.py"):
+        main()

@@ -42,6 +42,7 @@ from rls3_gym.loop.running_mean import RunningMean
 from rls3_gym.sample import CaptionItem, Sample
 from rls3_gym.scene.relations import RELATIONS
 from rls3_gym.vlm.base import Feedback, FineTuneReport
+from rls3_registry.errors import UserError, one_line_errors
 
 Float = NDArray[np.float64]
 MARKS = (500, 1000, 2000, 5000)
@@ -134,6 +135,17 @@ def name_and_settings(text: str) -> tuple[str, dict[str, Any]]:
     name, *given = text.split("+")
     settings = (setting.partition("=") for setting in given)
     return name, {key: yaml.safe_load(value) if equals else True for key, equals, value in settings}
+
+
+def checked(pair: str) -> str:
+    """A pair as it was given. Raises `UserError` for one that can't be run, before anything is."""
+    agent, colon, view = pair.partition(":")
+    if not colon:
+        raise UserError(f"--pairs {pair}: must be AGENT:VIEW, as {PAIRS[0]}")
+    name, settings = name_and_settings(agent)
+    make_agent(name, 0, overrides=settings)
+    make_env(view, "vertical").close()
+    return pair
 
 
 def make_env(view: str, oracle: str, centered: bool = True) -> RLS3SceneEnv:
@@ -268,12 +280,13 @@ def main() -> None:
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--json", type=Path, help="also write the rows to this file")
     arguments = parser.parse_args()
+    pairs = [checked(pair) for pair in arguments.pairs]
     natural_shares()
-    views = sorted({pair.split(":")[1] for pair in arguments.pairs})
+    views = sorted({pair.split(":")[1] for pair in pairs})
     references = [(who, view, oracle) for who in ("uniform", "best") for view in views for oracle in arguments.oracles]
     jobs = [
         (pair, oracle, seed, max(arguments.steps, 5000 if ":box" in pair and arguments.steps == 2000 else 0))
-        for pair in arguments.pairs for oracle in arguments.oracles
+        for pair in pairs for oracle in arguments.oracles
         for seed in range(arguments.first_seed, arguments.first_seed + arguments.seeds)
     ]  # fmt: skip
     rows = []
@@ -290,4 +303,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with one_line_errors("steer.py"):
+        main()

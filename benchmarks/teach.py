@@ -35,6 +35,7 @@ from rls3_gym.scene.layouts import family_names
 from rls3_gym.stage import Stage
 from rls3_gym.vlm.loading import load_vlm
 from rls3_gym.vlm.open_clip.weights import PACKAGED
+from rls3_registry.errors import one_line_errors
 
 ROUND = 500
 SCENE = 10
@@ -149,4 +150,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with one_line_errors("teach.py"):
+        main()

@@ -27,6 +27,7 @@ from rls3_gym.backends.embedded.tracer import Movable, ObjectGeometry, Traced, T
 from rls3_gym.scene.catalog import load_catalog
 from rls3_gym.scene.layouts import draw_layout
 from rls3_gym.scene.rooms import Layout
+from rls3_registry.errors import one_line_errors
 
 SETTINGS = ((64, 1), (64, 2), (112, 1), (112, 2), (224, 1), (224, 2))
 """Image side in pixels, and n for n x n samples per pixel."""
@@ -113,4 +114,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with one_line_errors("tracer.py"):
+        main()

@@ -36,6 +36,7 @@ from rls3_gym.scene.arrangement import Arrangement, place
 from rls3_gym.scene.catalog import load_catalog
 from rls3_gym.scene.layouts import draw_layout
 from rls3_gym.scene.proposals import random_arrangement, random_edit
+from rls3_registry.errors import one_line_errors
 
 logging.getLogger("mlagents_envs.env_utils").setLevel(logging.INFO)  # else players print here
 SIZES = (128, 224, 336)
@@ -153,4 +154,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with one_line_errors("unity_transport.py"):
+        main()

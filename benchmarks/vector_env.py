@@ -35,6 +35,7 @@ from rls3_gym.backends.base import load_backend
 from rls3_gym.sample import Sample, decode_samples, encode_items
 from rls3_gym.scene.arrangement import Arrangement
 from rls3_gym.vlm.loading import load_vlm
+from rls3_registry.errors import one_line_errors
 
 TARGET, MEMORY_TARGET = 0.8, 0.25
 ID = "RLS3SceneFrozen-v0"
@@ -241,4 +242,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with one_line_errors("vector_env.py"):
+        main()

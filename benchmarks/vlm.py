@@ -37,6 +37,7 @@ from rls3_gym.vlm.losses import contrastive_loss, hard_negative_loss, same_capti
 from rls3_gym.vlm.open_clip.adapter import OpenClipVLM
 from rls3_gym.vlm.open_clip.weights import open_clip_module
 from rls3_gym.vlm.seeding import seeded_torch
+from rls3_registry.errors import one_line_errors
 
 EVERYTHING = ("visual.*", "text.*", "logit_*")
 WORK = ("evaluate", "finetune")
@@ -233,4 +234,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with one_line_errors("vlm.py"):
+        main()

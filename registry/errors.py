@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import difflib
 import reprlib
-from collections.abc import Iterable, Sequence
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 LONGEST = 1_500
@@ -46,6 +48,19 @@ class SettingError(UserError):
     def under(self, section: str) -> SettingError:
         """The same error of the mapping that holds this one under the key `section`."""
         return SettingError(self.before, (section, *self.keys), self.after, self.where)
+
+
+@contextmanager
+def one_line_errors(program: str) -> Iterator[None]:
+    """For a script: a mistake of its user ends it with one line on standard error and exit code 2, Ctrl-C with 130."""
+    try:
+        yield
+    except UserError as error:
+        print(f"{program}: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print(f"{program}: interrupted", file=sys.stderr)
+        sys.exit(130)
 
 
 def first_line(error: BaseException) -> str:

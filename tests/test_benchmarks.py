@@ -101,3 +101,21 @@ def test_benchmarks_run_as_the_documents_say(command: str, tmp_path: Path) -> No
         assert re.search(r"2 lanes: shared \d+ steps/s .* 2 processes .* memory \d\.\d+", out)
     else:
         assert re.search(r"ratio.* \d+\.\d+", out.strip().splitlines()[-1])
+
+
+@pytest.mark.parametrize(
+    ("command", "message"),
+    [
+        ("benchmarks/steer.py --pairs sb3/sac", "steer.py: --pairs sb3/sac: must be AGENT:VIEW"),
+        ("benchmarks/steer.py --pairs sb3/sax:select", "steer.py: unknown agent 'sb3/sax'; did you mean 'sb3/sac'"),
+        ("benchmarks/steer.py --pairs random:selekt", "steer.py: action_view: should be"),
+        ("benchmarks/same_samples.py nowhere", "same_samples.py: nowhere: there is no such run directory"),
+    ],
+)
+def test_a_benchmark_answers_a_mistake_in_one_line(command: str, message: str, tmp_path: Path) -> None:
+    file, *options = shlex.split(command)
+    words = [sys.executable, str(ROOT / file), *options]
+    done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 2, done.stderr
+    assert done.stderr.startswith(message)
+    assert done.stderr.count("\n") == 1
