@@ -55,6 +55,18 @@ def test_the_oracle_draws_cells_by_their_validation_error_averaged_over_antonyms
     assert said["chance/left"] == pytest.approx(sum(chances[r.index] for r in RELATIONS if Term.LEFT in r.terms))
 
 
+@pytest.mark.parametrize("name", ["oracle", "bandit"])
+def test_a_sampler_of_relations_asks_for_none_that_the_scene_has_not(name: str) -> None:
+    agent: Any = make_agent(name, 0)
+    offered = np.zeros((3, len(RELATIONS)), np.bool_)
+    offered[1, LEFT] = offered[2, LEFT] = offered[2, ABOVE] = True
+    agent.masks = lambda: offered.ravel()
+    asked = {int(agent.choose(spaces.Discrete(offered.size))) for _ in range(60)}
+    assert asked == set(np.flatnonzero(offered))
+    agent.masks = lambda: np.zeros(offered.size, np.bool_)
+    assert agent.choose(spaces.Discrete(offered.size)) in range(offered.size)
+
+
 def test_jests_score_trains_the_samples_of_the_highest_learner_loss_minus_reference_loss() -> None:
     chooser = LearnableSelection()
     reference = [0.1, 2.0, 0.2, 0.9]

@@ -9,10 +9,12 @@ import pytest
 import yaml
 
 import rls3_registry
+from rls3_gym.study.carry_out import StudyFolders, missing_runs
 from rls3_gym.study.study_config import StudyConfig, load_study
 from rls3_registry.errors import UserError
 from rls3_registry.validation import check
 
+RESULTS = Path(__file__).resolve().parent.parent / "results"
 STUDY: dict[str, Any] = {
     "name": "mini",
     "set": {"budget.n_generated": 100, "agent.settings": {}},
@@ -32,6 +34,13 @@ def test_registered_studies_hold_experiments(name: str) -> None:
     found = load_study(name)
     assert found.name == name and found.description
     found.check_arms()
+
+
+@pytest.mark.parametrize("folder", sorted(RESULTS.iterdir()), ids=lambda folder: folder.name)
+def test_the_runs_in_the_repository_are_those_of_their_studies_as_they_stand(folder: Path, tmp_path: Path) -> None:
+    """Or else the command that made the results would refuse to make their tables again."""
+    missing, total = missing_runs(load_study(folder.name), StudyFolders(tmp_path, folder))
+    assert total - len(missing) == len(list((folder / "runs").glob("*.json.gz")))
 
 
 def test_an_arm_is_the_experiment_with_the_changes_of_all_and_its_own() -> None:

@@ -14,14 +14,12 @@ from typing import Any, ClassVar
 
 import gymnasium
 import numpy as np
-from gymnasium import spaces
 from numpy.typing import NDArray
 from pydantic import Field
 
 from rls3_agents.samplers.scripted import ScriptedAgent, chances_of_terms
 from rls3_gym.sample import Sample
 from rls3_gym.scene.relations import RELATIONS
-from rls3_registry.errors import UserError
 from rls3_registry.validation import Settings, check
 
 Float = NDArray[np.float64]
@@ -69,15 +67,10 @@ class BanditAgent(ScriptedAgent):
         self.teacher = OnlineTeacher(len(RELATIONS), self.settings.alpha, self.settings.temperature)
 
     def choose(self, space: gymnasium.Space[Any]) -> Any:
-        if not isinstance(space, spaces.Discrete) or space.n % len(RELATIONS):
-            raise UserError(f"bandit: needs the relation view of {len(RELATIONS)} cells per slot, not {space}")
-        offered = np.zeros(space.n, np.bool_) if self.masks is None else self.masks()
-        if not offered.any():
-            offered = np.ones(space.n, np.bool_)
-        offered = offered.reshape(-1, len(RELATIONS))
+        offered = self.offered_relations(space)
         cell = int(self.rng.choice(len(RELATIONS), p=self.teacher.chances(np.asarray(offered.any(axis=0)))))
         slot = int(self.rng.choice(np.flatnonzero(offered[:, cell])))
-        return np.int64(space.start + slot * len(RELATIONS) + cell)
+        return np.int64(slot * len(RELATIONS) + cell)
 
     def on_episode_end(self, samples: Sequence[Sample], feedback: Mapping[str, Any]) -> None:
         correct = np.asarray(feedback["correct"][: len(samples)], np.float64)

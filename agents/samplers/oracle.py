@@ -11,7 +11,6 @@ from typing import Any, ClassVar
 
 import gymnasium
 import numpy as np
-from gymnasium import spaces
 from numpy.typing import NDArray
 from pydantic import Field
 
@@ -20,7 +19,6 @@ from rls3_gym.evalsets.loader import load_set
 from rls3_gym.loop.cells import ANTONYMS
 from rls3_gym.loop.learning_loop import LearningLoop
 from rls3_gym.scene.relations import RELATIONS
-from rls3_registry.errors import UserError
 from rls3_registry.validation import Settings, check
 
 
@@ -31,7 +29,8 @@ class OracleSettings(Settings):
 
 
 class OracleAgent(ScriptedAgent):
-    """Draws a cell with the probability of its share of the validation error, averaged over antonyms, and any slot."""
+    """Draws a cell with the probability of its share of the validation error, averaged over antonyms, among those the
+    scene allows, and any slot that can make it."""
 
     name = "oracle"
     action_views: ClassVar[tuple[str, ...]] = ("relation",)
@@ -42,11 +41,11 @@ class OracleAgent(ScriptedAgent):
         self._error = np.full(len(RELATIONS), 0.5)
 
     def choose(self, space: gymnasium.Space[Any]) -> Any:
-        if not isinstance(space, spaces.Discrete) or space.n % len(RELATIONS):
-            raise UserError(f"oracle: needs the relation view of {len(RELATIONS)} cells per slot, not {space}")
-        cell = self.rng.choice(len(RELATIONS), p=self._chances())
-        slot = self.rng.integers(space.n // len(RELATIONS))
-        return np.int64(space.start + slot * len(RELATIONS) + cell)
+        offered = self.offered_relations(space)
+        chances = self._chances() * offered.any(axis=0)
+        cell = int(self.rng.choice(len(RELATIONS), p=chances / chances.sum()))
+        slot = int(self.rng.choice(np.flatnonzero(offered[:, cell])))
+        return np.int64(slot * len(RELATIONS) + cell)
 
     def on_step(self, info: Mapping[str, Any]) -> None:
         if info["finetune"]["n_samples"] and self.loop is not None:

@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 
 import gymnasium
 import numpy as np
+from gymnasium import spaces
 from numpy.typing import NDArray
 
 from rls3_agents import saving
@@ -16,7 +17,7 @@ from rls3_gym.loop.learning_loop import LearningLoop
 from rls3_gym.sample import Sample
 from rls3_gym.scene.arrangement import Arrangement
 from rls3_gym.scene.natural import TERMS_OF
-from rls3_gym.scene.relations import Term
+from rls3_gym.scene.relations import RELATIONS, Term
 from rls3_registry.errors import UserError
 
 
@@ -75,6 +76,18 @@ class ScriptedAgent:
 
     def load_own_state(self, state: Mapping[str, Any]) -> None:
         """Restore what `own_state` returned."""
+
+    def offered_relations(self, space: gymnasium.Space[Any]) -> NDArray[np.bool_]:
+        """(slots, 26) which relation cells each slot can make here; all, where nothing tells or none can be made.
+
+        Raises `UserError` for another action space than that of the `relation` view.
+        """
+        if not isinstance(space, spaces.Discrete) or space.n % len(RELATIONS):
+            raise UserError(f"{self.name}: needs the relation view of {len(RELATIONS)} cells per slot, not {space}")
+        offered = None if self.masks is None else self.masks()
+        if offered is None or not offered.any():
+            offered = np.ones(space.n, np.bool_)
+        return offered.reshape(-1, len(RELATIONS))
 
     def learn(self, env: gymnasium.Env[Any, Any], monitor: Monitor) -> None:
         if self.action_space is None:

@@ -11,12 +11,10 @@ from typing import Any, ClassVar
 
 import gymnasium
 import numpy as np
-from gymnasium import spaces
 from pydantic import Field
 
 from rls3_agents.samplers.scripted import ScriptedAgent
 from rls3_gym.scene.relations import RELATIONS
-from rls3_registry.errors import UserError
 from rls3_registry.validation import Settings, check
 
 # A deck holds 24 cards of each complexity: the least number that 6, 12 and 8 cells share evenly. Within one
@@ -52,20 +50,16 @@ class StratifiedAgent(ScriptedAgent):
         self._dealt: tuple[int, int] | None = None
 
     def choose(self, space: gymnasium.Space[Any]) -> Any:
-        if not isinstance(space, spaces.Discrete) or space.n % len(RELATIONS):
-            raise UserError(f"stratified: needs the relation view of {len(RELATIONS)} cells per slot, not {space}")
+        offered = self.offered_relations(space)
         while len(self._queue) <= len(_deck()):
             self._queue.extend((int(cell), 0) for cell in self.rng.permutation(_deck()))
-        slots = space.n // len(RELATIONS)
-        offered = np.ones(space.n, np.bool_) if self.masks is None else self.masks()
-        offered = offered.reshape(slots, len(RELATIONS))
         # The first card that some slot can play here; the others wait for another scene.
         place = next((i for i, (cell, _) in enumerate(self._queue) if offered[:, cell].any()), 0)
         self._dealt = self._queue[place]
         del self._queue[place]
         able = np.flatnonzero(offered[:, self._dealt[0]])
-        slot = self.rng.choice(able) if len(able) else self.rng.integers(slots)
-        return np.int64(space.start + slot * len(RELATIONS) + self._dealt[0])
+        slot = self.rng.choice(able) if len(able) else self.rng.integers(len(offered))
+        return np.int64(slot * len(RELATIONS) + self._dealt[0])
 
     def on_step(self, info: Mapping[str, Any]) -> None:
         if self._dealt is None:
