@@ -218,7 +218,8 @@ class Stage:
 
     def relation_pool(self, rng: Generator) -> RelationPool:
         """The relations that moving one object can make here, and edits that make them."""
-        return relation_pool(rng, self.arrangement, self.kinds, self._may_caption, self._margin_deg)
+        rule, least = self._may_caption, self.rules.min_visible
+        return relation_pool(rng, self.arrangement, self.kinds, rule, self._margin_deg, least)
 
     def _reference(
         self, frame: Frame, kinds: Sequence[str], slot: int, wanted: int | None, rng: Generator

@@ -14,10 +14,12 @@ from numpy.random import Generator
 
 from rls3_gym.scene.arrangement import RELEASE_HEIGHT, SLOTS, Arrangement, Edit
 from rls3_gym.scene.camera import FloatArray
+from rls3_gym.scene.catalog import load_catalog
 from rls3_gym.scene.feasibility import BoolArray, IntArray, place_many
 from rls3_gym.scene.natural import PairRule, caption_table, kind_sizes, offsets_from_objects
 from rls3_gym.scene.proposals import container, random_points
 from rls3_gym.scene.relations import RELATIONS, clear_indices, relation_indices
+from rls3_gym.scene.sight import boxes_of, hidden, points_of
 
 CELLS = len(RELATIONS)
 _ANYWHERE = 320
@@ -90,7 +92,12 @@ class RelationPool:
 
 
 def relation_pool(
-    rng: Generator, arrangement: Arrangement, kinds: Sequence[str], pair_rule: PairRule, margin_deg: float
+    rng: Generator,
+    arrangement: Arrangement,
+    kinds: Sequence[str],
+    pair_rule: PairRule,
+    margin_deg: float,
+    min_visible: float,
 ) -> RelationPool:
     """Draw edits and find the relations that they make.
 
@@ -100,6 +107,7 @@ def relation_pool(
         kinds: The object kinds to draw from; those in the other slots are left out.
         pair_rule: Whether a caption may be about two kinds.
         margin_deg: Least distance to a relation's boundary, degrees; 0 for no such rule.
+        min_visible: Share of both objects that must be in sight; held against an estimate (see `sight.py`).
 
     Returns:
         The feasible ones of the edits that were drawn.
@@ -126,6 +134,7 @@ def relation_pool(
     held = cells >= 0
     held &= caption_table(pair_rule, names, arrangement).T[kind]
     held &= moved[:, None] != np.arange(SLOTS)
+    held &= _in_sight(arrangement, moved, point.T, radii[kept], heights[kept], min_visible)
     turned = relation_indices(-offsets).reshape(-1, SLOTS)
     return RelationPool(
         slots=moved,
@@ -137,6 +146,26 @@ def relation_pool(
         anywhere=anywhere[kept],
         names=names,
     )
+
+
+def _in_sight(
+    arrangement: Arrangement, moved: IntArray, bases: FloatArray, radii: FloatArray, heights: FloatArray, least: float
+) -> BoolArray:
+    """(n, slots) whether the camera sees so much of the moved object, and of the one in each slot, as far as boxes
+    tell; `bases` (3, n)."""
+    layout, catalog = arrangement.layout, load_catalog()
+    eye = np.array(layout.camera.eye)
+    others = np.array([(*o.position, catalog[o.kind].radius, catalog[o.kind].height) for o in arrangement.objects]).T
+    solids = np.array([(s.x0, s.y0, s.z0, s.x1, s.y1, s.z1) for s in layout.solids]).reshape(-1, 6).T[:, :, None, None]
+    other_boxes = (corner[:, :, None, None] for corner in boxes_of(others[:3], *others[3:]))
+    # (..., points, n)
+    points = points_of(eye, bases, radii, heights)[:, None]
+    by_others = hidden(eye, points, *other_boxes)
+    by_others &= (moved != np.arange(SLOTS)[:, None])[:, None]  # the moved object leaves its place
+    covered = hidden(eye, points, solids[:3], solids[3:]).any(axis=0) | by_others.any(axis=0)
+    other_points = points_of(eye, others[:3], *others[3:]).swapaxes(1, 2)[..., None]
+    by_moved = hidden(eye, other_points, *(corner[:, None, None] for corner in boxes_of(bases, radii, heights)))
+    return np.asarray((covered.mean(axis=0) <= 1 - least) & (by_moved.mean(axis=1) <= 1 - least)).T
 
 
 def _near_others(rng: Generator, arrangement: Arrangement, slot: int) -> FloatArray:
