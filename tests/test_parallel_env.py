@@ -63,6 +63,13 @@ def test_pettingzoos_other_tests_pass_without_a_warning() -> None:
         parallel_seed_test(make, num_cycles=4)
 
 
+def test_an_unknown_option_of_reset_is_an_error_and_the_one_of_pettingzoos_tests_is_not() -> None:
+    env = make()
+    env.reset(seed=0, options={"options": 1})
+    with pytest.raises(UserError, match="reset: unknown option 'arangement'; did you mean 'arrangement'"):
+        env.reset(options={"arangement": None})
+
+
 def test_each_agent_is_first_in_turn_and_edits_its_own_object() -> None:
     env = make(steps_per_episode=6)
     env.reset(seed=1)

@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from rls3_gym.experiment.budget import Budget
@@ -168,6 +170,17 @@ def test_all_wanted_pictures_are_chosen_and_lie_evenly_however_long_the_round(li
         gaps = np.diff(places)
         assert list(chosen) == sorted(chosen) and (n == 0 or places[0] == 0)
         assert n == 0 or gaps.max() <= 3 * max(1, n / limit), (n, gaps)
+
+
+@given(st.integers(30, 1500), st.integers(0, 700))
+def test_all_wanted_pictures_are_chosen_when_some_samples_wait_for_the_next_round(n: int, waiting: int) -> None:
+    choice = PictureChoice(24)
+    for i in range(n):
+        choice.offer(i, picture(i))
+    others = set(range(n - min(waiting, n // 2), n))  # of lanes whose episodes are not over
+    chosen = choice.chosen(others)
+    assert not others & set(chosen)
+    assert len(chosen) == min(24, n - len(others))
 
 
 def test_no_picture_is_chosen_when_none_is_wanted() -> None:

@@ -145,8 +145,9 @@ class RLS3SceneParallelEnv(ParallelEnv[str, Any, Any]):  # type: ignore[misc]  #
         self, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
         """With a seed: a new experiment. Without: the next episode. The option `arrangement` is the scene to begin
-        with; others are passed over, as PettingZoo's own tests hand some over."""
-        arrangement = arrangement_option({k: v for k, v in (options or {}).items() if k == "arrangement"})
+        with; one called `options` is passed over, as PettingZoo's own tests hand it over. Raises `UserError` for any
+        other."""
+        arrangement = arrangement_option({k: v for k, v in (options or {}).items() if k != "options"})
         self.loop.check_scene(arrangement)
         if seed is not None or not self.loop.begun:
             self.loop.begin_experiment([seeding.np_random(seed)[0]])

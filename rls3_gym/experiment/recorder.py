@@ -39,9 +39,9 @@ ROWS_WITHOUT_ROUNDS = 1000
 class PictureChoice:
     """Chooses `limit` of a round's samples, spread evenly over it, although its length is not known beforehand.
 
-    Every sample is taken until there are twice as many as wanted; then every second one is dropped, and from there on
-    only every second sample is taken, and so on. What is left when the round ends is evenly spread, and is
-    thinned to `limit`.
+    Every sample is taken until there are four times as many as wanted; then every second one is dropped, and from there
+    on only every second sample is taken, and so on. What is left when the round ends is evenly spread, and is
+    thinned to `limit`: there are enough where up to half of the samples belong to episodes that are not over.
     """
 
     def __init__(self, limit: int, state: Mapping[str, Any] | None = None) -> None:
@@ -54,7 +54,7 @@ class PictureChoice:
         if self._limit == 0 or place % self._stride:
             return
         self._held[place] = rgb
-        if len(self._held) == 2 * self._limit:
+        if len(self._held) == 4 * self._limit:
             self._stride *= 2
             self._held = {place: rgb for place, rgb in self._held.items() if place % self._stride == 0}
 
