@@ -214,17 +214,24 @@ def test_a_dry_run_prints_what_is_missing_and_makes_nothing(
 
 
 @pytest.mark.parametrize(
-    ("what", "how"),
+    ("what", "how", "whole"),
     [
-        ("", ""),
+        ("", "", ""),
+        ("--seeds 2", "--processes 3", "--seeds 2"),
         (
             "--arms random --seeds 2 --trust mine:Agent --trust mine:Vlm",
             "--processes 3 --out 'my runs' --results kept",
+            "--trust mine:Agent --trust mine:Vlm",
         ),
     ],
 )
-def test_the_command_that_goes_on_is_the_one_that_was_given(
-    study: StudyConfig, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], what: str, how: str
+def test_the_command_that_goes_on_is_the_one_that_was_given_and_the_one_beside_the_results_makes_all_arms(
+    study: StudyConfig,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    what: str,
+    how: str,
+    whole: str,
 ) -> None:
     said: list[str] = []
 
@@ -234,7 +241,7 @@ def test_the_command_that_goes_on_is_the_one_that_was_given(
 
     monkeypatch.setattr(carry_out, "run_study", stopped)
     assert command("study", "mini.yaml", *shlex.split(f"{how} {what}")) == 0
-    assert said == [f"rls3 study mini.yaml {what}".strip()]
+    assert said == [f"rls3 study mini.yaml {whole}".strip()]
     assert capsys.readouterr().err.strip().endswith(f"continue with: rls3 study mini.yaml {what} {how}".strip())
 
 

@@ -68,16 +68,18 @@ def study(
     if dry_run:
         _print_missing(*missing_runs(config, folders, chosen, seeds), as_json)
         return
+    trusted = [word for code in trust or () for word in ("--trust", code)]
+    # The results are of all arms that have been run, so the command beside them makes all.
+    whole = ["rls3", "study", source, *_given({"--seeds": None if arms else seeds}), *trusted]
     # What decides which runs there are; the rest of the options say where and how they are made.
-    command = ["rls3", "study", source, *_given({"--arms": arms, "--seeds": seeds})]
-    command += [word for code in trust or () for word in ("--trust", code)]
+    command = ["rls3", "study", source, *_given({"--arms": arms, "--seeds": seeds}), *trusted]
     how = {"--processes": processes, "--out": out, "--results": results, "--gpus": gpus or None}
     where = {} if on is Place.HERE else {"--on": on}
     console = plain_console(stderr=True)
     trusting = reading_config(experiment_path(config.experiment))
     with allowing(trust or ()), trusting, _executor(on, gpus) as executor:
         outcome = run_study(
-            config, folders, console, shlex.join(command),
+            config, folders, console, shlex.join(whole),
             arms=chosen, seeds=seeds, processes=processes, executor=executor,
         )  # fmt: skip
     if outcome.comparison is not None and outcome.page is not None:
