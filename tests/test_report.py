@@ -135,8 +135,12 @@ def test_the_page_says_when_and_how_long(run_directory: Path) -> None:
     page, spent = Page(write_report(run_directory)), read_run(run_directory).spent
     assert re.search(r"begun 20\d\d-\d\d-\d\d \d\d:\d\d UTC", page.text)
     assert "samples a second" in page.text
-    assert f"{round(100 * spent.evaluate / spent.total)} % evaluating" in page.text
-    assert spent.total == pytest.approx(spent.evaluate + spent.finetune + spent.rest) and spent.rest > 0
+    assert list(spent.parts) == ["evaluating", "fine-tuning", "scenes", "scoring"]
+    for name, seconds in spent.parts.items():
+        assert f"{round(100 * seconds / spent.total)} % {name}" in page.text
+    assert "% agent and rest" in page.text and "processor time" in page.text
+    assert all(seconds > 0 for seconds in spent.parts.values()) and sum(spent.parts.values()) < spent.total
+    assert spent.processor is not None and spent.processor > 0
 
 
 def test_the_time_of_a_run_that_was_carried_on_is_that_of_all_its_commands(copy: Path) -> None:
@@ -149,7 +153,18 @@ def test_the_time_of_a_run_that_was_carried_on_is_that_of_all_its_commands(copy:
             row["evaluate_seconds"] = 1.0
     (copy / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     assert read_run(copy).spent.total == 30 + 1 + 30 + 1  # the first evaluation lies before the first episode's end
-    assert read_run(copy).spent.evaluate == 3
+    assert read_run(copy).spent.parts["evaluating"] == 3
+
+
+def test_a_run_of_an_older_version_does_not_say_what_the_rest_of_its_time_was(copy: Path) -> None:
+    rows = [json.loads(line) for line in (copy / "metrics.jsonl").read_text().splitlines()]
+    for row in rows:
+        for key in ("stage_seconds", "score_seconds", "cpu_seconds"):
+            row.pop(key, None)
+    (copy / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert list(read_run(copy).spent.parts) == ["evaluating", "fine-tuning"]
+    text = Page(write_report(copy)).text
+    assert "% scenes, scoring, agent and rest" in text and "processor time" not in text
 
 
 def test_a_vlm_that_is_never_taught_has_a_page_without_rounds(tmp_path: Path) -> None:

@@ -88,6 +88,15 @@ def test_the_cost_is_split_into_evaluation_fine_tuning_and_the_rest() -> None:
     found = numbers_of(made_up([0.5, 0.6, 0.7]), "n_trained", 20, NO_TARGETS)
     keys = ("wall_seconds", "evaluate_seconds", "finetune_seconds", "rest_seconds")
     assert [found[key] for key in keys] == pytest.approx([20.0, 8.0, 2.0, 10.0])
+    assert "agent_seconds" not in found  # of an older run, whose rows do not say what the rest was
+
+
+def test_the_rest_of_the_cost_is_split_into_scenes_scoring_and_the_agent() -> None:
+    split = {"stage_seconds": 3.0, "score_seconds": 2.0, "cpu_seconds": 30.0}
+    rounds = (totals(0, 10, **split), totals(1, 20, **{key: 2 * value for key, value in split.items()}))
+    found = numbers_of(made_up([0.5, 0.6, 0.7], rounds=rounds), "n_trained", 20, NO_TARGETS)
+    keys = ("rest_seconds", "stage_seconds", "score_seconds", "agent_seconds", "cpu_seconds")
+    assert [found[key] for key in keys] == pytest.approx([10.0, 6.0, 4.0, 0.0, 60.0])
 
 
 def test_targeting_is_positive_when_the_worst_terms_are_sampled_most() -> None:
@@ -173,8 +182,17 @@ def test_a_run_directory_is_read_round_by_round(tmp_path: Path) -> None:
     assert (first.reasons, first.terms, first.intrinsic) == ({"hidden": 4}, NO_TERMS | {"right": 4}, -0.1)
     assert (first.wall_seconds, first.evaluate_seconds, first.finetune_seconds) == (9.0, 3.0, 2.0)
     assert (last.finetuned, last.wall_seconds, last.evaluate_seconds) == (False, 11.0, 6.0)
+    assert (last.stage_seconds, last.score_seconds, last.cpu_seconds) == (None, None, None)
     assert (run.seed, run.sets, run.n_generated, run.complete) == (3, ("test",), 7, True)
     assert [p.pairwise for p in run.curve("test")] == [0.5, 0.6]
+
+
+def test_what_the_time_of_episodes_went_into_is_added_up(tmp_path: Path) -> None:
+    split = {"stage_seconds": 1.0, "score_seconds": 0.5, "cpu_seconds": 3.0}
+    rows = [{**row, **split} if row["row"] == "episode" else row for row in ROWS]
+    first, last = read_run(run_directory(tmp_path / "run", rows)).rounds
+    assert (first.stage_seconds, first.score_seconds, first.cpu_seconds) == (2.0, 1.0, 6.0)
+    assert (last.stage_seconds, last.score_seconds, last.cpu_seconds) == (3.0, 1.5, 9.0)
 
 
 def test_a_sample_in_the_place_of_an_earlier_one_is_a_near_duplicate(tmp_path: Path) -> None:

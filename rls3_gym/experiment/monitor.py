@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from time import perf_counter
+from time import perf_counter, process_time
 from typing import Any, Protocol
 
 import numpy as np
@@ -79,6 +79,7 @@ class RunMonitor:
         self._clock = clock
         self._started = clock() - part.get("elapsed", 0.0)
         """Moved back by what earlier commands took up to the checkpoint; older checkpoints do not say it."""
+        self._spent_before = self._spent()
         self._stop_asked = False
         self._stopped = False
         self._stall = Stall(config, part.get("stall"))
@@ -218,7 +219,7 @@ class RunMonitor:
         for callback in self._callbacks:
             callback.stepped(step, round_)
         if step.ended:
-            episode = tally.row(info, round_, self._clock() - self._started)
+            episode = tally.row(info, round_, self._seconds())
             self._tallies.pop(step.lane)
             for callback in self._callbacks:
                 callback.episode_ended(episode)
@@ -245,6 +246,17 @@ class RunMonitor:
             "stall": self._stall.state(),
             "elapsed": self._clock() - self._started,
         }
+
+    def _seconds(self) -> dict[str, float]:
+        """The times in the row of an episode that has ended."""
+        before, self._spent_before = self._spent_before, self._spent()
+        since_before = {key: max(0.0, value - before[key]) for key, value in self._spent_before.items()}
+        return {"since_start_seconds": self._clock() - self._started, **since_before}
+
+    def _spent(self) -> dict[str, float]:
+        """Since the process began."""
+        spent = self._env.scheduler.time_spent
+        return {"stage_seconds": spent.stage, "score_seconds": spent.score, "cpu_seconds": process_time()}
 
     @property
     def _in_last_life(self) -> bool:

@@ -234,8 +234,9 @@ class EpisodeTally:
         for term in sample.relation.terms:
             self.terms[term.name.lower()] += 1
 
-    def row(self, info: Mapping[str, Any], round_: int, since_start_seconds: float) -> EpisodeRow:
-        """The episode's row, once it has ended with a step's `info`; rewards are means over the steps."""
+    def row(self, info: Mapping[str, Any], round_: int, seconds: Mapping[str, float]) -> EpisodeRow:
+        """The episode's row, once it has ended with a step's `info`; rewards are means over the steps. `seconds`: the
+        times that the row has, by their names."""
         steps = max(self.steps, 1)
         feedback: Mapping[str, Any] = info["feedback"]
         return EpisodeRow(
@@ -253,7 +254,10 @@ class EpisodeTally:
             extrinsic=self.extrinsic / steps,
             accuracy=feedback["accuracy"] if feedback["n"] else None,
             pairwise=feedback["pairwise"] if feedback["n"] else None,
-            since_start_seconds=since_start_seconds,
+            since_start_seconds=seconds["since_start_seconds"],
+            stage_seconds=seconds["stage_seconds"],
+            score_seconds=seconds["score_seconds"],
+            cpu_seconds=seconds["cpu_seconds"],
         )
 
     def as_dict(self) -> dict[str, Any]:

@@ -6,9 +6,11 @@ turns what comes back into observations.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
+from time import perf_counter
 from typing import Annotated, Any
 
 import numpy as np
@@ -204,7 +206,8 @@ class LearningLoop:
         An unfinished episode is dropped: its samples count as generated, but do not train. Raises `UserError` for an
         arrangement that is not feasible.
         """
-        self._lanes.begin(scenes)
+        with self._stage_time():
+            self._lanes.begin(scenes)
         for number in scenes:
             self.lanes[number].episode = Episode()
         return {number: self.info(number) for number in scenes}
@@ -223,7 +226,8 @@ class LearningLoop:
                 raise ResetNeeded("the episode is over: call reset() before step()")
         choices = {number: self._choice(number) for number in actions}
         orders = {n: Order(action, self._next_scene(n), offer) for n, action in actions.items()}
-        outcomes = self._lanes.step(orders, self._score_ahead)
+        with self._stage_time():
+            outcomes = self._lanes.step(orders, self._score_ahead)
         full = [number for number in actions if self.lanes[number].episode.step + 1 == last]
         self._lanes.expect(full)
         turns = {number: self._count(outcome) for number, outcome in outcomes.items()}
@@ -251,6 +255,14 @@ class LearningLoop:
                 self.follower(step)
             steps[number] = step
         return steps
+
+    @contextmanager
+    def _stage_time(self) -> Iterator[None]:
+        """Counts the time of the lanes, without what the VLM was asked meanwhile."""
+        spent = self.scheduler.time_spent
+        started = perf_counter() - spent.score
+        yield
+        spent.stage += perf_counter() - spent.score - started
 
     def _choice(self, number: int) -> Cells | None:
         proposals = self.lanes[number].proposals

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from time import perf_counter
 from typing import Any, Self
 
 import numpy as np
@@ -108,6 +109,16 @@ class EpisodeOutcome:
     """The batch that was taught then."""
 
 
+@dataclass
+class TimeSpent:
+    """Where the time of a loop went since it was made, wall seconds; the rest is the agent's, and fine-tuning."""
+
+    stage: float = 0.0
+    """Making samples: places, pictures, captions, and what is offered to choose from."""
+    score: float = 0.0
+    """Asking the VLM about samples."""
+
+
 class Scheduler:
     """Counts, keeps the batch, asks and teaches the VLM.
 
@@ -149,6 +160,7 @@ class Scheduler:
         self._made = RunningMean(6, ERROR_RATE, 0.5)
         self.cells = CellRecord()
         """Counts and errors of the relation cells, over all lanes."""
+        self.time_spent = TimeSpent()
         self.begin_experiment(np.random.default_rng(0))
         if schedule.finetune:  # once for all experiments: they begin with the same weights
             self._selection.prepare(vlm, guide)
@@ -222,7 +234,13 @@ class Scheduler:
 
     def score(self, samples: Sequence[Sample]) -> list[Feedback]:
         """The VLM's feedback on each sample at once, before the episode's end. Hand it to `end_episodes`."""
-        return split_feedback(self.vlm.evaluate(samples)) if samples else []
+        return split_feedback(self._ask(samples)) if samples else []
+
+    def _ask(self, samples: Sequence[Sample]) -> Feedback:
+        started = perf_counter()
+        feedback = self.vlm.evaluate(samples)
+        self.time_spent.score += perf_counter() - started
+        return feedback
 
     def end_episodes(
         self, episodes: Sequence[Sequence[Sample]], scored: Sequence[Sequence[Feedback]] | None = None
@@ -272,7 +290,7 @@ class Scheduler:
         if not episodes:
             return []
         unasked = [sample for samples, known in zip(episodes, scored, strict=True) for sample in samples[len(known) :]]
-        answers = self.vlm.evaluate(unasked) if unasked else join_feedback(())
+        answers = self._ask(unasked) if unasked else join_feedback(())
         feedbacks, start = [], 0
         for samples, known in zip(episodes, scored, strict=True):
             end = start + len(samples) - len(known)

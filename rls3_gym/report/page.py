@@ -163,11 +163,12 @@ def _facts(run: RunData) -> list[tuple[str, str]]:
     if date is not None:
         facts.append(("begun", date))
     if spent.total > 0:
-        evaluate, finetune = (round(100 * seconds / spent.total) for seconds in (spent.evaluate, spent.finetune))
-        rest = 100 - evaluate - finetune
-        facts.append(
-            ("time spent", f"{evaluate} % evaluating, {finetune} % fine-tuning, {rest} % scenes, agent and rest")
-        )
+        shares = {name: round(100 * seconds / spent.total) for name, seconds in spent.parts.items()}
+        rest = "agent and rest" if "scenes" in shares else "scenes, scoring, agent and rest"
+        shares[rest] = max(0, 100 - sum(shares.values()))
+        facts.append(("time spent", ", ".join(f"{share} % {name}" for name, share in shares.items())))
+        if spent.processor is not None:
+            facts.append(("processor time", _duration(spent.processor)))
     rows = [row for rows in run.metrics.evaluations.values() for row in rows]
     if rows:
         first, last = rows[0].vlm_digest, rows[-1].vlm_digest

@@ -82,6 +82,13 @@ class EpisodeRow(Row):
     since_start_seconds: Seconds
     """Since the run began, without what was done again after a checkpoint. In runs that older versions continued it
     begins at 0 again with each command."""
+    stage_seconds: Seconds | None = None
+    """What went, since the row of the episode before, into making samples: places, pictures, captions, proposals ..."""
+    score_seconds: Seconds | None = None
+    """... and into asking the VLM about them."""
+    cpu_seconds: Seconds | None = None
+    """Processor time of the process since the row of the episode before, all threads, without that of workers. Older
+    rows have none of the three."""
 
 
 class AgentRow(Row):

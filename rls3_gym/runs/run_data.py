@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -50,13 +50,10 @@ class Spent:
     """Where the time of a run went, seconds."""
 
     total: float
-    evaluate: float
-    finetune: float
-
-    @property
-    def rest(self) -> float:
-        """Scenes, pictures, the agent's choices and learning, writing."""
-        return max(0.0, self.total - self.evaluate - self.finetune)
+    parts: Mapping[str, float]
+    """By what it went into; what is left is the agent's, and writing."""
+    processor: float | None
+    """Processor time of the process; None for a run of an older version."""
 
 
 @dataclass(frozen=True)
@@ -101,11 +98,23 @@ class RunData:
             elif isinstance(row, EvaluationRow | SuiteRow):
                 after += row.evaluate_seconds
         evaluations = [row for row in self.metrics.rows if isinstance(row, EvaluationRow | SuiteRow)]
+        parts = {
+            "evaluating": sum(row.evaluate_seconds for row in evaluations),
+            "fine-tuning": sum(row.seconds for row in self.metrics.finetunes),
+            "scenes": _sum(row.stage_seconds for row in self.metrics.episodes),
+            "scoring": _sum(row.score_seconds for row in self.metrics.episodes),
+        }
         return Spent(
             total=total + since_start + after,
-            evaluate=sum(row.evaluate_seconds for row in evaluations),
-            finetune=sum(row.seconds for row in self.metrics.finetunes),
+            parts={name: seconds for name, seconds in parts.items() if seconds is not None},
+            processor=_sum(row.cpu_seconds for row in self.metrics.episodes),
         )
+
+
+def _sum(seconds: Iterable[float | None]) -> float | None:
+    """None where one is missing."""
+    known = list(seconds)
+    return None if None in known else sum(value for value in known if value is not None)
 
 
 def add_up(rows: Sequence[EpisodeRow]) -> RoundSummary:

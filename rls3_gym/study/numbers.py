@@ -29,6 +29,8 @@ SHARES = {"n_50": 0.5, "n_80": 0.8}
 """Thresholds, as shares of the final gain of `stratified`."""
 _VERTICAL = np.array([relation.vertical != 0 for relation in RELATIONS])
 _SUMS = ("n_generated", "n_trained", "n_steps", "wall_seconds", "evaluate_seconds", "finetune_seconds")
+_PARTS = ("stage_seconds", "score_seconds", "cpu_seconds")
+"""Missing in older runs."""
 
 
 @dataclass(frozen=True)
@@ -135,6 +137,11 @@ def _sampling(run: RunRows, axis: Axis, budget: int, name: str) -> Numbers:
     ambiguous = until(np.cumsum([r.reasons.get("ambiguous", 0) for r in rounds]))
     found = {key: until([float(getattr(r, key)) for r in rounds]) for key in _SUMS}
     samples = max(cells.sum(), 1.0)
+    rest = found["wall_seconds"] - found["evaluate_seconds"] - found["finetune_seconds"]
+    parts = {key: [getattr(r, key) for r in rounds] for key in _PARTS}
+    if not any(None in seconds for seconds in parts.values()):
+        found |= {key: until(seconds) for key, seconds in parts.items()}
+        found["agent_seconds"] = max(0.0, rest - found["stage_seconds"] - found["score_seconds"])
     return found | {
         "valid_rate": found["n_generated"] / max(found["n_steps"], 1.0),
         "ambiguous_rate": ambiguous / max(found["n_steps"], 1.0),
@@ -147,7 +154,7 @@ def _sampling(run: RunRows, axis: Axis, budget: int, name: str) -> Numbers:
         **{f"term_{term}": terms[i] / max(terms.sum(), 1.0) for i, term in enumerate(TERMS)},
         **{f"length_{length}": lengths[i] / samples for i, length in enumerate(COMPLEXITIES)},
         "targeting": _targeting(run, axis, budget, name),
-        "rest_seconds": found["wall_seconds"] - found["evaluate_seconds"] - found["finetune_seconds"],
+        "rest_seconds": rest,
     }
 
 

@@ -112,6 +112,11 @@ class RoundTotals(BaseModel):
     evaluate_seconds: Seconds
     finetune_seconds: Seconds
     """What of these went into evaluations and into fine-tuning."""
+    stage_seconds: Seconds | None = None
+    score_seconds: Seconds | None = None
+    """What went into making samples, and into asking the VLM about them; missing in older runs."""
+    cpu_seconds: Seconds | None = None
+    """Processor time of the run's process until the round's end; missing in older runs."""
     near_duplicates: Count
     """Samples so far that were near-duplicates of earlier ones: same layout, same caption, nearly the same offset."""
     caption_entropy: Annotated[float, Field(ge=0, le=1e3)]
@@ -228,6 +233,7 @@ def _rounds(rows: Rows, variety: Mapping[int, tuple[int, float]]) -> Iterator[Ro
     """Episode rows added up by round, with what went before the end of each."""
     reports = {int(row["round"]) - 1: row for row in rows if _sort(row) == "finetune"}
     wall, before, evaluated, taught = 0.0, 0.0, 0.0, 0.0
+    parts: dict[str, float | None] = {"stage_seconds": 0.0, "score_seconds": 0.0, "cpu_seconds": 0.0}
     # Evaluations of the VLM as it came lie before the first episode, the others after the round that they judge.
     costs: Counter[int] = Counter()
     for row in rows:
@@ -239,6 +245,7 @@ def _rounds(rows: Rows, variety: Mapping[int, tuple[int, float]]) -> Iterator[Ro
             now = float(row["since_start_seconds"])
             wall += now - before if now >= before else now  # a continued run counts from 0 again
             before = now
+            parts = {key: None if None in (sum_, row[key]) else sum_ + row[key] for key, sum_ in parts.items()}
         evaluated += costs[number]
         report = reports.get(number)
         taught += report["seconds"] if report else 0.0
@@ -260,6 +267,7 @@ def _rounds(rows: Rows, variety: Mapping[int, tuple[int, float]]) -> Iterator[Ro
             wall_seconds=wall,
             evaluate_seconds=evaluated,
             finetune_seconds=taught,
+            **parts,
             near_duplicates=near,
             caption_entropy=spread,
         )

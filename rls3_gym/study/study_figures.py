@@ -200,16 +200,19 @@ def shares_figure(lines: Sequence[ArmAtBudget], baselines: Sequence[str]) -> Fig
 
 def costs_figure(lines: Sequence[ArmAtBudget]) -> Figure:
     """Wall seconds of a run until one budget, by what they went into."""
+    split = all("stage_seconds" in line.numbers for line in lines)  # older runs do not say it
+    sampling = {"stage_seconds": "scenes", "score_seconds": "scoring", "agent_seconds": "agent, rest"}
     parts = {
-        "rest_seconds": "scenes, scoring, agent",
+        **(sampling if split else {"rest_seconds": "scenes, scoring, agent"}),
         "finetune_seconds": "fine-tuning",
         "evaluate_seconds": "evaluation",
     }
+    colors = ("#009e73", "#f0e442", "#56b4e9", "#0072b2", "#c8c8c8")[-len(parts) :]
     with _style():
         figure = Figure(figsize=(5.6, 1.3 + 0.32 * len(lines)), layout="constrained", dpi=130)
         panel = figure.subplots()
         base = np.zeros(len(lines))
-        for (key, label), color in zip(parts.items(), ("#56b4e9", "#0072b2", "#c8c8c8"), strict=True):
+        for (key, label), color in zip(parts.items(), colors, strict=True):
             values = np.array([line.numbers[key].iqm if key in line.numbers else np.nan for line in lines])
             panel.barh(range(len(lines)), np.nan_to_num(values), left=base, color=color, label=label, height=0.65)
             base = base + np.nan_to_num(values)

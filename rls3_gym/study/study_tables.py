@@ -115,12 +115,16 @@ def sampling_table(analysis: Analysis, axis: Axis) -> TextTable:
 
 
 def cost_table(analysis: Analysis, axis: Axis) -> TextTable:
-    """Wall time of a run until the budget."""
+    """Wall time of a run until the budget, and its processor time."""
     columns: list[Column] = [
         ("wall", _mean("wall_seconds", duration)),
         ("evaluation", _mean("evaluate_seconds", duration)),
         ("fine-tuning", _mean("finetune_seconds", duration)),
         ("scenes, scoring, agent", _mean("rest_seconds", duration)),
+        ("scenes", _mean("stage_seconds", duration)),
+        ("scoring", _mean("score_seconds", duration)),
+        ("agent, rest", _mean("agent_seconds", duration)),
+        ("processor", _mean("cpu_seconds", duration)),
         ("steps", _mean("n_steps", count)),
     ]
     return _table("What it cost", analysis, axis, columns)
