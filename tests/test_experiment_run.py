@@ -179,7 +179,8 @@ def test_pandas_opens_the_parquet_files_in_one_line_and_finds_what_the_json_line
             elif column == "objects":
                 assert [list(o.values()) for o in value] == cells[column]
             elif isinstance(value, np.ndarray):
-                assert list(value) == cells[column], column
+                found = [None if isinstance(v, float) and math.isnan(v) else v for v in value]  # of a list with gaps
+                assert found == cells[column], column
             else:
                 assert value == cells[column], column
         assert set(cells) <= set(frame.columns)

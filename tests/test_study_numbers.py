@@ -109,6 +109,17 @@ def test_targeting_is_positive_when_the_worst_terms_are_sampled_most() -> None:
         assert numbers_of(run, "n_trained", 10, NO_TARGETS)["targeting"] == pytest.approx(expected)
 
 
+def test_targeting_of_cells_is_positive_when_the_worst_cells_are_sampled_most() -> None:
+    accuracy = tuple(1 - 0.02 * cell for cell in range(CELLS - 1)) + (None,)  # of one the set has no item
+    before, after = point(0, 0.6, by_cell=accuracy), point(10, 0.7, round_=1)
+    for order, expected in ((1, 1.0), (-1, -1.0)):
+        made = totals(0, 10, cells=tuple(range(CELLS)[::order]))
+        run = made_up([0.5, 0.6], evaluations=(before, after), rounds=(made,))
+        assert numbers_of(run, "n_trained", 10, NO_TARGETS)["targeting_cells"] == pytest.approx(expected)
+    old = made_up([0.5, 0.6])
+    assert "targeting_cells" not in numbers_of(old, "n_trained", 10, NO_TARGETS)
+
+
 def test_a_vlm_that_never_learns_has_no_numbers_over_what_it_was_trained_on() -> None:
     frozen = made_up([0.5], rounds=(totals(0, 0, finetuned=False, n_generated=20),), n_generated=20)
     assert numbers_of(frozen, "n_generated", 20, NO_TARGETS)["test.pairwise"] == 0.5

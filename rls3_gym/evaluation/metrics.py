@@ -19,7 +19,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from rls3_gym.sample import CaptionItem, Sample
 from rls3_gym.scene.captions import Change, Negative, describe, parse
-from rls3_gym.scene.relations import BY_TERMS, Relation, Term
+from rls3_gym.scene.relations import BY_TERMS, RELATIONS, Relation, Term
 from rls3_gym.vlm.base import VLM, by_likelihood
 
 Float = NDArray[np.float64]
@@ -40,6 +40,8 @@ class Accuracy:
     """Pairwise accuracy of each of the six terms."""
     by_complexity: dict[str, float]
     """Mean pairwise accuracy of captions with "1", "2" and "3" terms."""
+    by_cell: tuple[float, ...]
+    """(26,) mean pairwise accuracy of each relation cell, in the order of `rls3_gym.scene.relations.RELATIONS`."""
     worst_term: str
     """The term with the lowest pairwise accuracy."""
     n: int
@@ -54,6 +56,7 @@ class Accuracy:
             "mirrored_accuracy": _json(self.mirrored),
             "by_term": {term: _json(value) for term, value in self.by_term.items()},
             "by_complexity": {terms: _json(value) for terms, value in self.by_complexity.items()},
+            "by_cell": [_json(value) for value in self.by_cell],
             "worst_term": self.worst_term,
             "n": self.n,
             "n_by_term": self.n_by_term,
@@ -78,6 +81,7 @@ def accuracy_table(vlm: VLM, samples: Sequence[Sample]) -> Accuracy:
     spoken = ~np.isnan(turned)
     by_term = _by_term(turned, spoken)
     complexity = np.array([sample.relation.complexity for sample in samples])
+    cells = np.array([sample.relation.index for sample in samples])
     names = [term.name.lower() for term in Term]
     return Accuracy(
         pairwise=float(np.nanmean(by_term)),
@@ -85,6 +89,7 @@ def accuracy_table(vlm: VLM, samples: Sequence[Sample]) -> Accuracy:
         mirrored=float(np.nanmean(_by_term(both[:, None], spoken))),
         by_term=dict(zip(names, by_term.tolist(), strict=True)),
         by_complexity={str(terms): _mean(pairwise[complexity == terms]) for terms in (1, 2, 3)},
+        by_cell=tuple(_mean(pairwise[cells == cell]) for cell in range(len(RELATIONS))),
         worst_term=names[int(np.nanargmin(by_term))],
         n=n,
         n_by_term=dict(zip(names, spoken.sum(axis=0).tolist(), strict=True)),

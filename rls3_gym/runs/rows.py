@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from rls3_gym.runs.json_lines import json_lines
 from rls3_gym.runs.row_values import (
     MOST_NAMES,
+    ByCell,
     ByComplexity,
     BySlotCounts,
     BySlotShares,
@@ -148,6 +149,8 @@ class EvaluationRow(Row):
     mirrored_accuracy: Share | None
     by_term: ByTerm
     by_complexity: ByComplexity
+    by_cell: ByCell | None = None
+    """Missing in older rows."""
     worst_term: Name
     n: Count
     """Items of the set."""

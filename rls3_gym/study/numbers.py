@@ -153,23 +153,34 @@ def _sampling(run: RunRows, axis: Axis, budget: int, name: str) -> Numbers:
         "vertical_terms": (terms[Term.ABOVE] + terms[Term.BELOW]) / max(terms.sum(), 1.0),
         **{f"term_{term}": terms[i] / max(terms.sum(), 1.0) for i, term in enumerate(TERMS)},
         **{f"length_{length}": lengths[i] / samples for i, length in enumerate(COMPLEXITIES)},
-        "targeting": _targeting(run, axis, budget, name),
+        **_targeting(run, axis, budget, name),
         "rest_seconds": rest,
     }
 
 
-def _targeting(run: RunRows, axis: Axis, budget: int, name: str) -> float:
-    """Mean over the rounds begun before the budget: rank correlation of the shares of the six terms in the round with
-    the VLM's errors on them at the evaluation just before it. 1: the worse the VLM knows a term, the more of it."""
-    begun, found = 0, []
+def _targeting(run: RunRows, axis: Axis, budget: int, name: str) -> Numbers:
+    """Means over the rounds begun before the budget: rank correlation of the shares of the six terms in the round, and
+    of the 26 relation cells, with the VLM's errors on them at the evaluation just before it. 1: the worse the VLM knows
+    a term or cell, the more of it."""
+    begun = 0
+    by_term: list[float] = []
+    by_cell: list[float] = []
     for totals in run.rounds:
         if begun >= budget:
             break
         begun = int(getattr(totals, axis))
         before = [p for p in run.curve(name) if p.round <= totals.round]
-        asked = [t for t in TERMS if before and before[-1].by_term.get(t) is not None]
-        if len(asked) > 1 and any(totals.cells):
-            errors = [1.0 - (before[-1].by_term[t] or 0.0) for t in asked]
-            found.append(rank_correlation([totals.terms.get(t, 0) for t in asked], errors))
-    known = [value for value in found if math.isfinite(value)]
-    return float(np.mean(known)) if known else math.nan
+        if not before or not any(totals.cells):
+            continue
+        terms = [totals.terms.get(term, 0) for term in TERMS]
+        by_term.append(_rank_correlation(terms, [before[-1].by_term.get(term) for term in TERMS]))
+        by_cell.append(_rank_correlation(totals.cells, before[-1].by_cell or ()))
+    found = {"targeting": by_term, "targeting_cells": by_cell}
+    known = {key: [value for value in values if math.isfinite(value)] for key, values in found.items()}
+    return {key: float(np.mean(values)) for key, values in known.items() if values}
+
+
+def _rank_correlation(made: Sequence[int], accuracy: Sequence[float | None]) -> float:
+    """Of what was made with the errors, where they are known; NaN for fewer than two."""
+    asked = [(count, 1.0 - right) for count, right in zip(made, accuracy, strict=False) if right is not None]
+    return rank_correlation(*zip(*asked, strict=True)) if len(asked) > 1 else math.nan

@@ -19,6 +19,7 @@ import rls3_registry
 from rls3_gym.runs.directory import MOST_TEXT, RunDirectory, read_text
 from rls3_gym.runs.row_values import (
     MOST_NAMES,
+    ByCell,
     ByComplexity,
     ByTerm,
     Cells,
@@ -68,6 +69,8 @@ class EvaluationPoint(BaseModel):
     strict: Share | None
     by_term: ByTerm
     by_complexity: ByComplexity
+    by_cell: ByCell | None = None
+    """Missing in older runs."""
 
 
 class SuitePoint(BaseModel):
@@ -218,7 +221,7 @@ def _sort(row: Mapping[str, Any]) -> str:
 def _evaluation(row: Mapping[str, Any]) -> EvaluationPoint:
     return EvaluationPoint(
         **{key: row[key] for key in ("set", "set_hash", "vlm_digest", "n", "round", "n_generated", "n_trained")},
-        **{key: row[key] for key in ("by_term", "by_complexity")},
+        **{key: row[key] for key in ("by_term", "by_complexity", "by_cell")},
         backend=row["backend"],
         pairwise=row["pairwise_accuracy"],
         strict=row["strict_accuracy"],

@@ -109,7 +109,8 @@ def sampling_table(analysis: Analysis, axis: Axis) -> TextTable:
         ("1 / 2 / 3 terms, %", _lengths),
         ("effective captions", _mean("effective_captions", count)),
         ("near-duplicates, %", _mean("near_duplicates", percent)),
-        ("targeting", _mean("targeting", lambda value: f"{value:+.2f}")),
+        ("targeting, terms", _mean("targeting", lambda value: f"{value:+.2f}")),
+        ("targeting, cells", _mean("targeting_cells", lambda value: f"{value:+.2f}")),
     ]
     return _table("What was sampled", analysis, axis, columns)
 
