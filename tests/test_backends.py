@@ -10,7 +10,10 @@ from PIL import Image
 import rls3_registry
 from rls3_gym.backends.base import load_backend
 from rls3_gym.backends.contract import SIZE, BackendContract
+from rls3_gym.backends.embedded import backend as embedded
 from rls3_gym.backends.embedded.backend import EmbeddedBackend
+from rls3_gym.scene.arrangement import Arrangement
+from rls3_gym.scene.layouts import layouts
 from rls3_registry.errors import UserError
 from rls3_registry.validation import Settings, check
 
@@ -32,6 +35,26 @@ def test_a_fingerprint_names_backend_size_and_settings():
     }
     assert len(prints) == 3
     assert load_backend("embedded", SIZE).fingerprint == EmbeddedBackend(image_size=SIZE).fingerprint
+
+
+def test_the_rooms_visited_last_are_kept_and_no_more_of_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(embedded, "_KEPT_RAYS", 3 * (2 * 32) ** 2)
+    built: list[int] = []
+    shared = embedded._shared_tracer
+    monkeypatch.setattr(embedded, "_shared_tracer", lambda room, *args: built.append(room.index) or shared(room, *args))
+    backend, rooms = EmbeddedBackend(image_size=32), layouts("train")[:4]
+
+    def visit(*numbers: int) -> list[int]:
+        built.clear()
+        for number in numbers:
+            backend.reset(Arrangement(rooms[number], ()), seed=0)
+        return [rooms.index(next(room for room in rooms if room.index == index)) for index in built]
+
+    assert visit(0, 1, 2) == [0, 1, 2]
+    assert visit(0, 2, 1) == []  # going back to a room builds nothing
+    assert visit(3, 2, 1) == [3]  # instead of 0, which was visited longest ago
+    assert visit(0) == [0]
+    assert len(backend._tracers) == 3
 
 
 @pytest.mark.parametrize("name", world_pictures.SHEETS)

@@ -51,6 +51,22 @@ def test_the_two_named_objects_are_outlined() -> None:
     assert step["n_steps"] == info["n_steps"] + 1
 
 
+def test_step_and_reward_are_written_at_the_top_and_nowhere_else() -> None:
+    env = make_env(render_mode="rgb_array").unwrapped
+    env.reset(seed=0)
+    env.step(0)
+    episode = env.loop.lanes[0].episode
+    before = env.render()
+    for change in ({"reward": episode.reward + 1.0}, {"step": 7}):
+        kept = {name: getattr(episode, name) for name in change}
+        for name, value in change.items():
+            setattr(episode, name, value)
+        changed = (env.render() != before).any(axis=(1, 2))
+        assert changed[:24].any() and not changed[24:].any()
+        for name, value in kept.items():
+            setattr(episode, name, value)
+
+
 def test_watching_does_not_change_the_run() -> None:
     watched, alone = make_env(render_mode="rgb_array", steps_per_scene=2), make_env(steps_per_scene=2)
     rewards = []
