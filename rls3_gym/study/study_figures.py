@@ -26,7 +26,7 @@ AXIS_LABELS: dict[Axis, str] = {"n_trained": "samples trained on", "n_generated"
 # Okabe and Ito's colors, which color-blind readers can tell; then the same again, with other markers and dashed.
 _COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#7b5ea7", "#5c4a32")
 _MARKERS = "o^sDvP*X<>pdh8"
-_GRAYS = (("#8c8c8c", "--"), ("#4d4d4d", ":"), ("#b0b0b0", "-."), ("#6b6b6b", "--"))
+_GRAYS = (("#8c8c8c", "--"), ("#4d4d4d", ":"), ("#b0b0b0", "-."), ("#6b6b6b", "--"), ("#9a9a9a", ":"))
 _STYLE: dict[Any, Any] = {
     "text.parse_math": False,  # names come from files: a dollar sign in one is no formula
     "font.size": 9.5,
