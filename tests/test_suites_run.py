@@ -110,7 +110,7 @@ def test_the_summary_and_the_tables_have_them(finished: Path, capsys: pytest.Cap
 def test_the_time_they_take_is_time_for_evaluating(finished: Path) -> None:
     rows = [json.loads(line) for line in (finished / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
     spent = sum(row.get("evaluate_seconds", 0.0) for row in rows)
-    assert read_run(finished).spent.evaluate == pytest.approx(spent)
+    assert read_run(finished).spent.parts["evaluating"] == pytest.approx(spent)
 
 
 def test_an_experiment_with_suites_can_be_written_down(tmp_path: Path) -> None:
