@@ -1,6 +1,6 @@
 """Can an agent be steered? Static oracles pay for relation cells; no VLM is asked or taught.
 
-    python benchmarks/steer.py                                    # all oracles, views and agents; three quarters of an hour
+    python benchmarks/steer.py                                    # all oracles, views and agents; almost an hour
     python benchmarks/steer.py --pairs sb3/sac:preference --oracles vertical --seeds 1
     python benchmarks/steer.py --pairs sb3/sac:box+snap+choose_reference --oracles vertical
     python benchmarks/steer.py --pairs sb3/ppo_select:select+proposals=8 --oracles inverse_frequency
