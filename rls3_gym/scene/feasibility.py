@@ -135,10 +135,15 @@ def clear_of_objects(
 ) -> BoolArray:
     """(slots, n) whether each object keeps clear of the one in each slot. Arguments as those of `place_many`; z: (n,)
     height at which each object stands, meters."""
-    catalog, others = load_catalog(), arrangement.objects
-    sizes = [(catalog[other.kind].radius, catalog[other.kind].height, *other.position) for other in others]
-    radius, height, *position = np.array(sizes).reshape(-1, 5).T[:, :, None]
+    radius, height, *position = object_columns(arrangement)[:, :, None]
     return np.asarray(rules.clear_of((at[0], at[1], z), radii, heights, tuple(position), radius, height))
+
+
+def object_columns(arrangement: Arrangement) -> FloatArray:
+    """(5, slots) radius, height, and x, y, z of the base of each object, meters."""
+    catalog, objects = load_catalog(), arrangement.objects
+    sizes = [(catalog[thing.kind].radius, catalog[thing.kind].height, *thing.position) for thing in objects]
+    return np.array(sizes).reshape(-1, 5).T
 
 
 def _free_surfaces(

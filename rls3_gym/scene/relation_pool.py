@@ -14,8 +14,7 @@ from numpy.random import Generator
 
 from rls3_gym.scene.arrangement import RELEASE_HEIGHT, SLOTS, Arrangement, Edit
 from rls3_gym.scene.camera import FloatArray
-from rls3_gym.scene.catalog import load_catalog
-from rls3_gym.scene.feasibility import BoolArray, IntArray, place_many
+from rls3_gym.scene.feasibility import BoolArray, IntArray, object_columns, place_many
 from rls3_gym.scene.natural import PairRule, caption_table, kind_sizes, offsets_from_objects
 from rls3_gym.scene.proposals import container, random_points
 from rls3_gym.scene.relations import RELATIONS, clear_indices, relation_indices
@@ -153,17 +152,18 @@ def _in_sight(
 ) -> BoolArray:
     """(n, slots) whether the camera sees so much of the moved object, and of the one in each slot, as far as boxes
     tell; `bases` (3, n)."""
-    layout, catalog = arrangement.layout, load_catalog()
+    layout = arrangement.layout
     eye = np.array(layout.camera.eye)
-    others = np.array([(*o.position, catalog[o.kind].radius, catalog[o.kind].height) for o in arrangement.objects]).T
+    other_radii, other_heights, *places = object_columns(arrangement)
+    others = np.array(places), other_radii, other_heights
     solids = np.array([(s.x0, s.y0, s.z0, s.x1, s.y1, s.z1) for s in layout.solids]).reshape(-1, 6).T[:, :, None, None]
-    other_boxes = (corner[:, :, None, None] for corner in boxes_of(others[:3], *others[3:]))
+    other_boxes = (corner[:, :, None, None] for corner in boxes_of(*others))
     # (..., points, n)
     points = points_of(eye, bases, radii, heights)[:, None]
     by_others = hidden(eye, points, *other_boxes)
     by_others &= (moved != np.arange(SLOTS)[:, None])[:, None]  # the moved object leaves its place
     covered = hidden(eye, points, solids[:3], solids[3:]).any(axis=0) | by_others.any(axis=0)
-    other_points = points_of(eye, others[:3], *others[3:]).swapaxes(1, 2)[..., None]
+    other_points = points_of(eye, *others).swapaxes(1, 2)[..., None]
     by_moved = hidden(eye, other_points, *(corner[:, None, None] for corner in boxes_of(bases, radii, heights)))
     return np.asarray((covered.mean(axis=0) <= 1 - least) & (by_moved.mean(axis=1) <= 1 - least)).T
 
