@@ -30,8 +30,8 @@ SMALL = {
 
 
 SLOW = {
-    "sb3/a2c", "sb3/crossq", "sb3/maskable_ppo", "sb3/ppo", "sb3/recurrent_ppo", "sb3/td3", "sb3/tqc",
-    "tianshou/a2c", "tianshou/dqn", "tianshou/redq",
+    "sb3/a2c", "sb3/crossq", "sb3/maskable_ppo", "sb3/ppo", "sb3/ppo_relation", "sb3/recurrent_ppo", "sb3/td3",
+    "sb3/tqc", "tianshou/a2c", "tianshou/dqn", "tianshou/redq",
 }  # fmt: skip
 """Agents whose plugin the quick tests put through the contract with another algorithm of its library."""
 

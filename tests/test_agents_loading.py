@@ -114,6 +114,7 @@ def test_an_algorithm_of_sb3_takes_the_observations_that_it_has_policies_for(mon
         ("tianshou/a2c", ("preference", "box", "multi_discrete", "select", "relation")),
         ("sb3/ppo_select", ("select",)),
         ("sb3/maskable_ppo", ("relation", "select")),
+        ("sb3/ppo_relation", ("relation",)),
         ("stratified", ("relation",)),
         ("random", ("box", "multi_discrete", "relation", "select", "preference")),
     ],
@@ -130,10 +131,11 @@ def test_an_algorithm_takes_the_views_it_can_and_a_wrong_one_is_told_which(name:
         assert str(refusal.value) == f"action_view: agent {name!r} cannot take {view!r}; it takes {' or '.join(views)}"
 
 
-def test_an_agent_that_takes_masks_asks_only_for_relations_that_can_be_had() -> None:
+@pytest.mark.parametrize("agent", ["sb3/maskable_ppo", "sb3/ppo_relation"])
+def test_an_agent_that_takes_masks_asks_only_for_relations_that_can_be_had(agent: str) -> None:
     env = CountingEnv(make_env(action_view="relation", steps_per_episode=12, episodes_per_round=100))
     small = {"n_steps": 6, "batch_size": 3, "net_arch": [16], "n_epochs": 1}
-    make_agent("sb3/maskable_ppo", 0, small).learn(env, Until(env, 30))
+    make_agent(agent, 0, small).learn(env, Until(env, 30))
     assert len(env.reasons) >= 30 and "no_place" not in env.reasons
 
 

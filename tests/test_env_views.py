@@ -16,7 +16,15 @@ from scipy.stats import chi2_contingency
 from rls3_gym.envs.observations import StateView
 from rls3_gym.envs.scene_env import RLS3SceneEnv
 from rls3_gym.envs.settings import EnvironmentSettings
-from rls3_gym.envs.views import FEATURES, RELATION_FEATURES, VIEWS, ActionView, RelationView, proposal_features
+from rls3_gym.envs.views import (
+    FEATURES,
+    RELATION_FEATURES,
+    VIEWS,
+    ActionView,
+    RelationView,
+    cell_features,
+    proposal_features,
+)
 from rls3_gym.loop.cells import ANTONYMS, CellRecord, Cells
 from rls3_gym.loop.lane import Lane
 from rls3_gym.scene.arrangement import Reason, place
@@ -318,6 +326,21 @@ def test_the_state_of_a_choosing_view_holds_the_proposals_instead_of_the_room(en
     assert list(each.slices) == list(mean.slices) == ["proposals", "step", "round", "error", "complexity", "made"]
     np.testing.assert_allclose(each.observe(lane, env.scheduler)[each.slices["proposals"]], features.ravel(), rtol=1e-6)
     np.testing.assert_allclose(mean.observe(lane, env.scheduler)[mean.slices["proposals"]], features.mean(0), rtol=1e-6)
+
+
+def test_the_state_of_the_relation_view_holds_the_cells_that_can_be_had() -> None:
+    env = make_env("RLS3SceneRelation-v0", steps_per_episode=40, episodes_per_round=9, finetune=False).unwrapped
+    state, _ = env.reset(seed=3)
+    view = env.observer.state
+    assert list(view.slices) == ["relations", "step", "round", "error", "complexity", "made"]
+    for _ in range(20):
+        rows = state[view.slices["relations"]].reshape(78, FEATURES)
+        masks = env.action_masks()
+        assert not rows[~masks].any() and 0 < masks.sum() < 78
+        np.testing.assert_allclose(rows[masks], np.tile(cell_features(env.loop.lane().cells), (3, 1))[masks], rtol=1e-6)
+        state, *_ = env.step(int(np.flatnonzero(masks)[0]))
+    scarcity = rows[masks][:, -2]
+    assert scarcity.min() < 0 < scarcity.max()  # what was made is told
 
 
 def test_the_place_of_an_object_in_the_state_is_spelled_as_the_box_action_would(env: gymnasium.Env, lane: Lane) -> None:

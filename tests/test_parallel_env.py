@@ -19,6 +19,7 @@ from test_vec_adapters import stop_after
 import rls3_gym
 from rls3_gym.envs.agents_as_lanes import AgentsAsLanes
 from rls3_gym.envs.parallel_env import AGENTS, RLS3SceneParallelEnv
+from rls3_gym.envs.views import FEATURES
 from rls3_registry.errors import UserError
 
 SHORT: dict[str, Any] = {
@@ -83,6 +84,16 @@ def test_each_agent_is_first_in_turn_and_edits_its_own_object() -> None:
             if step.sample is not None:
                 assert step.sample.slot_a == (first[-1] + place) % 3
     assert first == [0, 1, 2, 0, 1, 2]
+
+
+def test_each_agent_sees_the_relations_that_its_own_object_can_have() -> None:
+    env = make(action_view="relation")
+    observations, _ = env.reset(seed=0)
+    masks = env.action_masks()
+    assert masks.shape == (3, 26)
+    for observation, mask in zip(observations.values(), masks, strict=True):
+        rows = observation[: 26 * FEATURES].reshape(26, FEATURES)
+        np.testing.assert_array_equal(rows.any(axis=1), mask)
 
 
 def test_an_agent_is_paid_for_the_samples_its_object_takes_part_in_or_all_alike() -> None:

@@ -21,7 +21,7 @@ def pay_and_cells(row: dict[str, Any], after: str) -> tuple[float, float]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "pair", ["sb3/maskable_ppo:relation", "sb3/ppo_select:select+proposals=8", "sb3/sac:preference+proposals=8"]
+    "pair", ["sb3/ppo_relation:relation", "sb3/ppo_select:select+proposals=8", "sb3/sac:preference+proposals=8"]
 )
 def test_within_2000_steps_an_agent_makes_what_pays_and_keeps_many_cells_in_use(pair: str, tmp_path: Path) -> None:
     rows_file = tmp_path / "rows.json"

@@ -116,7 +116,7 @@ def on_policy() -> list[str]:
 
 
 def test_the_agents_that_take_lanes_are_the_on_policy_ones() -> None:
-    sb3 = ["sb3/a2c", "sb3/maskable_ppo", "sb3/ppo", "sb3/ppo_select", "sb3/recurrent_ppo"]
+    sb3 = ["sb3/a2c", "sb3/maskable_ppo", "sb3/ppo", "sb3/ppo_relation", "sb3/ppo_select", "sb3/recurrent_ppo"]
     assert sorted(on_policy()) == [*sb3, "tianshou/a2c", "tianshou/ppo"]
     for name in ("sb3/sac", "random"):
         with pytest.raises(UserError, match="environment.num_envs"):
@@ -157,7 +157,7 @@ def stop_after(steps: int, monkeypatch: pytest.MonkeyPatch) -> None:
     ["sb3/ppo", "tianshou/ppo"]
     + [
         pytest.param(n, marks=pytest.mark.slow)
-        for n in ("sb3/a2c", "sb3/maskable_ppo", "sb3/ppo_select", "tianshou/a2c")
+        for n in ("sb3/a2c", "sb3/maskable_ppo", "sb3/ppo_relation", "sb3/ppo_select", "tianshou/a2c")
     ],
 )
 def test_a_run_of_several_lanes_is_continued_exactly(

@@ -1,4 +1,4 @@
-"""A policy for the `select` view that treats all proposals alike: one small network scores each of them.
+"""Policies for the `select` and `relation` views that treat all choices alike: one small network scores each of them.
 
 What it learns about a proposal in one place of the observation holds in every other, as it must where the order of the
 proposals says nothing; a plain network would have to learn it again for each place.
@@ -7,11 +7,12 @@ proposals says nothing; a plain network would have to learn it again for each pl
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import gymnasium
 import torch
 from gymnasium import spaces
+from sb3_contrib.common.maskable.policies import MaskableActorCriticPolicy
 from stable_baselines3.common.policies import ActorCriticPolicy
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from stable_baselines3.common.type_aliases import Schedule
@@ -73,8 +74,11 @@ class _Value(nn.Module):
         return value
 
 
-class ProposalPolicy(ActorCriticPolicy):
-    """An actor and critic over proposals, for PPO and A2C in the `select` view with flat observations."""
+class _ScoresChoices:
+    """Stands before a policy class of SB3 and gives it one network for all choices."""
+
+    agent: ClassVar[str]
+    view: ClassVar[str]
 
     def __init__(
         self,
@@ -88,9 +92,9 @@ class ProposalPolicy(ActorCriticPolicy):
         if not isinstance(action_space, spaces.Discrete) or not (
             isinstance(observation_space, spaces.Box) and len(observation_space.shape) == 1
         ):
-            raise UserError("ppo_select: takes action_view 'select' and observation 'state'")
+            raise UserError(f"{self.agent}: takes action_view {self.view!r} and observation 'state'")
         self._width = net_arch[-1]
-        super().__init__(
+        super().__init__(  # type: ignore[call-arg]  # SB3's, which comes next
             observation_space,
             action_space,
             lr_schedule,
@@ -101,11 +105,23 @@ class ProposalPolicy(ActorCriticPolicy):
         )
 
     def _build(self, lr_schedule: Schedule) -> None:
-        super()._build(lr_schedule)
-        self.action_net = _Scores(self._width)
-        self.value_net = _Value(self._width)  # type: ignore[assignment]  # SB3 has a Linear there
-        self.optimizer = self.optimizer_class(
-            self.parameters(),
-            lr=lr_schedule(1),  # type: ignore[call-arg]  # every optimizer class takes it
-            **self.optimizer_kwargs,
-        )
+        super()._build(lr_schedule)  # type: ignore[misc]  # SB3's, which comes next
+        _take_scores(self, self._width, lr_schedule)
+
+
+def _take_scores(policy: Any, width: int, lr_schedule: Schedule) -> None:
+    """Put the scores and the value of the choices in the place of a policy's last layers."""
+    policy.action_net, policy.value_net = _Scores(width), _Value(width)
+    policy.optimizer = policy.optimizer_class(policy.parameters(), lr=lr_schedule(1), **policy.optimizer_kwargs)
+
+
+class ProposalPolicy(_ScoresChoices, ActorCriticPolicy):
+    """An actor and critic over proposals, for PPO in the `select` view with flat observations."""
+
+    agent, view = "ppo_select", "select"
+
+
+class RelationPolicy(_ScoresChoices, MaskableActorCriticPolicy):
+    """An actor and critic over relations, for MaskablePPO in the `relation` view with flat observations."""
+
+    agent, view = "ppo_relation", "relation"

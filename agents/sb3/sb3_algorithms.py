@@ -32,7 +32,7 @@ from rls3_agents.algorithms import (
     steps_per_lane,
     target_entropy,
 )
-from rls3_agents.sb3.proposal_policy import ProposalPolicy
+from rls3_agents.sb3.proposal_policy import ProposalPolicy, RelationPolicy
 
 POLICY = ("net_arch", "log_std_init", "lstm_hidden_size")
 """Settings that SB3 takes as arguments of the policy."""
@@ -129,6 +129,9 @@ ALGORITHMS: dict[str, Algorithm[Sb3Settings]] = {
     "ppo_select": Algorithm(PPO, PpoSettings, (Discrete,), policy=ProposalPolicy, views=("select",), takes_lanes=True),
     "maskable_ppo": Algorithm(
         MaskablePPO, MaskablePpoSettings, (Discrete,), views=("relation", "select"), takes_lanes=True
+    ),
+    "ppo_relation": Algorithm(
+        MaskablePPO, MaskablePpoSettings, (Discrete,), policy=RelationPolicy, views=("relation",), takes_lanes=True
     ),
     "recurrent_ppo": Algorithm(RecurrentPPO, RecurrentPpoSettings, (Box, MultiDiscrete, Discrete), takes_lanes=True),
     "a2c": Algorithm(A2C, A2cSettings, (Box, MultiDiscrete, Discrete), takes_lanes=True),

@@ -10,13 +10,14 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 
 from rls3_gym.envs.settings import EnvironmentSettings
-from rls3_gym.envs.views import FEATURES, proposal_features
+from rls3_gym.envs.views import FEATURES, cell_features, proposal_features
 from rls3_gym.loop.lane import SeenLane
 from rls3_gym.loop.scheduler import Scheduler
 from rls3_gym.scene.arrangement import SLOTS, Arrangement
 from rls3_gym.scene.catalog import load_catalog
 from rls3_gym.scene.feasibility import floor_plan
 from rls3_gym.scene.layouts import family_names
+from rls3_gym.scene.relations import RELATIONS
 from rls3_gym.scene.rooms import Layout
 
 SURFACES = 5
@@ -29,7 +30,7 @@ _LIMIT = 10.0
 
 class StateView:
     """The flat float32 vector; `slices` names its blocks. Which blocks there are depends on the action view: where an
-    action chooses among proposals, they are what the edit is made of, and the room is left out.
+    action chooses among proposals or relations, they are what the edit is made of, and the room is left out.
 
     | block | values | where | meaning |
     |---|---|---|---|
@@ -38,6 +39,7 @@ class StateView:
     | `floor` | 12 x 12 x 2 | placing views | over the stage's floor plan, row by row from front to back: height (m) of the highest surface for a slim object; share of the cell where furniture keeps a typical object off the floor |
     | `objects` | 3 x 10 | placing views | per slot: kind (action units), x, y (action units), position of the base in the camera frame (right, up, away; m), sine and cosine of the yaw, radius and height (dm) |
     | `proposals` | k x 11, or 11 | `select`, or `preference` | features of each proposal, in order (zeros where there are fewer); or their mean. See `rls3_gym.envs.views.proposal_features` |
+    | `relations` | 3 x 26 x 11 | `relation` | the same features of each relation cell, for each slot, in the order of the actions; zeros where it can't be had. An agent of one slot (PettingZoo) sees the 26 of its own |
     | `step` | 1 | all | steps done in this episode / `steps_per_episode` |
     | `round` | 1 | all | rounds done / (rounds done + 4): 0 at first, then towards 1 |
     | `error` | 3 | all | running error of the VLM, averaged over antonyms: left/right, front/behind, above/below; -1 never wrong, 0 chance, 1 always |
@@ -47,18 +49,20 @@ class StateView:
     Action units: -1..1, as the `box` action spells kinds and places. All values are clipped to +-10.
     """  # noqa: E501
 
-    def __init__(self, kinds: Sequence[str], action_view: str, proposals: int) -> None:
+    def __init__(self, kinds: Sequence[str], action_view: str, proposals: int, slots: int = SLOTS) -> None:
+        """`slots`: how many of them an action may name, 1 where an agent has its own."""
         self._kinds = {kind: 2 * (i + 0.5) / len(kinds) - 1 for i, kind in enumerate(kinds)}
         self._families = {family: i for i, family in enumerate(family_names())}
         self._proposals = {"select": proposals, "preference": 1}.get(action_view, 0)
+        self._relations = slots * len(RELATIONS) if action_view == "relation" else 0
         placing = {
             "room": len(self._families) + 4,
             "surfaces": SURFACES * 3,
             "floor": FLOOR_CELLS * FLOOR_CELLS * 2,
             "objects": SLOTS * _PER_OBJECT,
         }
-        choosing = {"proposals": self._proposals * FEATURES}
-        sizes = (choosing if self._proposals else placing) | {
+        choosing = {"proposals": self._proposals, "relations": self._relations}
+        sizes = ({name: n * FEATURES for name, n in choosing.items() if n} or placing) | {
             "step": 1, "round": 1, "error": 3, "complexity": 3, "made": 6
         }  # fmt: skip
         ends = np.cumsum(list(sizes.values()))
@@ -67,10 +71,12 @@ class StateView:
         self._room: tuple[Layout, NDArray[np.float64]] | None = None
         self._objects: tuple[Arrangement, NDArray[np.float64]] | None = None
 
-    def observe(self, lane: SeenLane, scheduler: Scheduler) -> NDArray[np.float32]:
-        """The vector for a lane as it stands."""
+    def observe(self, lane: SeenLane, scheduler: Scheduler, slot: int | None = None) -> NDArray[np.float32]:
+        """The vector for a lane as it stands, for the agent of a slot where each has its own."""
         if self._proposals:
             parts = [self._of_proposals(lane)]
+        elif self._relations:
+            parts = [self._of_relations(lane, slot)]
         else:
             arrangement = lane.arrangement
             parts = [self._of_room(arrangement.layout), self._of_objects(arrangement)]
@@ -89,6 +95,14 @@ class StateView:
             return features.mean(axis=0) if len(features) else np.zeros(FEATURES)
         missing = self._proposals - len(features)
         return features.ravel() if not missing else np.append(features, np.zeros(missing * FEATURES))
+
+    def _of_relations(self, lane: SeenLane, slot: int | None) -> NDArray[np.float64]:
+        """Block `relations`."""
+        if lane.relations is None:
+            return np.zeros(self._relations * FEATURES)
+        offered = lane.relations.on_offer if slot is None else lane.relations.on_offer[slot]
+        features: NDArray[np.float64] = offered[..., None] * cell_features(lane.cells)
+        return features.ravel()
 
     def _of_room(self, layout: Layout) -> NDArray[np.float64]:
         """Blocks `room`, `surfaces` and `floor`; the same as long as the scene is, so kept."""
@@ -125,9 +139,10 @@ class StateView:
 class Observer:
     """Makes the observations that the settings ask for: `state`, `pixels` (the camera picture) or `dict` of both."""
 
-    def __init__(self, settings: EnvironmentSettings, kinds: Sequence[str]) -> None:
+    def __init__(self, settings: EnvironmentSettings, kinds: Sequence[str], slots: int = SLOTS) -> None:
+        """`slots` as for `StateView`."""
         self._choice = settings.observation
-        self.state = StateView(kinds, settings.action_view, settings.proposals)
+        self.state = StateView(kinds, settings.action_view, settings.proposals, slots)
         pixels = spaces.Box(0, 255, (settings.image_size, settings.image_size, 3), np.uint8)
         choices: dict[str, spaces.Space[Any]] = {
             "state": self.state.space,
@@ -136,14 +151,14 @@ class Observer:
         }
         self.space = choices[settings.observation]
 
-    def observe(self, lane: SeenLane, scheduler: Scheduler) -> Any:
-        """The observation of a lane as it stands."""
+    def observe(self, lane: SeenLane, scheduler: Scheduler, slot: int | None = None) -> Any:
+        """The observation of a lane as it stands, for the agent of a slot where each has its own."""
         if self._choice == "state":
-            return self.state.observe(lane, scheduler)
+            return self.state.observe(lane, scheduler, slot)
         picture = lane.picture.copy()
         if self._choice == "pixels":
             return picture
-        return {"state": self.state.observe(lane, scheduler), "pixels": picture}
+        return {"state": self.state.observe(lane, scheduler, slot), "pixels": picture}
 
 
 def _action_units(layout: Layout, x: float, y: float) -> tuple[float, float]:

@@ -111,7 +111,7 @@ class RLS3SceneParallelEnv(ParallelEnv[str, Any, Any]):  # type: ignore[misc]  #
         self.pay = pay
         kinds = [kind.name for kind in load_catalog().training]
         self.action_view = SlotView(kinds, self.settings)
-        self._observer = Observer(self.settings, kinds)
+        self._observer = Observer(self.settings, kinds, slots=1)
         self.possible_agents = list(AGENTS)
         self.agents: list[str] = []
         self.observation_spaces = {agent: self._observation_space() for agent in AGENTS}
@@ -207,7 +207,7 @@ class RLS3SceneParallelEnv(ParallelEnv[str, Any, Any]):  # type: ignore[misc]  #
     def _observe(self, slot: int) -> Any:
         lane = self.loop.lane()
         show(lane, slot)
-        seen, own = self._observer.observe(lane, self.scheduler), np.eye(SLOTS, dtype=np.float32)[slot]
+        seen, own = self._observer.observe(lane, self.scheduler, slot), np.eye(SLOTS, dtype=np.float32)[slot]
         if self.settings.observation == "pixels":
             return seen
         if self.settings.observation == "state":

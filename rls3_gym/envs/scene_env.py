@@ -58,7 +58,7 @@ class RLS3SceneEnv(gymnasium.Env[Any, Any]):
     ## Observation space
     | `observation` | space | meaning |
     |---|---|---|
-    | `state` | Box(-10, 10, (n,), float32) | features of the proposals, or, in views that place, room, surfaces and objects; always step, round, the VLM's running errors and what was made of late; slices in `rls3_gym.envs.observations.StateView` |
+    | `state` | Box(-10, 10, (n,), float32) | features of the proposals or relations, or, in views that place, room, surfaces and objects; always step, round, the VLM's running errors and what was made of late; slices in `rls3_gym.envs.observations.StateView` |
     | `pixels` | Box(0, 255, (image_size, image_size, 3), uint8) | the camera picture of the scene as it stands |
     | `dict` | Dict(state, pixels) | both |
 

@@ -82,8 +82,8 @@ class ActionView(Protocol):
         actions are not numbered."""
 
 
-def proposal_features(proposals: Choices, cells: CellRecord) -> NDArray[np.float64]:
-    """(k, 11) features of proposals.
+def cell_features(cells: CellRecord) -> NDArray[np.float64]:
+    """(26, 11) features of the relation cells, and so of every proposal that makes them.
 
     - Six term indicators divided by the square root of their number, and a one-hot of the caption's length. All rows
       have the same length in these nine, so that none is favored beforehand, and each is itself the direction in which
@@ -92,12 +92,16 @@ def proposal_features(proposals: Choices, cells: CellRecord) -> NDArray[np.float
       than others of late.
     - `error`: the VLM's running error in the cell and its antonyms, -1 never wrong, 0 chance, 1 always wrong.
     """
-    relations = proposals.relations
-    features = np.empty((len(relations), FEATURES))
-    features[:, :RELATION_FEATURES] = _OF_RELATIONS[relations]
-    features[:, -2] = np.minimum(np.maximum(np.log(cells.scarcity) / 2, -1), 1)[relations]
-    features[:, -1] = (2 * cells.error - 1)[relations]
+    features = np.empty((len(RELATIONS), FEATURES))
+    features[:, :RELATION_FEATURES] = _OF_RELATIONS
+    features[:, -2] = np.minimum(np.maximum(np.log(cells.scarcity) / 2, -1), 1)
+    features[:, -1] = 2 * cells.error - 1
     return features
+
+
+def proposal_features(proposals: Choices, cells: CellRecord) -> NDArray[np.float64]:
+    """(k, 11) features of proposals: those of the cells that they make, see `cell_features`."""
+    return cell_features(cells)[proposals.relations]
 
 
 class PreferenceView:
