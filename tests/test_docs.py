@@ -159,7 +159,9 @@ def test_the_readme_lists_every_action_view_with_the_algorithms_that_take_it() -
         for view in make_agent(name, 0).action_views:
             takers[view].add(name)
     for view, said in algorithms.items():
-        learning = {name.split("/")[1].removesuffix("_select").replace("_", "") for name in takers[view] if "/" in name}
+        learning = {
+            name.split("/")[1].removesuffix(f"_{view}").replace("_", "") for name in takers[view] if "/" in name
+        }
         assert {name.lower() for name in re.findall(r"\b[A-Z]\w+", said)} == learning, view
         assert set(re.findall(r"`([\w/]+)`", said)) <= takers[view], view
 
