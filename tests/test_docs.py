@@ -68,7 +68,8 @@ def labeled(document: str) -> dict[str, str]:
 
 def commands(document: str, program: str) -> list[str]:
     """Uses of a program, in shell blocks and in inline code."""
-    lines = [line.split("#")[0] for block in blocks(document, "bash") for line in block.splitlines()]
+    shell = (block.replace("\\\n", " ") for block in blocks(document, "bash"))
+    lines = [line.split("#")[0] for block in shell for line in block.splitlines()]
     lines += re.findall(r"`([^`\n]+)`", FENCE.sub("", text(document)).replace("\n", " "))
     parts = (part.strip() for line in lines for part in line.split("&&"))
     return sorted({part for part in parts if part == program or part.startswith(program + " ")})
