@@ -12,6 +12,7 @@ VECTOR_ENTRY_POINT = "rls3_gym.envs.vector_env:RLS3SceneVectorEnv"
 ENV_IDS: dict[str, dict[str, Any]] = {
     "RLS3Scene-v0": {},
     "RLS3SceneFrozen-v0": {"finetune": False},
+    "RLS3SceneSelect-v0": {"action_view": "select"},  # the default of today, by its name
     "RLS3ScenePreference-v0": {"action_view": "preference"},
     "RLS3SceneBox-v0": {"action_view": "box"},
     "RLS3SceneMultiDiscrete-v0": {"action_view": "multi_discrete"},

@@ -108,8 +108,8 @@ class RLS3SceneEnv(gymnasium.Env[Any, Any]):
     {settings}
 
     ## Ids
-    `RLS3Scene-v0`, `RLS3SceneFrozen-v0` (`finetune=False`), `RLS3ScenePreference-v0`, `RLS3SceneBox-v0`, `RLS3SceneMultiDiscrete-v0`,
-    `RLS3SceneRelation-v0`, `RLS3ScenePixels-v0`.
+    `RLS3Scene-v0`, `RLS3SceneFrozen-v0` (`finetune=False`), `RLS3SceneSelect-v0`, `RLS3ScenePreference-v0`, `RLS3SceneBox-v0`,
+    `RLS3SceneMultiDiscrete-v0`, `RLS3SceneRelation-v0`, `RLS3ScenePixels-v0`.
 
     `gymnasium.make_vec` of any of them gives `RLS3SceneVectorEnv`: many stages, one VLM. Several learning environments
     in a `SyncVectorEnv`, an `AsyncVectorEnv` or another library's vector wrapper are an error: each would teach a VLM of
