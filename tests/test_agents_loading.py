@@ -139,6 +139,19 @@ def test_an_agent_that_takes_masks_asks_only_for_relations_that_can_be_had(agent
     assert len(env.reasons) >= 30 and "no_place" not in env.reasons
 
 
+def test_an_agent_that_scores_relations_takes_none_that_can_not_be_had_without_being_told() -> None:
+    env = make_env(action_view="relation", steps_per_episode=12, episodes_per_round=100)
+    small = {"n_steps": 6, "batch_size": 3, "net_arch": [16], "n_epochs": 1}
+    agent = make_agent("sb3/ppo_relation", 0, small)
+    counting = CountingEnv(env)
+    agent.learn(counting, Until(counting, 12))
+    observation, _ = env.reset()
+    for _ in range(12):
+        masks = env.unwrapped.action_masks()
+        assert all(masks[int(agent.act(observation))] for _ in range(20))
+        observation, *_ = env.step(int(np.flatnonzero(masks)[-1]))
+
+
 def test_a_recurrent_agent_remembers_the_episode_until_the_next_begins(tmp_path: Path) -> None:
     env = CountingEnv()
     small = {"n_steps": 6, "batch_size": 3, "lstm_hidden_size": 8, "learning_rate": 0.05}

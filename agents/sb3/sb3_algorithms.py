@@ -32,7 +32,7 @@ from rls3_agents.algorithms import (
     steps_per_lane,
     target_entropy,
 )
-from rls3_agents.sb3.proposal_policy import ProposalPolicy, RelationPolicy
+from rls3_agents.sb3.choice_policy import ProposalPolicy, RelationPolicy
 
 POLICY = ("net_arch", "log_std_init", "lstm_hidden_size")
 """Settings that SB3 takes as arguments of the policy."""

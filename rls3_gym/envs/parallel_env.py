@@ -60,7 +60,7 @@ class RLS3SceneParallelEnv(ParallelEnv[str, Any, Any]):  # type: ignore[misc]  #
     | `multi_discrete` | MultiDiscrete: kind, x cell, y cell, level |
     | `relation` | Discrete(26): the relation of its object to another one; where moving it can't make that, the other is moved |
 
-    Observations are those of `RLS3SceneEnv`, with the proposals for the agent's own object, and with three more values
+    Observations are those of `RLS3SceneEnv`, with the proposals or relations for the agent's own object, and with three more values
     at the end of the state: which object is its own (one-hot).
 
     ## Pay

@@ -83,7 +83,7 @@ class ActionView(Protocol):
 
 
 def cell_features(cells: CellRecord) -> NDArray[np.float64]:
-    """(26, 11) features of the relation cells, and so of every proposal that makes them.
+    """(26, 11) features of the relation cells, and so of every proposal that makes one of them.
 
     - Six term indicators divided by the square root of their number, and a one-hot of the caption's length. All rows
       have the same length in these nine, so that none is favored beforehand, and each is itself the direction in which
@@ -227,7 +227,8 @@ class RelationView:
     """Discrete(3 x 26): make the object in slot `action // 26` stand in relation cell `action % 26` to another one.
 
     The object is moved and exchanged for one of another kind; where no place of it makes the relation, the other one
-    is moved instead. A relation that neither can make gives no sample for the reason `no_place`; `masks` tells.
+    is moved instead. What can be had is part of the observation (see `cell_features`), and `masks` tells; a relation that
+    neither can make gives no sample for the reason `no_place`.
     """
 
     name: ClassVar[str] = "relation"

@@ -1,7 +1,8 @@
 """Policies for the `select` and `relation` views that treat all choices alike: one small network scores each of them.
 
-What it learns about a proposal in one place of the observation holds in every other, as it must where the order of the
-proposals says nothing; a plain network would have to learn it again for each place.
+What it learns about a choice in one place of the observation holds in every other, as it must where the order says
+nothing; a plain network would have to learn it again for each place. A row of zeros stands for no choice: it is never
+taken.
 """
 
 from __future__ import annotations
@@ -21,17 +22,21 @@ from torch import Tensor, nn
 from rls3_gym.envs.views import FEATURES
 from rls3_registry.errors import UserError
 
+_NEVER = -1e8
+"""The score of a row that stands for no choice: its probability is 0, and still a number where all rows are such."""
 
-class ProposalExtractor(BaseFeaturesExtractor):
-    """Embeds every proposal, together with what the observation says beside them, by one shared network.
 
-    Observations (n, k * 11 + c) -> features (n, k * width), a proposal's next to each other.
+class ChoiceExtractor(BaseFeaturesExtractor):
+    """Embeds every choice, together with what the observation says beside them, by one shared network.
+
+    Observations (n, k * 11 + c) -> features (n, k * (width + 1)), those of a choice next to each other; the last of
+    them is 1 for a choice and 0 for a row of zeros.
     """
 
-    def __init__(self, observation_space: spaces.Box, proposals: int, layers: Sequence[int]) -> None:
-        super().__init__(observation_space, features_dim=proposals * layers[-1])
-        self.proposals = proposals
-        context = observation_space.shape[0] - proposals * FEATURES
+    def __init__(self, observation_space: spaces.Box, choices: int, layers: Sequence[int]) -> None:
+        super().__init__(observation_space, features_dim=choices * (layers[-1] + 1))
+        self.choices = choices
+        context = observation_space.shape[0] - choices * FEATURES
         sizes = [FEATURES + context, *layers]
         parts: list[nn.Module] = []
         for before, after in zip(sizes, sizes[1:], strict=False):
@@ -39,38 +44,48 @@ class ProposalExtractor(BaseFeaturesExtractor):
         self.shared = nn.Sequential(*parts)
 
     def forward(self, observations: Tensor) -> Tensor:
-        cut = self.proposals * FEATURES
-        each = observations[:, :cut].reshape(len(observations), self.proposals, FEATURES)
-        context = observations[:, None, cut:].expand(-1, self.proposals, -1)
+        cut = self.choices * FEATURES
+        each = observations[:, :cut].reshape(len(observations), self.choices, FEATURES)
+        context = observations[:, None, cut:].expand(-1, self.choices, -1)
         embedded: Tensor = self.shared(torch.cat([each, context], dim=-1))
-        return embedded.flatten(1)
+        there = each.any(dim=-1, keepdim=True).to(embedded.dtype)
+        return torch.cat([embedded, there], dim=-1).flatten(1)
 
 
-class _Scores(nn.Module):
-    """(n, k * width) -> (n, k): one score for each proposal."""
+class _Head(nn.Module):
+    """A linear layer on every choice."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
         self.width = width
-        self.score = nn.Linear(width, 1)
-        nn.init.orthogonal_(self.score.weight, gain=0.01)  # at first all are alike
-        nn.init.zeros_(self.score.bias)
+        self.linear = nn.Linear(width, 1)
+
+    def split(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        """(n, k * (width + 1)) -> the embedded choices (n, k, width), and (n, k, 1) whether each is one."""
+        rows = features.unflatten(1, (-1, self.width + 1))
+        return rows[..., :-1], rows[..., -1:]
+
+
+class _Scores(_Head):
+    """-> (n, k): one score for each choice."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__(width)
+        nn.init.orthogonal_(self.linear.weight, gain=0.01)  # at first all are alike
+        nn.init.zeros_(self.linear.bias)
 
     def forward(self, features: Tensor) -> Tensor:
-        scores: Tensor = self.score(features.unflatten(1, (-1, self.width))).squeeze(-1)
+        embedded, there = self.split(features)
+        scores: Tensor = self.linear(embedded).masked_fill(there == 0, _NEVER).squeeze(-1)
         return scores
 
 
-class _Value(nn.Module):
-    """(n, k * width) -> (n, 1): the value of the mean proposal."""
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.width = width
-        self.value = nn.Linear(width, 1)
+class _Value(_Head):
+    """-> (n, 1): the value of the mean choice."""
 
     def forward(self, features: Tensor) -> Tensor:
-        value: Tensor = self.value(features.unflatten(1, (-1, self.width)).mean(dim=1))
+        embedded, there = self.split(features)
+        value: Tensor = self.linear((embedded * there).sum(dim=1) / there.sum(dim=1).clamp(min=1))
         return value
 
 
@@ -99,19 +114,19 @@ class _ScoresChoices:
             action_space,
             lr_schedule,
             net_arch=[],
-            features_extractor_class=ProposalExtractor,
-            features_extractor_kwargs={"proposals": int(action_space.n), "layers": list(net_arch)},
+            features_extractor_class=ChoiceExtractor,
+            features_extractor_kwargs={"choices": int(action_space.n), "layers": list(net_arch)},
             **arguments,
         )
 
-    def _build(self, lr_schedule: Schedule) -> None:
+    def _build(self: Any, lr_schedule: Schedule) -> None:
         super()._build(lr_schedule)  # type: ignore[misc]  # SB3's, which comes next
-        _take_scores(self, self._width, lr_schedule)
+        _score_choices(self, lr_schedule)
 
 
-def _take_scores(policy: Any, width: int, lr_schedule: Schedule) -> None:
+def _score_choices(policy: Any, lr_schedule: Schedule) -> None:
     """Put the scores and the value of the choices in the place of a policy's last layers."""
-    policy.action_net, policy.value_net = _Scores(width), _Value(width)
+    policy.action_net, policy.value_net = _Scores(policy._width), _Value(policy._width)
     policy.optimizer = policy.optimizer_class(policy.parameters(), lr=lr_schedule(1), **policy.optimizer_kwargs)
 
 
