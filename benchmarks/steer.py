@@ -49,8 +49,8 @@ MARKS = (500, 1000, 2000, 5000)
 WINDOW = 500
 PAIRS = (
     "sb3/sac:preference", "sb3/tqc:preference", "tianshou/sac:preference", "sb3/ppo_select:select", "sb3/ppo:select",
-    "sb3/dqn:select", "sb3/maskable_ppo:relation", "sb3/ppo:relation", "sb3/dqn:relation", "sb3/sac:box",
-    "sb3/sac:box+snap+choose_reference", "sb3/ppo:box",
+    "sb3/dqn:select", "sb3/ppo_relation:relation", "sb3/maskable_ppo:relation", "sb3/ppo:relation", "sb3/dqn:relation",
+    "sb3/sac:box", "sb3/sac:box+snap+choose_reference", "sb3/ppo:box",
 )  # fmt: skip
 ORACLES = ("vertical", "inverse_frequency", "histogram")
 VERTICAL = np.array([float(relation.vertical != 0) for relation in RELATIONS])
