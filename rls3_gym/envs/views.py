@@ -227,8 +227,8 @@ class RelationView:
     """Discrete(3 x 26): make the object in slot `action // 26` stand in relation cell `action % 26` to another one.
 
     The object is moved and exchanged for one of another kind; where no place of it makes the relation, the other one
-    is moved instead. What can be had is part of the observation (see `cell_features`), and `masks` tells; a relation that
-    neither can make gives no sample for the reason `no_place`.
+    is moved instead. What can be had is part of the observation (see `cell_features`), and `masks` tells; a relation
+    that neither can make gives no sample for the reason `no_place`.
     """
 
     name: ClassVar[str] = "relation"
