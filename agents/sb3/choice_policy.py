@@ -29,12 +29,12 @@ _NEVER = -1e8
 class ChoiceExtractor(BaseFeaturesExtractor):
     """Embeds every choice, together with what the observation says beside them, by one shared network.
 
-    Observations (n, k * 11 + c) -> features (n, k * (width + 1)), those of a choice next to each other; the last of
-    them is 1 for a choice and 0 for a row of zeros.
+    Observations (n, k * 11 + c) -> features (n, k * width), those of a choice next to each other; zeros for a row of
+    zeros.
     """
 
     def __init__(self, observation_space: spaces.Box, choices: int, layers: Sequence[int]) -> None:
-        super().__init__(observation_space, features_dim=choices * (layers[-1] + 1))
+        super().__init__(observation_space, features_dim=choices * layers[-1])
         self.choices = choices
         context = observation_space.shape[0] - choices * FEATURES
         sizes = [FEATURES + context, *layers]
@@ -48,8 +48,7 @@ class ChoiceExtractor(BaseFeaturesExtractor):
         each = observations[:, :cut].reshape(len(observations), self.choices, FEATURES)
         context = observations[:, None, cut:].expand(-1, self.choices, -1)
         embedded: Tensor = self.shared(torch.cat([each, context], dim=-1))
-        there = each.any(dim=-1, keepdim=True).to(embedded.dtype)
-        return torch.cat([embedded, there], dim=-1).flatten(1)
+        return (embedded * each.any(dim=-1, keepdim=True)).flatten(1)
 
 
 class _Head(nn.Module):
@@ -61,9 +60,9 @@ class _Head(nn.Module):
         self.linear = nn.Linear(width, 1)
 
     def split(self, features: Tensor) -> tuple[Tensor, Tensor]:
-        """(n, k * (width + 1)) -> the embedded choices (n, k, width), and (n, k, 1) whether each is one."""
-        rows = features.unflatten(1, (-1, self.width + 1))
-        return rows[..., :-1], rows[..., -1:]
+        """(n, k * width) -> the embedded choices (n, k, width), and (n, k, 1) whether each is one."""
+        embedded = features.unflatten(1, (-1, self.width))
+        return embedded, embedded.any(dim=-1, keepdim=True)
 
 
 class _Scores(_Head):
@@ -76,7 +75,7 @@ class _Scores(_Head):
 
     def forward(self, features: Tensor) -> Tensor:
         embedded, there = self.split(features)
-        scores: Tensor = self.linear(embedded).masked_fill(there == 0, _NEVER).squeeze(-1)
+        scores: Tensor = self.linear(embedded).masked_fill(~there, _NEVER).squeeze(-1)
         return scores
 
 
@@ -85,7 +84,7 @@ class _Value(_Head):
 
     def forward(self, features: Tensor) -> Tensor:
         embedded, there = self.split(features)
-        value: Tensor = self.linear((embedded * there).sum(dim=1) / there.sum(dim=1).clamp(min=1))
+        value: Tensor = self.linear(embedded.sum(dim=1) / there.sum(dim=1).clamp(min=1))
         return value
 
 
