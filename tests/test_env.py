@@ -222,7 +222,7 @@ def test_a_step_after_the_episodes_end_asks_for_a_reset() -> None:
         ({"stepps_per_episode": 3}, "unknown key 'stepps_per_episode'; did you mean 'steps_per_episode'"),
         (
             {"selection": "ranom"},
-            "selection: should be 'random', 'mined' or 'learnable', not 'ranom'; did you mean 'random'",
+            "selection: should be 'random', 'mined', 'learnable' or 'jest', not 'ranom'; did you mean 'random'",
         ),
         ({"intrinsic_infeasible": {"hiden": -1.0}}, "did you mean 'hidden'"),
         ({"intrinsic_feasible": "much"}, "intrinsic_feasible: should be a valid number, not 'much'"),

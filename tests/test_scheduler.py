@@ -8,13 +8,16 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from env_parts import feedback, samples, tiny_vlm
 
 from rls3_gym.loop.scheduler import EpisodeOutcome, Schedule, Scheduler
+from rls3_gym.loop.selection import Contrast
 from rls3_gym.sample import Sample
 from rls3_gym.scene.relations import Term
 from rls3_gym.vlm.base import Feedback
 from rls3_gym.vlm.feedback import join_feedback, split_feedback
+from rls3_gym.vlm.losses import contrastive_loss, same_caption
 from rls3_registry.errors import UserError
 
 
@@ -241,3 +244,60 @@ def test_learnable_samples_are_those_a_reference_taught_on_the_guide_set_gets_ri
     chosen = {samples().index(sample) for sample in scheduler.batch}
     assert chosen == set(np.argsort(-gap, kind="stable")[:12].tolist())
     assert len([i for i in chosen if i < 12]) > 6  # mostly what the reference has seen
+
+
+def test_the_contrast_of_a_growing_set_is_the_contrastive_loss_that_fine_tuning_has() -> None:
+    rng = np.random.default_rng(5)
+    images, texts = (torch.nn.functional.normalize(torch.from_numpy(rng.normal(size=(9, 4))), dim=-1) for _ in "it")
+    captions = ["a", "b", "c", "a", "d", "e", "b", "f", "g"]
+    texts[3], texts[6] = texts[0], texts[1]
+    same = same_caption(captions, images.device)
+    scale = torch.tensor(7.0, dtype=torch.float64)
+    scores = (scale * images @ texts.T).masked_fill(same & ~torch.eye(9, dtype=torch.bool), -np.inf)
+    contrast, total, chosen = Contrast(scores.numpy()), 0.0, []
+    for sample in (4, 0, 3, 8, 1, 6):
+        total += contrast.added(chosen)[sample]
+        chosen.append(sample)
+        contrast.add(sample)
+        whole = contrastive_loss(images[chosen], texts[chosen], same[chosen][:, chosen], scale)
+        assert total == pytest.approx(len(chosen) * float(whole), abs=1e-9)
+
+
+def test_jest_draws_the_set_that_the_vlm_can_learn_to_tell_apart() -> None:
+    settings = schedule(selection="jest", episodes_per_round=1000, train_fraction=0.25)
+    shares = {}
+    for name in ("learnable", "jest"):
+        scheduler = Scheduler(tiny_vlm(), settings.model_copy(update={"selection": name}), guide=lambda: samples()[:12])
+        scheduler.begin_experiment(np.random.default_rng(3))
+        for _ in range(12):
+            end(scheduler, samples())
+        shares[name] = np.bincount([samples().index(sample) for sample in scheduler.batch], minlength=len(samples()))
+    assert len(set(shares["learnable"])) == 2  # always the same ones; drawn, all have a chance
+    assert shares["jest"].sum() == shares["learnable"].sum() and (shares["jest"] > 0).sum() > 6
+    assert shares["jest"][:12].sum() > shares["jest"][12:].sum()  # mostly what the reference has seen
+    assert shares["jest"].max() <= 12
+
+
+def test_jest_chooses_the_same_with_the_same_generator_and_copes_with_few_samples_or_one_caption() -> None:
+    chosen = []
+    for _ in range(2):
+        scheduler = Scheduler(tiny_vlm(), schedule(selection="jest", episodes_per_round=1000), guide=samples)
+        scheduler.begin_experiment(np.random.default_rng(3))
+        for some in (samples()[:9], [], samples()[:1], [samples()[0]] * 3):
+            end(scheduler, some)
+        chosen.append([samples().index(sample) for sample in scheduler.batch])
+    assert chosen[0] == chosen[1] and 5 <= len(chosen[0]) <= 8
+
+
+def test_jest_refuses_a_vlm_that_tells_no_scores() -> None:
+    class Silent:
+        name = "silent"
+
+        def __getattr__(self, name: str) -> Any:
+            if name == "logits":
+                raise AttributeError(name)
+            return getattr(vlm, name)
+
+    vlm = tiny_vlm()
+    with pytest.raises(UserError, match="selection 'jest' needs a VLM with a method `logits`, and 'silent' has none"):
+        Scheduler(Silent(), schedule(selection="jest"))  # type: ignore[arg-type]

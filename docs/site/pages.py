@@ -148,18 +148,15 @@ def agents() -> None:
         "Whatever chooses the samples: RL agents of a library, and samplers without RL to compare with.",
         table(("agent", "what it is", "action views, best first"), rows),
         "[What goes with what](support.md) has observations and doors as well.",
-        "Two samplers choose what trains, not what is made. They are settings that go with any agent:",
+        "Three samplers choose what trains, not what is made. They are settings that go with any agent:",
         table(("sampler", "setting", "of an episode's samples those train that ..."), SAMPLERS),
     )
 
 
 SAMPLERS = (
     ("`mined`", "`environment.selection: mined`", "the VLM fails most"),
-    (
-        "`jest`",
-        "`environment.selection: learnable`",
-        "a reference VLM gets right, unlike the VLM (arXiv 2406.17711, sample by sample and not jointly)",
-    ),
+    ("`learnable`", "`environment.selection: learnable`", "a reference VLM gets right, unlike the VLM"),
+    ("`jest`", "`environment.selection: jest`", "are so as a set (arXiv 2406.17711)"),
 )
 """Samplers of the literature that choose what trains, not what is made: settings of the environment."""
 

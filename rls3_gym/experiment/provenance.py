@@ -46,13 +46,17 @@ def describe_environment() -> str:
 
 
 def git_commit() -> str | None:
-    """Commit of the checkout this package runs from, `+changes` when files differ; None outside a checkout of it."""
+    """Commit of the checkout this package runs from; None outside a checkout of it.
+
+    `+changes` when files differ, `results/` apart: a study writes there while its runs are made.
+    """
     root = Path(__file__).resolve().parent.parent.parent
     if not (root / ".git").exists():
         return None  # installed: a repository further up would be another project's
     try:
         head = _git(root, "rev-parse", "HEAD")
-        return head + ("+changes" if _git(root, "status", "--porcelain", "--untracked-files=no") else "")
+        changed = _git(root, "status", "--porcelain", "--untracked-files=no", "--", ".", ":!results")
+        return head + ("+changes" if changed else "")
     except (OSError, subprocess.CalledProcessError):
         return None
 

@@ -26,6 +26,7 @@ _TRAINED = {
     "random": "a random share of it",
     "mined": "the share of it that the VLM failed most",
     "learnable": "the share of it that a reference VLM got right where this one did not",
+    "jest": "the share of it that was the most learnable as a set, beside a reference VLM (JEST)",
 }
 """What `environment.selection` let train."""
 

@@ -12,9 +12,9 @@ from rls3_gym.runs.rows import SampleRow
 from rls3_gym.runs.run_data import RunData
 from rls3_gym.runs.samples import pictured, pictured_rounds
 
-SHOTS = 12
-"""Pictures of a round; more would make the page heavy."""
-ROUNDS = 16
+SHOTS = 24
+"""Pictures of a round, as many as a run keeps by default; more would make the page heavy."""
+ROUNDS = 8
 """Rounds shown; of a longer run they are spread evenly, the first and the last among them."""
 NOTE = (
     "Pictures that the agent arranged, with the VLM's verdict at the end of their episode. Right: it preferred the "
