@@ -4,7 +4,8 @@ The pictures of a run are made again from where its samples came from. A share o
 `train_fraction`, drawn once) is taught in rounds of the run's length, several times over with other shuffles within the
 rounds: the standard deviation of the final accuracy is the *noise floor*, what the same data may give by chance. Then
 the same samples are dealt out to the rounds at random: what is lost or won is what the *order* was worth, and not the
-content.
+content. Beside the accuracies on the held-out sets stands that on the samples the VLM was `taught` with: what a VLM
+gets wrong even of these is not for want of data.
 
 `--captions` says what the caption of a picture is about: the edited object, as it was made; with a chance of a half the
 reference instead (`turned`); or both, each picture taught twice (`both`). The *antonym gap*, how far the accuracies of
@@ -83,7 +84,9 @@ def teach(path: Path, sets: tuple[str, ...], captions: str, rounds_taught: int |
     for samples in rounds:
         vlm.finetune(samples, rng)
     backend = backend_of(RunDirectory(path))
-    found = {name: accuracy_table(vlm, load_set(name, backend).samples) for name in sets}
+    asked = {name: load_set(name, backend).samples for name in sets}
+    asked["taught"] = [sample for samples in rounds for sample in samples]
+    found = {name: accuracy_table(vlm, samples) for name, samples in asked.items()}
     return {
         "order": order, "captions": captions, "shuffle": shuffle, "n_trained": sum(map(len, rounds)),
         **{name: {"pairwise": accuracy.pairwise, "by_term": accuracy.by_term} for name, accuracy in found.items()},
@@ -127,7 +130,7 @@ def main() -> None:
         ):
             rows.append(row)
             print(json.dumps(row), flush=True)
-    found = {name: summary(rows, name) for name in arguments.sets}
+    found = {name: summary(rows, name) for name in [*arguments.sets, "taught"]}
     if arguments.json:
         arguments.json.write_text(json.dumps({"rows": rows, "summary": found}, indent=2) + "\n", encoding="utf-8")
     for name, numbers in found.items():

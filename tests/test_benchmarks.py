@@ -76,6 +76,7 @@ def test_benchmarks_run_as_the_documents_say(command: str, tmp_path: Path) -> No
         assert {row["sampler"] for row in rows} == {"random", "stratified"}
     elif name == "same_samples":
         assert re.search(r"validation, points: .*noise floor \d+\.\d+  order is worth -?\d+\.\d+", out)
+        assert re.search(r"taught, points: as made: mean \d+\.\d+", out)
     elif name == "error_left":
         tables = [line for line in out.splitlines() if not line.startswith(" ")]
         assert tables == [
