@@ -18,7 +18,9 @@ from rls3_gym.backends.base import load_backend
 from rls3_gym.cli import contact_sheet
 from rls3_gym.evalsets.loader import SET_NAMES, set_hash
 from rls3_gym.evaluation.metrics import wilson_interval
+from rls3_gym.experiment.config import ExperimentConfig
 from rls3_gym.report import references
+from rls3_gym.report.gallery import shots_by_round
 from rls3_gym.report.page import write_report
 from rls3_gym.report.references import ReferenceCurve, References, beside
 from rls3_gym.runs.rows import EvaluationRow
@@ -68,6 +70,14 @@ def test_the_page_holds_everything_and_loads_nothing(run_directory: Path) -> Non
     assert "How the agent trained" not in page.text  # `random` has nothing to say
     css = re.findall(r"url\((?!#)", (run_directory / "report.html").read_text())
     assert not css
+
+
+def test_the_page_shows_all_pictures_that_a_run_keeps_of_its_rounds_by_default(tmp_path: Path) -> None:
+    wanted = ExperimentConfig.model_fields["images_per_round"].default
+    loop = {"steps_per_episode": 16, "episodes_per_round": 3, "train_fraction": 1.0}
+    config = tiny(agent="stratified", environment=loop, budget={"rounds": 2}, images_per_round=wanted)
+    directory = run(config, tmp_path / "run").directory
+    assert [len(group.shots) for group in shots_by_round(read_run(directory))] == [wanted, wanted] == [24, 24]
 
 
 def test_the_page_says_what_was_run_and_what_came_of_it(run_directory: Path) -> None:
