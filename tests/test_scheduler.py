@@ -278,6 +278,39 @@ def test_jest_draws_the_set_that_the_vlm_can_learn_to_tell_apart() -> None:
     assert shares["jest"].max() <= 12
 
 
+def test_without_chance_jest_adds_what_is_learnable_beside_those_chosen_already() -> None:
+    class NoChance(np.random.Generator):
+        def random(self, *_: Any, **__: Any) -> Any:
+            return 0.0
+
+        def gumbel(self, *_: Any, size: int, **__: Any) -> Any:
+            return np.zeros(size)
+
+    def loss(vlm: Any, some: list[Sample]) -> float:
+        """What fine-tuning would sum: against the own negatives, and within the set."""
+        images = torch.nn.functional.normalize(vlm.embed_items(some), dim=-1)
+        texts = torch.nn.functional.normalize(vlm.embed_texts([sample.caption for sample in some]), dim=-1)
+        same = same_caption([sample.caption for sample in some], images.device)
+        contrast = len(some) * float(contrastive_loss(images, texts, same, vlm.scale()))
+        return contrast + float(vlm.evaluate(some).loss.sum())
+
+    given = samples()[4:16]
+    scheduler = Scheduler(tiny_vlm(), schedule(selection="jest"), guide=lambda: samples()[:12])
+    reference = tiny_vlm()
+    reference.finetune(samples()[:12], np.random.default_rng([0, 1]))
+    expected: list[Sample] = []
+    for _ in range(4):
+        rest = [sample for sample in given if sample not in expected]
+        with torch.no_grad():
+            gains = [loss(scheduler.vlm, [*expected, one]) - loss(reference, [*expected, one]) for one in rest]
+        expected.append(rest[int(np.argmax(gains))])
+    feedback_ = scheduler.vlm.evaluate(given)
+    chosen = scheduler._selection.choose(given, feedback_, 1 / 3, NoChance(np.random.PCG64(0)))
+    assert chosen == sorted(given.index(sample) for sample in expected)
+    alone = feedback_.loss - reference.evaluate(given).loss
+    assert set(chosen) != set(np.argsort(-alone, kind="stable")[:4].tolist()), "the contrast within the set counts"
+
+
 def test_jest_chooses_the_same_with_the_same_generator_and_copes_with_few_samples_or_one_caption() -> None:
     chosen = []
     for _ in range(2):
